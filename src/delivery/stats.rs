@@ -1,0 +1,81 @@
+//! What a shard counts. Each shard writes its own, so that counting costs no shared cache line.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::transport::Transport;
+
+/// The counters of one shard.
+#[derive(Debug)]
+pub struct ShardStats {
+    /// How much of what passed through the tail this shard has seen; the maximum while it has no need to.
+    seen: AtomicU64,
+    opened: [AtomicU64; Transport::COUNT],
+    closed: [AtomicU64; Transport::COUNT],
+    deliveries: [AtomicU64; Transport::COUNT],
+    gaps: AtomicU64,
+}
+
+/// The counters of several shards, added up.
+#[derive(Debug, Default, Clone)]
+pub struct Totals {
+    /// Subscribers that came, by transport.
+    pub opened: [u64; Transport::COUNT],
+    /// Subscribers that are there, by transport.
+    pub open: [u64; Transport::COUNT],
+    /// Events handed to subscribers, by transport.
+    pub deliveries: [u64; Transport::COUNT],
+    /// Gaps that subscribers were told of.
+    pub gaps: u64,
+}
+
+impl ShardStats {
+    pub(super) fn new() -> Self {
+        Self {
+            seen: AtomicU64::new(u64::MAX),
+            opened: Default::default(),
+            closed: Default::default(),
+            deliveries: Default::default(),
+            gaps: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn saw(&self, passed: u64) {
+        self.seen.store(passed, Relaxed);
+    }
+
+    /// How much of `passed` this shard has yet to see, in bytes.
+    #[must_use]
+    pub fn lag(&self, passed: u64) -> u64 {
+        passed.saturating_sub(self.seen.load(Relaxed))
+    }
+
+    pub(super) fn opened(&self, transport: Transport) {
+        self.opened[transport as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn closed(&self, transport: Transport) {
+        self.closed[transport as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn delivered(&self, transport: Transport) {
+        self.deliveries[transport as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn gap(&self) {
+        self.gaps.fetch_add(1, Relaxed);
+    }
+}
+
+impl Totals {
+    /// Adds what `stats` counted.
+    pub fn add(&mut self, stats: &ShardStats) {
+        for at in 0..Transport::COUNT {
+            let closed = stats.closed[at].load(Relaxed);
+            let opened = stats.opened[at].load(Relaxed);
+            self.opened[at] += opened;
+            self.open[at] += opened.saturating_sub(closed);
+            self.deliveries[at] += stats.deliveries[at].load(Relaxed);
+        }
+        self.gaps += stats.gaps.load(Relaxed);
+    }
+}

@@ -1,0 +1,148 @@
+//! The newest part of the history, in memory, shared by all subscribers.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+};
+
+use crate::{
+    event::{Event, Position},
+    hub::Interest,
+};
+
+/// Events looked at under one lock, so that a long search holds up nobody.
+const SCAN: usize = 1024;
+
+/// The events behind a floor, up to the newest; bounded in bytes, so that what falls off is read from the history.
+#[derive(Debug)]
+pub struct Tail {
+    capacity: usize,
+    events: RwLock<Events>,
+}
+
+#[derive(Debug)]
+struct Events {
+    queue: VecDeque<Entry>,
+    /// Everything behind this position is in the queue.
+    floor: Position,
+    newest: Position,
+    /// The weight of everything that ever went through.
+    passed: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    event: Arc<Event>,
+    /// What had passed through the tail before this event.
+    passed: u64,
+}
+
+/// What a search in the tail found.
+#[derive(Debug)]
+pub enum Found {
+    /// The first event that interests.
+    Event(Arc<Event>),
+    /// Nothing up to the position that was asked for.
+    Nothing,
+    /// The tail no longer reaches back so far.
+    Fallen,
+}
+
+impl Tail {
+    /// A tail of at most `capacity` bytes, but always of one event, that continues a history after `newest`.
+    #[must_use]
+    pub fn new(capacity: usize, newest: Position) -> Self {
+        let events = Events { queue: VecDeque::new(), floor: newest, newest, passed: 0 };
+        Self { capacity, events: RwLock::new(events) }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Events> {
+        self.events.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends committed events. Only the sequencer calls this, in the order of positions.
+    pub fn push(&self, committed: &[Arc<Event>]) {
+        let mut events = self.events.write().unwrap_or_else(PoisonError::into_inner);
+        for event in committed {
+            let passed = events.passed;
+            events.passed += event.weight() as u64;
+            events.newest = event.position;
+            events.queue.push_back(Entry { event: event.clone(), passed });
+        }
+        while 1 < events.queue.len()
+            && events
+                .queue
+                .front()
+                .is_some_and(|it| self.capacity as u64 <= events.passed - it.passed)
+            && let Some(entry) = events.queue.pop_front()
+        {
+            events.floor = entry.event.position;
+        }
+    }
+
+    /// The position of the newest event.
+    #[must_use]
+    pub fn newest(&self) -> Position {
+        self.read().newest
+    }
+
+    /// The bytes that the tail may hold.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The weight of everything that ever went through, the measure of how far behind somebody is.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.read().passed
+    }
+
+    /// At most `limit` events behind `after`, and what had passed at the end of them; `None` if the tail no longer
+    /// reaches back so far.
+    #[must_use]
+    pub fn batch_after(&self, after: Position, limit: usize) -> Option<(Vec<Arc<Event>>, u64)> {
+        let events = self.read();
+        if after < events.floor {
+            return None;
+        }
+        let first = events.first_behind(after);
+        let end = events.queue.len().min(first + limit);
+        let batch = events.queue.range(first..end).map(|it| it.event.clone()).collect();
+        let passed = events.queue.get(end).map_or(events.passed, |next| next.passed);
+        Some((batch, passed))
+    }
+
+    /// The first event behind `after` and not behind `end` that `interest` covers.
+    #[must_use]
+    pub fn find(&self, mut after: Position, end: Position, interest: &Interest) -> Found {
+        loop {
+            if end <= after {
+                return Found::Nothing;
+            }
+            let events = self.read();
+            if after < events.floor {
+                return Found::Fallen;
+            }
+            let first = events.first_behind(after);
+            for entry in events.queue.range(first..events.queue.len().min(first + SCAN)) {
+                if end < entry.event.position {
+                    return Found::Nothing;
+                }
+                if interest.covers(&entry.event.update) {
+                    return Found::Event(entry.event.clone());
+                }
+                after = entry.event.position;
+            }
+            if events.newest <= after {
+                return Found::Nothing;
+            }
+        }
+    }
+}
+
+impl Events {
+    fn first_behind(&self, after: Position) -> usize {
+        self.queue.partition_point(|entry| entry.event.position <= after)
+    }
+}

@@ -1,0 +1,116 @@
+//! From raw fields to a valid update.
+
+use url::Url;
+
+use super::{ClientKey, EventId, EventType, Invalid, Topic, Update, topic::WILDCARD};
+
+/// The bounds that an update has to keep.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Topics of one update.
+    pub topics: usize,
+    /// Bytes of one topic.
+    pub topic_bytes: usize,
+    /// Bytes of an id.
+    pub id_bytes: usize,
+    /// Bytes of a type.
+    pub type_bytes: usize,
+    /// Client keys that one update excepts.
+    pub except: usize,
+    /// Bytes of a client key.
+    pub client_key_bytes: usize,
+}
+
+/// The fields of an update as they were received; whatever form they came in, the same rules hold.
+#[derive(Debug, Default)]
+pub struct Draft {
+    /// The canonical topic, then the alternate ones.
+    pub topics: Vec<String>,
+    /// The payload.
+    pub data: String,
+    /// The publisher's id; empty counts as absent.
+    pub id: Option<String>,
+    /// The type; empty counts as absent.
+    pub kind: Option<String>,
+    /// The reconnection time in milliseconds, as digits; empty counts as absent.
+    pub retry: Option<String>,
+    /// Whether it is private.
+    pub private: bool,
+    /// Client keys to except.
+    pub except: Vec<String>,
+}
+
+impl Draft {
+    /// Checks every field. Counts come first, so that a bad request is refused before it costs anything.
+    ///
+    /// # Errors
+    /// The first rule that a field breaks. `hub` is the hub's own address, which reserved topics are resolved against.
+    pub fn validate(self, limits: &Limits, hub: &Url) -> Result<Update, Invalid> {
+        if self.topics.is_empty() {
+            return Err(Invalid::Missing { field: "topic" });
+        }
+        if limits.topics < self.topics.len() {
+            return Err(Invalid::TooMany { field: "topic", limit: limits.topics });
+        }
+        if limits.except < self.except.len() {
+            return Err(Invalid::TooMany { field: "except", limit: limits.except });
+        }
+        let topics = self
+            .topics
+            .iter()
+            .map(|topic| publishable(topic, limits, hub))
+            .collect::<Result<_, _>>()?;
+        let id = match present(self.id.as_deref()) {
+            Some(id) => EventId::parse(id, limits.id_bytes)?,
+            None => EventId::random(),
+        };
+        let kind = present(self.kind.as_deref())
+            .map(|kind| EventType::parse(kind, limits.type_bytes))
+            .transpose()?;
+        let retry = present(self.retry.as_deref()).map(parse_retry).transpose()?;
+        let except = self
+            .except
+            .iter()
+            .map(|key| ClientKey::parse("except", key, limits.client_key_bytes))
+            .collect::<Result<_, _>>()?;
+        Ok(Update {
+            topics,
+            data: self.data.into(),
+            id,
+            kind,
+            retry,
+            private: self.private,
+            except,
+        })
+    }
+}
+
+fn present(value: Option<&str>) -> Option<&str> {
+    value.filter(|it| !it.is_empty())
+}
+
+fn publishable(topic: &str, limits: &Limits, hub: &Url) -> Result<Topic, Invalid> {
+    let topic = Topic::parse(topic, limits.topic_bytes)?;
+    if topic.as_str() == WILDCARD {
+        return Err(Invalid::Rule {
+            field: "topic",
+            rule: "is `*`, which stands for every topic and cannot be published to",
+        });
+    }
+    if topic.is_reserved(hub) {
+        return Err(Invalid::Rule {
+            field: "topic",
+            rule: "lies in a namespace that only the hub itself may publish to",
+        });
+    }
+    Ok(topic)
+}
+
+/// Digits only (draft-08, "Publication"); a number too large for any clock is as good as the largest.
+fn parse_retry(digits: &str) -> Result<u64, Invalid> {
+    if digits.bytes().all(|it| it.is_ascii_digit()) {
+        Ok(digits.parse().unwrap_or(u64::MAX))
+    } else {
+        Err(Invalid::Rule { field: "retry", rule: "is not a whole number of milliseconds" })
+    }
+}

@@ -1,0 +1,100 @@
+//! Names that an event goes by: its position, its id, its type, and the client keys that it excepts.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::text::{self, Invalid};
+
+/// A place in the history; only grows. Positions are compared, never assumed dense, and clients never see them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// Before every event.
+    pub const START: Self = Self(0);
+}
+
+/// The id of an event as clients see it: the publisher's own, or `urn:uuid:` and a random UUID.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(Arc<str>);
+
+impl EventId {
+    /// The cursor that stands for everything the history has (draft-08, "Reconciliation").
+    pub const EARLIEST: &'static str = "earliest";
+
+    /// An id chosen by a publisher.
+    ///
+    /// # Errors
+    /// If it is over `limit` bytes, breaks the string rule, is `earliest`, or begins with `#`, which marks cursor tokens.
+    pub fn parse(value: &str, limit: usize) -> Result<Self, Invalid> {
+        text::check("id", value, limit)?;
+        if value.starts_with('#') {
+            return Err(Invalid::Rule { field: "id", rule: "begins with `#`, which is reserved" });
+        }
+        if value == Self::EARLIEST {
+            return Err(Invalid::Rule { field: "id", rule: "is `earliest`, which is reserved" });
+        }
+        Ok(Self(value.into()))
+    }
+
+    /// A new random id. Random rather than ordered by time, because ids of private events may leak as cursors.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4().urn().encode_lower(&mut uuid::Uuid::encode_buffer()).into())
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The type of an event, which browsers use as the name of the DOM event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventType(Box<str>);
+
+impl EventType {
+    /// A type chosen by a publisher.
+    ///
+    /// # Errors
+    /// If it is over `limit` bytes, breaks the string rule, or is one that the hub itself uses: `mercure`, `tidegate.…`.
+    pub fn parse(value: &str, limit: usize) -> Result<Self, Invalid> {
+        text::check("type", value, limit)?;
+        if value == "mercure" || value.starts_with("tidegate.") {
+            return Err(Invalid::Rule {
+                field: "type",
+                rule: "is one that only the hub itself may use",
+            });
+        }
+        Ok(Self(value.into()))
+    }
+
+    /// The type as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Random text by which a subscriber can be excepted from an update, kept as a hash so that a history shows no keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientKey([u8; 16]);
+
+impl ClientKey {
+    /// The key that `value` stands for; `field` names it in an error.
+    ///
+    /// # Errors
+    /// If it is empty, over `limit` bytes, or breaks the string rule.
+    pub fn parse(field: &'static str, value: &str, limit: usize) -> Result<Self, Invalid> {
+        if value.is_empty() {
+            return Err(Invalid::Rule { field, rule: "is empty" });
+        }
+        text::check(field, value, limit)?;
+        let digest = Sha256::digest(value.as_bytes());
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&digest[..16]);
+        Ok(Self(hash))
+    }
+}

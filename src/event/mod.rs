@@ -1,0 +1,97 @@
+//! What travels: the update that a publisher posts, and the event that it becomes once the history has accepted it.
+//!
+//! Raw fields come in, validated immutable values go out. Nothing here knows who receives an event or how it is
+//! written to a socket; this stage depends on no other.
+
+mod draft;
+mod id;
+mod text;
+mod topic;
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+pub use self::{
+    draft::{Draft, Limits},
+    id::{ClientKey, EventId, EventType, Position},
+    text::Invalid,
+    topic::{Topic, WILDCARD},
+};
+
+/// What a publisher posts, valid and complete: it has at least one topic and it has an id.
+#[derive(Debug)]
+pub struct Update {
+    /// The canonical topic, then the alternate ones; never empty.
+    pub topics: Box<[Topic]>,
+    /// The payload; may be empty, may have several lines.
+    pub data: Box<str>,
+    /// The publisher's id, or a generated one.
+    pub id: EventId,
+    /// The SSE event type; browsers call an event without one `message`.
+    pub kind: Option<EventType>,
+    /// The reconnection time in milliseconds that clients should adopt.
+    pub retry: Option<u64>,
+    /// Whether only subscribers with a grant may see it.
+    pub private: bool,
+    /// Subscribers with one of these keys do not get it.
+    pub except: Box<[ClientKey]>,
+}
+
+impl Update {
+    /// Bytes of memory that keeping this update costs, about: its text, its lists, and the index entries for it.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        const FIXED: usize = 256;
+        const PER_TOPIC: usize = 48;
+        let topics: usize = self.topics.iter().map(|topic| topic.as_str().len() + PER_TOPIC).sum();
+        FIXED
+            + topics
+            + self.data.len()
+            + self.id.as_str().len()
+            + self.except.len() * size_of::<ClientKey>()
+    }
+}
+
+/// The forms in which an event is written, each encoded at most once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `text/event-stream` lines.
+    Sse,
+    /// A script element of the forever iframe.
+    Script,
+    /// The JSON object of a long-poll reply.
+    Json,
+}
+
+/// An accepted update with its position: immutable, shared, encoded at most once per form.
+#[derive(Debug)]
+pub struct Event {
+    /// Its place in the history.
+    pub position: Position,
+    /// When the history accepted it.
+    pub accepted_at: Timestamp,
+    /// What was published. The history keeps this part alone, so that encoded bytes live no longer than the tail.
+    pub update: Arc<Update>,
+    encodings: [OnceLock<Bytes>; 3],
+}
+
+impl Event {
+    /// An event of `update` at `position`, not yet encoded.
+    #[must_use]
+    pub fn new(position: Position, accepted_at: Timestamp, update: Arc<Update>) -> Self {
+        Self { position, accepted_at, update, encodings: Default::default() }
+    }
+
+    /// The bytes of this event in `form`, made by `encode` the first time that anybody asks.
+    pub fn encoded(&self, form: Form, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
+        self.encodings[form as usize].get_or_init(|| encode(self)).clone()
+    }
+
+    /// Bytes of memory that this event costs while it is in the tail: the update, and its data once more, encoded.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.update.weight() + self.update.data.len()
+    }
+}

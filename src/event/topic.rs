@@ -1,0 +1,117 @@
+//! Topics: the names under which events are sent.
+
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::text::{self, Invalid};
+
+/// The matcher that stands for every topic; never a topic itself.
+pub const WILDCARD: &str = "*";
+
+/// The name that an event is sent under: any string, often an IRI.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Topic(Arc<str>);
+
+impl Topic {
+    /// A topic of an update or of an exact matcher.
+    ///
+    /// # Errors
+    /// If it is over `limit` bytes or breaks the string rule.
+    pub fn parse(value: &str, limit: usize) -> Result<Self, Invalid> {
+        text::check("topic", value, limit)?;
+        Ok(Self(value.into()))
+    }
+
+    /// The topic as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether only the hub itself may publish under this topic: the job topics, and every topic whose path lies in
+    /// the hub's namespace once resolved against `hub` (draft-08, "Reserved topics": any scheme, any authority).
+    #[must_use]
+    pub fn is_reserved(&self, hub: &Url) -> bool {
+        if self.as_str() == "/jobs" || self.as_str().starts_with("/jobs/") {
+            return true;
+        }
+        let Ok(resolved) = hub.join(self.as_str()) else {
+            return false;
+        };
+        let path = decode_unreserved(resolved.path());
+        let namespace = hub.path();
+        path.strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+/// Decodes the `%XX` triplets that stand for unreserved characters (RFC 3986, section 2.3), and no others.
+fn decode_unreserved(path: &str) -> String {
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        decoded.push_str(&rest[..at]);
+        let triplet = rest.get(at..at + 3).unwrap_or("%");
+        match percent_decode_str(triplet).next() {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                decoded.push(char::from(byte));
+            }
+            _ => decoded.push_str(triplet),
+        }
+        rest = &rest[at + triplet.len()..];
+    }
+    decoded.push_str(rest);
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_reserved(topic: &str) -> bool {
+        let hub = Url::parse("https://hub.example/.well-known/mercure").expect("a valid address");
+        Topic::parse(topic, 4096).expect("a valid topic").is_reserved(&hub)
+    }
+
+    #[test]
+    fn the_hubs_namespace_is_reserved_for_any_scheme_and_authority() {
+        for topic in [
+            "/.well-known/mercure",
+            "/.well-known/mercure/x",
+            "https://other.example/.well-known/mercure/y",
+            "/.well-known/%6Dercure/x",
+            "/.well-known/mercure/../mercure/x",
+            "\\.well-known\\mercure\\x",
+            "foo:/.well-known/mercure/x",
+            "",
+            "?x",
+            "#f",
+            "mercure",
+            "mercure/x",
+            "/jobs/1",
+            "/jobs",
+        ] {
+            assert!(is_reserved(topic), "{topic}");
+        }
+    }
+
+    #[test]
+    fn neighbours_of_the_namespace_are_free() {
+        for topic in [
+            "urn:x",
+            "/.well-known/mercurial",
+            "/.well-known/mercure;x",
+            "/.well-known/mercure%2Fx",
+            "../mercure/x",
+            "foo",
+            "100%",
+            "a%2",
+            "%C3%A4",
+            "https://example.com/jobs/1",
+            "/jobsite",
+        ] {
+            assert!(!is_reserved(topic), "{topic}");
+        }
+    }
+}

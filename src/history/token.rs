@@ -1,0 +1,106 @@
+//! Cursor tokens: positions as clients may see them.
+
+use aes::{
+    Aes128,
+    cipher::{BlockCipherDecrypt as _, BlockCipherEncrypt as _, KeyInit as _},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use crate::event::Position;
+
+/// The first character of a cursor token, with which no publisher's id can begin.
+const MARK: char = '#';
+
+/// Turns positions into tokens and back.
+///
+/// A token is one AES block: the store's epoch, then the position. So it shows nothing, it cannot be made up (a guess
+/// decrypts to the right epoch once in 2^64), and the tokens of another store are not mistaken for this one's.
+pub struct TokenKey {
+    cipher: Aes128,
+    epoch: [u8; 8],
+}
+
+impl TokenKey {
+    /// A key for a new store.
+    ///
+    /// # Panics
+    /// If the operating system gives no random bytes.
+    #[must_use]
+    pub fn random() -> Self {
+        let mut random = [0; 24];
+        getrandom::fill(&mut random).expect("the operating system has random bytes");
+        let (key, epoch) = random.split_at(16);
+        Self {
+            cipher: Aes128::new_from_slice(key).expect("an AES-128 key has 16 bytes"),
+            epoch: epoch.try_into().expect("an epoch has 8 bytes"),
+        }
+    }
+
+    /// The token for `position`.
+    #[must_use]
+    pub fn seal(&self, position: Position) -> String {
+        let mut block = [0; 16];
+        block[..8].copy_from_slice(&self.epoch);
+        block[8..].copy_from_slice(&position.0.to_be_bytes());
+        let mut block = block.into();
+        self.cipher.encrypt_block(&mut block);
+        let mut token = String::with_capacity(23);
+        token.push(MARK);
+        URL_SAFE_NO_PAD.encode_string(block, &mut token);
+        token
+    }
+
+    /// Whether `cursor` is meant to be a token.
+    #[must_use]
+    pub fn is_token(cursor: &str) -> bool {
+        cursor.starts_with(MARK)
+    }
+
+    /// The position in `token`, if this store made it.
+    #[must_use]
+    pub fn open(&self, token: &str) -> Option<Position> {
+        let block = URL_SAFE_NO_PAD.decode(token.strip_prefix(MARK)?).ok()?;
+        let mut block = <[u8; 16]>::try_from(block).ok()?.into();
+        self.cipher.decrypt_block(&mut block);
+        let (epoch, position) = block.split_at(8);
+        let position = u64::from_be_bytes(position.try_into().ok()?);
+        (epoch == self.epoch).then_some(Position(position))
+    }
+}
+
+impl std::fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenKey")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_store_that_sealed_a_token_opens_it() {
+        let (this, other) = (TokenKey::random(), TokenKey::random());
+        for position in [0, 1, u64::MAX].map(Position) {
+            let token = this.seal(position);
+            assert_eq!(this.open(&token), Some(position));
+            assert_eq!(other.open(&token), None);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_not_a_token() {
+        let key = TokenKey::random();
+        for nonsense in [
+            "",
+            "#",
+            "#x",
+            "earliest",
+            "#AAAAAAAAAAAAAAAAAAAAAA",
+            "#ÄÖÜ",
+            "# AAAAAAAAAAAAAAAAAAAAA",
+        ] {
+            assert_eq!(key.open(nonsense), None, "{nonsense}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Who should get it: the hub, which takes updates in and tells the shards that there is something to deliver.
+//!
+//! Updates come in; the doorbell rings when they are committed and in the tail. The index and the interests of
+//! subscribers live here as well; the shards own instances of them. The hub keeps no list of subscribers.
+
+mod index;
+mod interest;
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use tokio::sync::{broadcast, watch};
+
+pub use self::{
+    index::{Enlisted, Index},
+    interest::{Interest, Matcher},
+};
+use crate::{
+    delivery::{ShardStats, Tail, Totals},
+    event::{Position, Update},
+    history::{History, PublishError, Sequencer},
+};
+
+/// Rings that a shard may be behind. It reads the tail whatever their number, so few are enough.
+const DOORBELL: usize = 16;
+
+/// A handle to the hub; clones are the same hub.
+#[derive(Debug, Clone)]
+pub struct Hub(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    history: Arc<dyn History>,
+    tail: Arc<Tail>,
+    sequencer: Sequencer,
+    doorbell: broadcast::Sender<Position>,
+    draining: watch::Sender<bool>,
+    shards: Mutex<Vec<Arc<ShardStats>>>,
+    n_updates: AtomicU64,
+    refuse_when_behind: bool,
+}
+
+impl Hub {
+    /// A hub over `history`, with a tail of `tail_bytes`. With `refuse_when_behind`, updates are refused while a shard
+    /// lags over half the tail.
+    ///
+    /// # Errors
+    /// If the writer's thread cannot be started.
+    pub fn start(
+        history: Arc<dyn History>,
+        tail_bytes: usize,
+        refuse_when_behind: bool,
+    ) -> std::io::Result<Self> {
+        let tail = Arc::new(Tail::new(tail_bytes, history.last()));
+        let (doorbell, _) = broadcast::channel(DOORBELL);
+        let announce = {
+            let (tail, doorbell) = (tail.clone(), doorbell.clone());
+            move |events: &[Arc<crate::event::Event>]| {
+                tail.push(events);
+                if let Some(newest) = events.last() {
+                    // Without a shard nobody listens.
+                    let _ = doorbell.send(newest.position);
+                }
+            }
+        };
+        let sequencer = Sequencer::start(history.clone(), announce)?;
+        Ok(Self(Arc::new(Inner {
+            history,
+            tail,
+            sequencer,
+            doorbell,
+            draining: watch::channel(false).0,
+            shards: Mutex::default(),
+            n_updates: AtomicU64::new(0),
+            refuse_when_behind,
+        })))
+    }
+
+    /// Publishes updates, all or none, one after the other. Returns when they are committed and on their way; never
+    /// waits for subscribers.
+    ///
+    /// # Errors
+    /// If nothing was published.
+    pub async fn publish(&self, updates: Vec<Update>) -> Result<(), PublishError> {
+        if self.0.refuse_when_behind && self.0.tail.capacity() as u64 / 2 < self.lag() {
+            return Err(PublishError::Overloaded);
+        }
+        let count = updates.len() as u64;
+        self.0.sequencer.submit(updates).await?;
+        self.0.n_updates.fetch_add(count, Relaxed);
+        Ok(())
+    }
+
+    /// What was accepted, to look things up in.
+    #[must_use]
+    pub fn history(&self) -> &dyn History {
+        &*self.0.history
+    }
+
+    /// The newest part of the history.
+    #[must_use]
+    pub fn tail(&self) -> &Tail {
+        &self.0.tail
+    }
+
+    /// Rings with the newest position when there is something new in the tail.
+    #[must_use]
+    pub fn doorbell(&self) -> broadcast::Receiver<Position> {
+        self.0.doorbell.subscribe()
+    }
+
+    /// Ends every subscription, now and from now on. There is no way back.
+    pub fn drain(&self) {
+        self.0.draining.send_replace(true);
+    }
+
+    /// Whether the gateway is stopping.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        *self.0.draining.borrow()
+    }
+
+    /// Changes to `true` when the gateway stops.
+    #[must_use]
+    pub fn draining(&self) -> watch::Receiver<bool> {
+        self.0.draining.subscribe()
+    }
+
+    /// Makes a shard's counters part of the totals.
+    pub(crate) fn register(&self, stats: Arc<ShardStats>) {
+        self.shards().push(stats);
+    }
+
+    fn shards(&self) -> std::sync::MutexGuard<'_, Vec<Arc<ShardStats>>> {
+        self.0.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far the slowest shard is behind the tail, in bytes.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        let passed = self.0.tail.passed();
+        self.shards().iter().map(|stats| stats.lag(passed)).max().unwrap_or(0)
+    }
+
+    /// What all shards have counted.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for stats in self.shards().iter() {
+            totals.add(stats);
+        }
+        totals
+    }
+
+    /// Updates that were published.
+    #[must_use]
+    pub fn n_updates(&self) -> u64 {
+        self.0.n_updates.load(Relaxed)
+    }
+}

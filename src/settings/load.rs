@@ -1,0 +1,239 @@
+//! From defaults, a file, the environment and flags to one valid whole.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use config::{Config, Environment, File, FileFormat};
+
+use super::Settings;
+
+/// The file that is read if it is there and no other is named.
+const DEFAULT_FILE: &str = "tidegate.toml";
+
+/// Keys that are lists, and so are split at commas in the environment.
+const LISTS: [&str; 3] = ["server.trusted_proxies", "server.hosts", "cors.origins"];
+
+/// Where settings come from, later ones winning over earlier ones.
+#[derive(Debug, Default)]
+pub struct Source {
+    /// A file that must be there; without it, `tidegate.toml` in the working directory if there is one.
+    pub file: Option<PathBuf>,
+    /// The environment of the process.
+    pub environment: HashMap<String, String>,
+    /// Keys and values from flags.
+    pub flags: Vec<(&'static str, String)>,
+}
+
+/// Why the settings cannot be used, in one sentence for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("the configuration file {} cannot be read: {reason}", .file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        reason: std::io::Error,
+    },
+    /// A variable has the prefix of settings but is none.
+    #[error(
+        "the environment variable {0} is not a setting; settings are written TIDEGATE_SECTION__KEY"
+    )]
+    UnknownVariable(String),
+    /// A key or a value is wrong.
+    #[error("the configuration is not valid: {0}")]
+    Invalid(String),
+}
+
+/// Loads and checks the settings.
+///
+/// # Errors
+/// If a source cannot be read, has an unknown key or a wrong type, or if the whole makes no sense.
+pub fn load(source: Source) -> Result<Settings, SettingsError> {
+    let mut builder = Config::builder();
+    if let Some(file) = file(source.file) {
+        let text = std::fs::read_to_string(&file)
+            .map_err(|reason| SettingsError::Unreadable { file: file.clone(), reason })?;
+        check_syntax(&file, &text)?;
+        builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
+    }
+    let mut environment = Environment::with_prefix("TIDEGATE")
+        .prefix_separator("_")
+        .separator("__")
+        .try_parsing(true)
+        .list_separator(",")
+        .source(Some(variables(source.environment)?));
+    for key in LISTS {
+        environment = environment.with_list_parse_key(key);
+    }
+    builder = builder.add_source(environment);
+    for (key, value) in source.flags {
+        builder = builder.set_override(key, value).map_err(invalid)?;
+    }
+    let settings: Settings = builder.build().and_then(Config::try_deserialize).map_err(invalid)?;
+    check(&settings)?;
+    Ok(settings)
+}
+
+fn file(named: Option<PathBuf>) -> Option<PathBuf> {
+    named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|it| it.exists()))
+}
+
+/// The `config` crate reports syntax errors without the file's name.
+fn check_syntax(file: &Path, text: &str) -> Result<(), SettingsError> {
+    text.parse::<toml::Table>().map(drop).map_err(|error| {
+        SettingsError::Invalid(format!("{}: {}", file.display(), one_line(&error.to_string())))
+    })
+}
+
+fn invalid(error: config::ConfigError) -> SettingsError {
+    SettingsError::Invalid(one_line(&error.to_string()))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The variables that are settings. `TIDEGATE_CONFIG` names the file; orchestrators add variables of their own for a
+/// service that is called tidegate.
+fn variables(all: HashMap<String, String>) -> Result<HashMap<String, String>, SettingsError> {
+    let mut settings = HashMap::new();
+    for (name, value) in all {
+        let Some(key) = name.strip_prefix("TIDEGATE_") else { continue };
+        let is_service_link =
+            key.starts_with("SERVICE_") || key == "PORT" || key.starts_with("PORT_");
+        if key.contains("__") {
+            settings.insert(name, value);
+        } else if key != "CONFIG" && !is_service_link {
+            return Err(SettingsError::UnknownVariable(name));
+        }
+    }
+    Ok(settings)
+}
+
+/// What no single key can tell.
+fn check(settings: &Settings) -> Result<(), SettingsError> {
+    let fail = |reason: String| Err(SettingsError::Invalid(reason));
+    let server = &settings.server;
+    if server.listen.is_empty() {
+        return fail("server.listen names no address".to_owned());
+    }
+    if let Some(address) = server.listen.iter().find(|it| !it.ip().is_loopback())
+        && !server.open_to_everybody
+    {
+        return fail(format!(
+            "server.listen is {address}, but there are no keys, so everybody who reaches that address could publish \
+             and subscribe; listen on a loopback address, or set server.open_to_everybody = true"
+        ));
+    }
+    for origin in &settings.cors.origins {
+        let parsed = url::Url::parse(origin);
+        if !parsed.is_ok_and(|it| it.origin().ascii_serialization() == *origin) {
+            return fail(format!(
+                "cors.origins: `{origin}` is not an origin such as https://example.com"
+            ));
+        }
+    }
+    let at_least_one = [
+        ("history.max_events", settings.history.max_events),
+        ("delivery.tail_bytes", settings.delivery.tail_bytes),
+        ("poll.batch_events", settings.poll.batch_events),
+        ("limits.body_bytes", settings.limits.body_bytes),
+        ("limits.updates_per_request", settings.limits.updates_per_request),
+        ("limits.topics_per_update", settings.limits.topics_per_update),
+        ("limits.matchers", settings.limits.matchers),
+    ];
+    if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
+        return fail(format!("{key} is 0; it has to be at least 1"));
+    }
+    let positive = [
+        ("delivery.heartbeat", settings.delivery.heartbeat),
+        ("delivery.lifetime", settings.delivery.lifetime),
+        ("server.head_timeout", server.head_timeout),
+        ("server.body_timeout", server.body_timeout),
+    ];
+    if let Some((key, _)) = positive.into_iter().find(|(_, value)| value.is_zero()) {
+        return fail(format!("{key} is 0s; it has to be longer"));
+    }
+    if settings.poll.max_wait < settings.poll.wait {
+        return fail("poll.wait is longer than poll.max_wait".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_variable(name: &str, value: &str) -> Result<Settings, SettingsError> {
+        let environment = HashMap::from([(name.to_owned(), value.to_owned())]);
+        let nothing = tempfile::NamedTempFile::new().expect("a temporary file");
+        load(Source { file: Some(nothing.path().to_owned()), environment, flags: Vec::new() })
+    }
+
+    fn with_file(text: &str) -> Result<Settings, SettingsError> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("a writable file");
+        load(Source { file: Some(file.path().to_owned()), ..Source::default() })
+    }
+
+    #[test]
+    fn the_sample_file_documents_every_key_with_its_default() {
+        let sample = include_str!("../../tidegate.toml");
+        assert_eq!(with_file(sample).expect("valid"), Settings::default());
+        let keys = |text: &str| -> Vec<String> {
+            let table: toml::Table = text.parse().expect("valid TOML");
+            let section = |(name, keys): (&String, &toml::Value)| {
+                let keys = keys.as_table().expect("sections are tables");
+                keys.keys().map(|key| format!("{name}.{key}")).collect::<Vec<_>>()
+            };
+            table.iter().flat_map(section).collect()
+        };
+        let all = toml::to_string(&Settings::default()).expect("settings serialize");
+        let (mut documented, mut all) = (keys(sample), keys(&all));
+        documented.sort();
+        all.sort();
+        assert_eq!(documented, all);
+    }
+
+    #[test]
+    fn variables_set_keys() {
+        let settings = with_variable("TIDEGATE_SERVER__LISTEN", "127.0.0.1:4000,[::1]:4000");
+        assert_eq!(settings.expect("valid").server.listen.len(), 2);
+        let settings = with_variable("TIDEGATE_CORS__ORIGINS", "https://a.test,https://b.test");
+        assert_eq!(settings.expect("valid").cors.origins, ["https://a.test", "https://b.test"]);
+        let settings = with_variable("TIDEGATE_DELIVERY__HEARTBEAT", "1500ms");
+        assert_eq!(settings.expect("valid").delivery.heartbeat.as_millis(), 1500);
+        let settings = with_variable("TIDEGATE_LIMITS__BODY_BYTES", "64KiB");
+        assert_eq!(settings.expect("valid").limits.body_bytes, 65536);
+        assert!(with_variable("TIDEGATE_SERVICE_HOST", "10.0.0.1").is_ok());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let message = |outcome: Result<Settings, SettingsError>| match outcome {
+            Ok(_) => "valid".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        for (outcome, named) in [
+            (with_file("[server]\nlisten = 7"), "listen"),
+            (with_file("[server]\nport = 7"), "port"),
+            (with_file("[serv]\nlisten = 7"), "serv"),
+            (with_file("[server\n"), "line 1"),
+            (with_file("[delivery]\nheartbeat = '5 parsecs'"), "5 parsecs"),
+            (with_file("[limits]\nbody_bytes = '5 feet'"), "5 feet"),
+            (with_file("[limits]\nbody_bytes = '0B'"), "limits.body_bytes"),
+            (with_file("[server]\nlisten = '0.0.0.0:80'"), "open_to_everybody"),
+            (with_file("[cors]\norigins = ['https://a.test/']"), "https://a.test/"),
+            (with_variable("TIDEGATE_SERVER_LISTEN", "x"), "TIDEGATE_SERVER_LISTEN"),
+            (with_variable("TIDEGATE_SERVER__LISTN", "x"), "listn"),
+            (with_variable("TIDEGATE_DELIVERY__HEARTBEAT", "soon"), "soon"),
+        ] {
+            let message = message(outcome);
+            assert!(message.contains(named), "{message}");
+            assert!(!message.contains('\n'), "{message}");
+        }
+    }
+}

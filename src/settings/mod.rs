@@ -1,0 +1,339 @@
+//! What the operator asked for: typed settings with their defaults, checked once as a whole.
+//!
+//! A file, the environment and flags come in; [`Settings`] go out, complete and valid. Nothing is read again later.
+
+mod load;
+mod units;
+
+use std::{net::IpAddr, net::SocketAddr, time::Duration};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+pub use self::load::{SettingsError, Source, load};
+use self::units::{addresses, duration, optional_url, size};
+
+/// All settings. `tidegate.toml` in the repository documents each.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where and how it listens.
+    pub server: ServerSettings,
+    /// How updates are taken in.
+    pub publish: PublishSettings,
+    /// What is kept, and for how long.
+    pub history: HistorySettings,
+    /// How events are delivered.
+    pub delivery: DeliverySettings,
+    /// The forever iframe.
+    pub iframe: IframeSettings,
+    /// Long poll.
+    pub poll: PollSettings,
+    /// Which other origins may use the gateway from a browser.
+    pub cors: CorsSettings,
+    /// Bounds of requests.
+    pub limits: LimitSettings,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSettings {
+    /// Addresses to listen on.
+    #[serde(with = "addresses")]
+    pub listen: Vec<SocketAddr>,
+    /// The address under which browsers reach the gateway, if it is not the one that it listens on.
+    #[serde(with = "optional_url")]
+    pub public_url: Option<Url>,
+    /// Proxies whose `Forwarded` and `X-Forwarded-…` headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Further host names under which requests may come.
+    pub hosts: Vec<String>,
+    /// Lets everybody publish and subscribe on other addresses than loopback.
+    pub open_to_everybody: bool,
+    /// Threads that serve requests; 0 for one a core.
+    pub workers: usize,
+    /// Connections waiting to be accepted.
+    pub backlog: u32,
+    /// Time for the head of a request to arrive.
+    #[serde(with = "duration")]
+    pub head_timeout: Duration,
+    /// Time for the body of a request to arrive.
+    #[serde(with = "duration")]
+    pub body_timeout: Duration,
+    /// Time that an idle connection is kept open for the next request.
+    #[serde(with = "duration")]
+    pub keep_alive: Duration,
+    /// Time for open requests to end after SIGTERM.
+    #[serde(with = "duration")]
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 3000))],
+            public_url: None,
+            trusted_proxies: Vec::new(),
+            hosts: Vec::new(),
+            open_to_everybody: false,
+            workers: 0,
+            backlog: 4096,
+            head_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(60),
+            shutdown_timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+/// `[publish]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PublishSettings {
+    /// Refuse updates with 503 while delivery lags over half the tail.
+    pub refuse_when_behind: bool,
+    /// How long a reply is kept for the same `Idempotency-Key`.
+    #[serde(with = "duration")]
+    pub idempotency_retention: Duration,
+    /// How many replies are kept.
+    pub idempotency_keys: usize,
+}
+
+impl Default for PublishSettings {
+    fn default() -> Self {
+        Self {
+            refuse_when_behind: true,
+            idempotency_retention: Duration::from_secs(3600),
+            idempotency_keys: 10_000,
+        }
+    }
+}
+
+/// `[history]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HistorySettings {
+    /// Bytes kept.
+    #[serde(with = "size")]
+    pub max_bytes: usize,
+    /// Events kept.
+    pub max_events: usize,
+    /// Age up to which events are kept.
+    #[serde(with = "duration")]
+    pub max_age: Duration,
+    /// Ids and topics of dropped events that are remembered, to tell late subscribers what they missed.
+    pub remembered: usize,
+}
+
+impl Default for HistorySettings {
+    fn default() -> Self {
+        Self {
+            max_bytes: 64 << 20,
+            max_events: 1_000_000,
+            max_age: Duration::from_secs(7 * 24 * 3600),
+            remembered: 65_536,
+        }
+    }
+}
+
+/// `[delivery]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeliverySettings {
+    /// Bytes of the newest events that all subscribers share in memory.
+    #[serde(with = "size")]
+    pub tail_bytes: usize,
+    /// Silence after which a stream gets a heartbeat.
+    #[serde(with = "duration")]
+    pub heartbeat: Duration,
+    /// Time after which a stream ends and the client returns; each stream lasts 80 to 100 % of it.
+    #[serde(with = "duration")]
+    pub lifetime: Duration,
+    /// Time after which a client that lost its stream returns.
+    #[serde(with = "duration")]
+    pub retry: Duration,
+    /// Further time over which the returns are spread when the gateway stops.
+    #[serde(with = "duration")]
+    pub retry_spread: Duration,
+    /// Time without progress after which a connection that cannot be written to is given up.
+    #[serde(with = "duration")]
+    pub write_deadline: Duration,
+}
+
+impl Default for DeliverySettings {
+    fn default() -> Self {
+        Self {
+            tail_bytes: 16 << 20,
+            heartbeat: Duration::from_secs(25),
+            lifetime: Duration::from_secs(3600),
+            retry: Duration::from_secs(2),
+            retry_spread: Duration::from_secs(8),
+            write_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `[iframe]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IframeSettings {
+    /// Bytes that the head of the document has at least, because browsers wait for some before they run scripts.
+    #[serde(with = "size")]
+    pub padding: usize,
+    /// Bytes after which the document is replaced by a fresh one.
+    #[serde(with = "size")]
+    pub recycle_after: usize,
+}
+
+impl Default for IframeSettings {
+    fn default() -> Self {
+        Self { padding: 2048, recycle_after: 4 << 20 }
+    }
+}
+
+/// `[poll]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PollSettings {
+    /// Time that a poll waits for an event if it does not say how long.
+    #[serde(with = "duration")]
+    pub wait: Duration,
+    /// The longest time that a poll may ask to wait.
+    #[serde(with = "duration")]
+    pub max_wait: Duration,
+    /// Events in one reply.
+    pub batch_events: usize,
+    /// Bytes of events in one reply; one event is always sent whole.
+    #[serde(with = "size")]
+    pub batch_bytes: usize,
+    /// Time between two polls during which their session still counts as a subscriber.
+    #[serde(with = "duration")]
+    pub session_lease: Duration,
+    /// Whether `callback` wraps the reply in a function call (JSONP).
+    pub jsonp: bool,
+}
+
+impl Default for PollSettings {
+    fn default() -> Self {
+        Self {
+            wait: Duration::from_secs(20),
+            max_wait: Duration::from_secs(60),
+            batch_events: 100,
+            batch_bytes: 256 << 10,
+            session_lease: Duration::from_secs(30),
+            jsonp: false,
+        }
+    }
+}
+
+/// `[cors]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CorsSettings {
+    /// Origins whose pages may publish, subscribe and embed the iframe.
+    pub origins: Vec<String>,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Bytes of a request's body.
+    #[serde(with = "size")]
+    pub body_bytes: usize,
+    /// Updates in one request.
+    pub updates_per_request: usize,
+    /// Topics of one update.
+    pub topics_per_update: usize,
+    /// Client keys that one update may except.
+    pub except_per_update: usize,
+    /// Bytes of a topic or matcher.
+    #[serde(with = "size")]
+    pub topic_bytes: usize,
+    /// Bytes of an event id.
+    #[serde(with = "size")]
+    pub id_bytes: usize,
+    /// Bytes of an event type.
+    #[serde(with = "size")]
+    pub type_bytes: usize,
+    /// Bytes of a client key.
+    #[serde(with = "size")]
+    pub client_key_bytes: usize,
+    /// Bytes of an `Idempotency-Key`.
+    #[serde(with = "size")]
+    pub idempotency_key_bytes: usize,
+    /// Matchers of one subscription request.
+    pub matchers: usize,
+    /// Events that `last` may ask for.
+    pub backlog: usize,
+    /// Subscribers in all.
+    pub subscribers: usize,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self {
+            body_bytes: 1 << 20,
+            updates_per_request: 1000,
+            topics_per_update: 1000,
+            except_per_update: 100,
+            topic_bytes: 4096,
+            id_bytes: 1024,
+            type_bytes: 256,
+            client_key_bytes: 256,
+            idempotency_key_bytes: 256,
+            matchers: 1000,
+            backlog: 10_000,
+            subscribers: 100_000,
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// What is logged, in the syntax of `tracing` filters.
+    pub filter: String,
+    /// As lines for people or as JSON.
+    pub format: LogFormat,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl ServerSettings {
+    /// The hub's own address, which relative topics are resolved against. Of an unknown authority only the path is
+    /// ever looked at.
+    #[must_use]
+    pub fn hub_url(&self) -> Url {
+        let local = || Url::parse("http://localhost/").expect("a valid address");
+        let mut url = self.public_url.clone().unwrap_or_else(local);
+        let base = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base}/.well-known/mercure"));
+        url
+    }
+
+    /// Whether an address is one of a proxy whose word on the client's address counts.
+    #[must_use]
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&peer))
+    }
+}

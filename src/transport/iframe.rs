@@ -1,0 +1,54 @@
+//! Script elements of the forever iframe: each calls `tidegate`, which the head of the document defines, with one
+//! JSON argument.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::json;
+use crate::{
+    delivery::{EndReason, Gap},
+    event::Event,
+    history::TokenKey,
+};
+
+/// An event and the token for its position.
+#[must_use]
+pub fn event(event: &Event, nonce: &str, key: &TokenKey) -> Bytes {
+    let object = json::event(event);
+    let object = std::str::from_utf8(&object).expect("JSON is UTF-8");
+    let token = key.seal(event.position);
+    call(nonce, &format!(r#"{{"event":{object},"cursor":"{token}"}}"#))
+}
+
+/// A gap and the token for the point where it goes on, in the shape of an event.
+#[must_use]
+pub fn gap(gap: &Gap, nonce: &str, key: &TokenKey) -> Bytes {
+    let token = key.seal(gap.after);
+    let event = json!({
+        "id": token, "type": "tidegate.gap", "data": json::gap(gap), "topics": [], "retry": null,
+    });
+    call(nonce, &json::script_safe(&json!({ "event": event, "cursor": token })))
+}
+
+/// A heartbeat and the token for everything so far.
+#[must_use]
+pub fn heartbeat(token: &str, nonce: &str) -> Bytes {
+    call(nonce, &json::script_safe(&json!({ "heartbeat": true, "cursor": token })))
+}
+
+/// The end: why, when to return, and from where.
+#[must_use]
+pub fn end(reason: EndReason, retry: Duration, token: &str, nonce: &str) -> Bytes {
+    let argument = json!({
+        "end": reason.as_str(), "retry": retry.as_secs_f64() * 1000.0, "cursor": token,
+    });
+    let mut bytes = call(nonce, &json::script_safe(&argument)).to_vec();
+    bytes.extend_from_slice(b"</body></html>\n");
+    bytes.into()
+}
+
+fn call(nonce: &str, argument: &str) -> Bytes {
+    format!("<script nonce=\"{nonce}\">tidegate({argument})</script>\n").into()
+}
