@@ -1,9 +1,19 @@
 //! tidegate, a push gateway: a backend posts an update once, and every browser that listens gets it.
 
+pub mod cli;
 pub mod clock;
 pub mod delivery;
 pub mod event;
+mod form;
+pub mod gateway;
 pub mod history;
 pub mod hub;
+pub mod ops;
+pub mod pages;
+pub mod problem;
+pub mod publish;
+pub mod server;
 pub mod settings;
+pub mod subscribe;
+pub mod telemetry;
 pub mod transport;

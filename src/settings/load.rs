@@ -70,9 +70,10 @@ pub fn load(source: Source) -> Result<Settings, SettingsError> {
     }
     builder = builder.add_source(environment);
     for (key, value) in source.flags {
-        builder = builder.set_override(key, value).map_err(invalid)?;
+        builder = builder.set_override(key, value).map_err(|error| invalid(&error))?;
     }
-    let settings: Settings = builder.build().and_then(Config::try_deserialize).map_err(invalid)?;
+    let settings: Settings =
+        builder.build().and_then(Config::try_deserialize).map_err(|error| invalid(&error))?;
     check(&settings)?;
     Ok(settings)
 }
@@ -88,7 +89,7 @@ fn check_syntax(file: &Path, text: &str) -> Result<(), SettingsError> {
     })
 }
 
-fn invalid(error: config::ConfigError) -> SettingsError {
+fn invalid(error: &config::ConfigError) -> SettingsError {
     SettingsError::Invalid(one_line(&error.to_string()))
 }
 

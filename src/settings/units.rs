@@ -34,9 +34,10 @@ pub(super) mod size {
             .ok_or_else(|| D::Error::custom(format!("`{text}` is not a size such as `64KiB`")))
     }
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
     pub(crate) fn serialize<S: Serializer>(value: &usize, out: S) -> Result<S::Ok, S::Error> {
         let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-        let unit = units.into_iter().find(|(_, unit)| *value != 0 && value % unit == 0);
+        let unit = units.into_iter().find(|(_, unit)| *value != 0 && value.is_multiple_of(*unit));
         let (name, unit) = unit.unwrap_or(("B", 1));
         out.collect_str(&format_args!("{}{name}", value / unit))
     }
@@ -100,8 +101,7 @@ pub(super) mod optional_url {
         }
     }
 
-    // The signature is serde's.
-    #[allow(clippy::ref_option, reason = "serde passes fields by reference")]
+    #[expect(clippy::ref_option, reason = "serde passes fields by reference")]
     pub(crate) fn serialize<S: Serializer>(value: &Option<Url>, out: S) -> Result<S::Ok, S::Error> {
         out.serialize_str(value.as_ref().map_or("", Url::as_str))
     }

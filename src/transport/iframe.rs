@@ -25,11 +25,8 @@ pub fn event(event: &Event, nonce: &str, key: &TokenKey) -> Bytes {
 /// A gap and the token for the point where it goes on, in the shape of an event.
 #[must_use]
 pub fn gap(gap: &Gap, nonce: &str, key: &TokenKey) -> Bytes {
-    let token = key.seal(gap.after);
-    let event = json!({
-        "id": token, "type": "tidegate.gap", "data": json::gap(gap), "topics": [], "retry": null,
-    });
-    call(nonce, &json::script_safe(&json!({ "event": event, "cursor": token })))
+    let (object, token) = (json::gap_event(gap, key), key.seal(gap.after));
+    call(nonce, &format!(r#"{{"event":{object},"cursor":"{token}"}}"#))
 }
 
 /// A heartbeat and the token for everything so far.

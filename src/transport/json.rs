@@ -11,7 +11,7 @@ use serde_json::{json, ser::Formatter};
 use crate::{
     delivery::Gap,
     event::{Event, Form},
-    history::Missing,
+    history::{Missing, TokenKey},
 };
 
 /// Serializes `value` so that it can stand in a script element.
@@ -60,6 +60,14 @@ pub fn gap(gap: &Gap) -> String {
         Missing::Trimmed => "trimmed",
     };
     script_safe(&json!({ "cursor": gap.cursor, "reason": reason, "follows": "earliest" }))
+}
+
+/// A gap in the shape of an event, whose id is the token for the point where it goes on.
+#[must_use]
+pub fn gap_event(told: &Gap, key: &TokenKey) -> String {
+    script_safe(&json!({
+        "id": key.seal(told.after), "type": "tidegate.gap", "data": gap(told), "topics": [], "retry": null,
+    }))
 }
 
 /// The data of `tidegate.heartbeat`.

@@ -1,0 +1,117 @@
+//! Subcommands and flags.
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    gateway::Gateway,
+    server::Server,
+    settings::{Settings, Source, load},
+    telemetry,
+};
+
+/// A push gateway: post an update once, and every browser that listens gets it.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Command {
+    /// Run the gateway; what happens without a subcommand.
+    Serve,
+    /// Check the settings and print those in effect.
+    Check,
+}
+
+#[derive(Debug, Args)]
+struct Flags {
+    /// Configuration file; without it `tidegate.toml` in the working directory, if there is one.
+    #[arg(long, global = true, env = "TIDEGATE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on (server.listen), or several separated by commas.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// What to log (log.filter).
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    /// How to log: text or json (log.format).
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl Flags {
+    fn into_source(self) -> Source {
+        let flags = [
+            ("server.listen", self.listen),
+            ("log.filter", self.log),
+            ("log.format", self.log_format),
+        ];
+        Source {
+            file: self.config,
+            environment: env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect(),
+            flags: flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect(),
+        }
+    }
+}
+
+/// Does what the command line says.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome =
+        load(cli.flags.into_source()).map_err(|error| error.to_string()).and_then(|settings| {
+            match cli.command.unwrap_or(Command::Serve) {
+                Command::Serve => serve(settings),
+                Command::Check => check(&settings),
+            }
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("tidegate: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the operator asked to see")]
+fn check(settings: &Settings) -> Result<(), String> {
+    print!("{}", toml::to_string(settings).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+fn serve(settings: Settings) -> Result<(), String> {
+    telemetry::start(&settings.log)?;
+    let gateway = Gateway::start(settings).map_err(|error| error.to_string())?;
+    let server = Server::bind(gateway.clone()).map_err(|error| error.to_string())?;
+    greet(&gateway, &server);
+    let system = actix_web::rt::System::new();
+    system.block_on(server.run(|_| {})).map_err(|error| error.to_string())
+}
+
+/// Tells the operator what to open and what is open to whom.
+#[expect(clippy::print_stdout, reason = "this is for the operator's eyes")]
+fn greet(gateway: &Gateway, server: &Server) {
+    println!("tidegate {}", env!("CARGO_PKG_VERSION"));
+    for address in server.addresses() {
+        println!("  open     http://{address}/");
+        tracing::info!(%address, "listening");
+    }
+    let reach = if gateway.settings().server.open_to_everybody {
+        "everybody who reaches these addresses"
+    } else {
+        "everybody on this machine"
+    };
+    println!("  access   development mode, no keys: {reach} may publish and subscribe;");
+    println!("           pages of other origins may not, unless cors.origins names them");
+    println!("  history  in memory, up to {} bytes", gateway.settings().history.max_bytes);
+}

@@ -1,0 +1,148 @@
+//! One gateway: its settings and everything that its handlers share.
+
+use std::{io, sync::Arc};
+
+use actix_web::HttpRequest;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use url::Url;
+
+use crate::{
+    clock::Clock,
+    event::{Draft, EventId, Invalid, Limits, Update},
+    history::{Memory, PublishError, Retention},
+    hub::Hub,
+    ops::Metrics,
+    publish::Ledger,
+    settings::Settings,
+    subscribe::Sessions,
+};
+
+/// A handle to a gateway; clones are the same gateway.
+#[derive(Debug, Clone)]
+pub struct Gateway(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    settings: Settings,
+    limits: Limits,
+    hub_url: Url,
+    hub: Hub,
+    ledger: Ledger,
+    sessions: Sessions,
+    metrics: Metrics,
+    nonce: Arc<str>,
+}
+
+/// Why [`Gateway::publish`] did not publish.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The update breaks a rule.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The update could not be taken in.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+impl Gateway {
+    /// Starts a gateway: its history and the thread that writes it. It listens nowhere yet; see
+    /// [`Server`](crate::server::Server) and [`Gateway::configure`].
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn start(settings: Settings) -> io::Result<Self> {
+        let retention = Retention {
+            bytes: settings.history.max_bytes,
+            events: settings.history.max_events,
+            age: settings.history.max_age.try_into().unwrap_or(jiff::SignedDuration::MAX),
+            remembered: settings.history.remembered,
+        };
+        let history = Arc::new(Memory::new(retention, Clock::system()));
+        let tail_bytes = settings.delivery.tail_bytes;
+        let hub = Hub::start(history, tail_bytes, settings.publish.refuse_when_behind)?;
+        let limits = &settings.limits;
+        Ok(Self(Arc::new(Inner {
+            limits: Limits {
+                topics: limits.topics_per_update,
+                topic_bytes: limits.topic_bytes,
+                id_bytes: limits.id_bytes,
+                type_bytes: limits.type_bytes,
+                except: limits.except_per_update,
+                client_key_bytes: limits.client_key_bytes,
+            },
+            hub_url: settings.server.hub_url(),
+            ledger: Ledger::new(
+                settings.publish.idempotency_retention,
+                settings.publish.idempotency_keys,
+            ),
+            sessions: Sessions::new(settings.poll.session_lease, limits.subscribers),
+            metrics: Metrics::new(hub.clone()),
+            nonce: random_text().into(),
+            hub,
+            settings,
+        })))
+    }
+
+    /// The gateway that serves `request`.
+    ///
+    /// # Panics
+    /// If the request is not served by a gateway's own route.
+    pub(crate) fn of(request: &HttpRequest) -> Self {
+        request.app_data::<Self>().expect("the gateway's routes carry the gateway").clone()
+    }
+
+    /// Publishes one update, as `POST /events` does, and returns its id.
+    ///
+    /// # Errors
+    /// If it breaks a rule or cannot be taken in; then nothing was published.
+    pub async fn publish(&self, draft: Draft) -> Result<EventId, Refused> {
+        let update = self.validate(draft)?;
+        let id = update.id.clone();
+        self.0.hub.publish(vec![update]).await?;
+        Ok(id)
+    }
+
+    /// Checks an update against the rules and limits of this gateway.
+    pub(crate) fn validate(&self, draft: Draft) -> Result<Update, Invalid> {
+        draft.validate(&self.0.limits, &self.0.hub_url)
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The hub.
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.0.sessions
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The nonce that allows the gateway's own scripts under its Content-Security-Policy.
+    pub(crate) fn nonce(&self) -> &Arc<str> {
+        &self.0.nonce
+    }
+}
+
+/// 128 random bits as text that can stand in addresses and headers.
+///
+/// # Panics
+/// If the operating system gives no random bytes.
+pub(crate) fn random_text() -> String {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).expect("the operating system has random bytes");
+    URL_SAFE_NO_PAD.encode(random)
+}

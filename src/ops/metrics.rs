@@ -1,0 +1,100 @@
+//! `/metrics` in OpenMetrics text. What is counted elsewhere is read when somebody asks.
+
+use std::sync::{Mutex, PoisonError};
+
+use actix_web::{HttpRequest, HttpResponse};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _, text::encode},
+    metrics::{
+        MetricType,
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::ConstGauge,
+    },
+    registry::Registry,
+};
+
+use crate::{gateway::Gateway, hub::Hub, transport::Transport};
+
+/// The gateway's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    refused: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+impl Metrics {
+    /// The metrics of a gateway over `hub`.
+    #[must_use]
+    pub fn new(hub: Hub) -> Self {
+        let mut registry = Registry::with_prefix("tidegate");
+        let refused = Family::default();
+        registry.register("requests_refused", "Requests refused, by reason", refused.clone());
+        registry.register_collector(Box::new(HubCollector(hub)));
+        Self { registry: Mutex::new(registry), refused }
+    }
+
+    /// Counts a refused request.
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&[("reason", reason)]).inc();
+    }
+}
+
+/// `GET /metrics`
+///
+/// # Errors
+/// Never; a registry that cannot be written is an empty page.
+pub async fn metrics(request: HttpRequest) -> HttpResponse {
+    let gateway = Gateway::of(&request);
+    let mut text = String::new();
+    let registry = gateway.metrics().registry.lock().unwrap_or_else(PoisonError::into_inner);
+    let written = encode(&mut text, &registry);
+    drop(registry);
+    if written.is_err() {
+        text.clear();
+    }
+    // Sessions of polls are told here, because they are subscribers between two polls as well.
+    HttpResponse::Ok()
+        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+        .insert_header(("cache-control", "no-store"))
+        .body(text)
+}
+
+#[derive(Debug)]
+struct HubCollector(Hub);
+
+impl Collector for HubCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let hub = &self.0;
+        let totals = hub.totals();
+        for (name, help, values) in [
+            ("subscribers", "Subscribers that are connected", totals.open),
+            ("subscribers_opened", "Subscribers that have connected", totals.opened),
+            ("deliveries", "Events handed to subscribers", totals.deliveries),
+        ] {
+            let kind = if name == "subscribers" { MetricType::Gauge } else { MetricType::Counter };
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (transport, value) in Transport::ALL.into_iter().zip(values) {
+                let labels = [("transport", transport.as_str())];
+                let metric = family.encode_family(&labels)?;
+                match kind {
+                    MetricType::Gauge => ConstGauge::new(value).encode(metric)?,
+                    _ => ConstCounter::new(value).encode(metric)?,
+                }
+            }
+        }
+        for (name, help, value) in [
+            ("updates", "Updates published", hub.n_updates()),
+            ("gaps", "Gaps that subscribers were told of", totals.gaps),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(value).encode(metric)?;
+        }
+        let help = "How far the slowest shard is behind the newest event";
+        let unit = prometheus_client::registry::Unit::Bytes;
+        let metric =
+            encoder.encode_descriptor("delivery_lag", help, Some(&unit), MetricType::Gauge)?;
+        ConstGauge::new(hub.lag()).encode(metric)
+    }
+}

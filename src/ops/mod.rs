@@ -1,0 +1,9 @@
+//! Operations: whether it is well, and what it has done.
+
+mod health;
+mod metrics;
+
+pub use self::{
+    health::{live, ready},
+    metrics::{Metrics, metrics},
+};

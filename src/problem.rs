@@ -1,0 +1,223 @@
+//! The only way from an error to an HTTP response: problem documents (RFC 9457).
+
+use std::fmt;
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{
+        StatusCode,
+        header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER},
+    },
+};
+use serde::Serialize;
+
+use crate::{event::Invalid, history::PublishError};
+
+/// A refused request: what the client is told, and in which words the log and the metrics count it.
+#[derive(Debug, Clone)]
+pub struct Problem(Box<Details>);
+
+#[derive(Debug, Clone)]
+struct Details {
+    status: StatusCode,
+    reason: &'static str,
+    title: &'static str,
+    detail: String,
+    field: Option<String>,
+    limit: Option<usize>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<usize>,
+}
+
+impl Problem {
+    fn new(
+        status: StatusCode,
+        reason: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        let detail = detail.into();
+        let headers = Vec::new();
+        Self(Box::new(Details { status, reason, title, detail, field: None, limit: None, headers }))
+    }
+
+    /// 400: the request as a whole cannot be understood.
+    pub fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", "Malformed request", detail)
+    }
+
+    /// 400: one field or parameter breaks a rule; `detail` names it as well.
+    pub fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_field", "Invalid field", detail)
+            .with_field(field.into())
+    }
+
+    /// 413: a field of an update, or a whole request, is over its limit.
+    pub fn too_large(field: impl Into<String>, limit: usize, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large", detail)
+            .with_field(field.into())
+            .with_limit(limit)
+    }
+
+    /// A field of an update that breaks a rule; over a limit it is 413, else 400.
+    #[must_use]
+    pub fn update(prefix: &str, invalid: &Invalid) -> Self {
+        let field = format!("{prefix}{}", invalid.field());
+        let detail =
+            format!("{prefix}{invalid}").replace(&format!("{prefix}`"), &format!("`{prefix}"));
+        match invalid.limit() {
+            Some(limit) => Self::too_large(field, limit, detail),
+            None => Self::field(field, detail),
+        }
+    }
+
+    /// A parameter of a subscription that breaks a rule: 400, over a limit as well.
+    #[must_use]
+    pub fn parameter(invalid: &Invalid) -> Self {
+        let problem = Self::field(invalid.field(), invalid.to_string());
+        match invalid.limit() {
+            Some(limit) => problem.with_limit(limit),
+            None => problem,
+        }
+    }
+
+    /// 403: pages of this origin may not do this.
+    pub fn foreign_origin(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "foreign_origin", "Origin not allowed", detail)
+    }
+
+    /// 404
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail)
+    }
+
+    /// 405: the resource knows only the methods in `allow`.
+    #[must_use]
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        let detail = format!("the methods of this resource are {allow}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method", "Method not allowed", detail)
+            .with_header(ALLOW, HeaderValue::from_static(allow))
+    }
+
+    /// 406: the client accepts nothing that this resource can send.
+    pub fn not_acceptable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "Not acceptable", detail)
+    }
+
+    /// 408: the body did not arrive in time.
+    pub fn timeout(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", "Request timeout", detail)
+    }
+
+    /// 409: a request with the same key is being worked on.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail).with_retry_after(1)
+    }
+
+    /// 415: the body is of a type that this resource does not take.
+    pub fn media_type(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "media_type",
+            "Unsupported media type",
+            detail,
+        )
+    }
+
+    /// 421: the host name is not one of this gateway's.
+    pub fn misdirected(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", "Unknown host", detail)
+    }
+
+    /// 422: an idempotency key was used for something else before.
+    pub fn key_reused(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", "Key reused", detail)
+    }
+
+    /// 503: not now.
+    pub fn unavailable(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, reason, "Unavailable", detail)
+            .with_retry_after(1)
+    }
+
+    /// Names the limit that was crossed.
+    #[must_use]
+    pub fn with_limit(mut self, limit: usize) -> Self {
+        self.0.limit = Some(limit);
+        self
+    }
+
+    fn with_field(mut self, field: String) -> Self {
+        self.0.field = Some(field);
+        self
+    }
+
+    /// Why it was refused, as a word for metrics and logs.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        self.0.reason
+    }
+
+    fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
+    fn with_retry_after(self, seconds: u64) -> Self {
+        self.with_header(RETRY_AFTER, HeaderValue::from(seconds))
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        let reason = match error {
+            PublishError::Overloaded => "overloaded",
+            PublishError::History(_) => "history",
+            PublishError::Stopped => "stopping",
+        };
+        Self::unavailable(reason, error.to_string())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.0.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.0.status);
+        for header in &self.0.headers {
+            response.insert_header(header.clone());
+        }
+        response.insert_header(("cache-control", "no-store"));
+        response.insert_header(("x-content-type-options", "nosniff"));
+        let document = Document {
+            kind: format!("urn:tidegate:problem:{}", self.0.reason.replace('_', "-")),
+            title: self.0.title,
+            status: self.0.status.as_u16(),
+            detail: &self.0.detail,
+            field: self.0.field.as_deref(),
+            limit: self.0.limit,
+        };
+        let body = serde_json::to_string(&document).unwrap_or_default();
+        response.content_type("application/problem+json").body(body)
+    }
+}

@@ -1,0 +1,33 @@
+//! An update as a form (Mercure draft-08, "Publication").
+
+use crate::{event::Draft, form, problem::Problem};
+
+/// The fields of an update. Unknown ones are ignored, as the protocol demands.
+pub(super) fn parse(body: &[u8]) -> Result<Draft, Problem> {
+    let mut draft = Draft::default();
+    let mut data = None;
+    for pair in form::pairs(body) {
+        let (name, value) =
+            pair.map_err(|error| Problem::field(error.0.clone(), error.to_string()))?;
+        match name.as_str() {
+            "topic" => draft.topics.push(value),
+            "except" => draft.except.push(value),
+            // Whatever its value: the protocol looks at the presence alone.
+            "private" => draft.private = true,
+            "data" => set(&mut data, &name, value)?,
+            "id" => set(&mut draft.id, &name, value)?,
+            "type" => set(&mut draft.kind, &name, value)?,
+            "retry" => set(&mut draft.retry, &name, value)?,
+            _ => {}
+        }
+    }
+    draft.data = data.unwrap_or_default();
+    Ok(draft)
+}
+
+fn set(field: &mut Option<String>, name: &str, value: String) -> Result<(), Problem> {
+    match field.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Problem::field(name, format!("`{name}` is given more than once"))),
+    }
+}

@@ -1,0 +1,166 @@
+//! `Idempotency-Key` (IETF HTTP API draft): the same request again gets the same reply and changes nothing.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::problem::Problem;
+
+/// The reply to a successful request.
+#[derive(Debug, Clone)]
+pub(super) struct Reply {
+    content_type: &'static str,
+    body: Bytes,
+}
+
+impl Reply {
+    pub(super) fn text(text: String) -> Self {
+        Self { content_type: "text/plain; charset=utf-8", body: text.into() }
+    }
+
+    pub(super) fn json(value: &impl Serialize) -> Self {
+        let body = serde_json::to_vec(value).unwrap_or_default().into();
+        Self { content_type: "application/json", body }
+    }
+
+    pub(super) fn respond(&self) -> HttpResponse {
+        HttpResponse::Ok().content_type(self.content_type).body(self.body.clone())
+    }
+}
+
+/// What a request asks for, so that a key is not used for two things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    pub(super) fn of(path: &str, body: &[u8]) -> Self {
+        let digest = Sha256::new_with_prefix(path).chain_update([0]).chain_update(body).finalize();
+        Self(digest.into())
+    }
+}
+
+/// The key of a request, if it has one.
+pub(super) fn key(request: &HttpRequest, limit: usize) -> Result<Option<String>, Problem> {
+    const NAME: &str = "Idempotency-Key";
+    let Some(value) = request.headers().get(NAME) else { return Ok(None) };
+    match value.to_str() {
+        Ok("") | Err(_) => {
+            Err(Problem::field(NAME, format!("`{NAME}` is not printable ASCII text")))
+        }
+        Ok(key) if limit < key.len() => {
+            Err(Problem::field(NAME, format!("`{NAME}` is longer than {limit} bytes")))
+        }
+        Ok(key) => Ok(Some(key.to_owned())),
+    }
+}
+
+/// The keys that were used lately.
+#[derive(Debug, Clone)]
+pub struct Ledger(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    retention: Duration,
+    capacity: usize,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    by_key: HashMap<String, Entry>,
+    /// The answered keys, oldest first.
+    answered: VecDeque<(Instant, String)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    fingerprint: Fingerprint,
+    /// `None` while the request is being worked on.
+    reply: Option<Reply>,
+}
+
+/// What is known of a key.
+pub(super) enum Claim {
+    /// It is new; the work is the caller's.
+    Granted(ClaimGuard),
+    /// The work was done before.
+    Answered(Reply),
+}
+
+/// The right to work on a key; dropping it unfulfilled makes the key free again.
+#[must_use]
+pub(super) struct ClaimGuard {
+    ledger: Ledger,
+    key: String,
+}
+
+impl Ledger {
+    /// An empty ledger that keeps at most `capacity` replies, each for `retention`.
+    #[must_use]
+    pub fn new(retention: Duration, capacity: usize) -> Self {
+        Self(Arc::new(Inner { retention, capacity, entries: Mutex::default() }))
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Claims `key` for a request.
+    pub(super) fn claim(&self, key: String, fingerprint: Fingerprint) -> Result<Claim, Problem> {
+        let mut entries = self.entries();
+        entries.forget(self.0.retention, self.0.capacity);
+        match entries.by_key.get(&key) {
+            Some(entry) if entry.fingerprint != fingerprint => {
+                Err(Problem::key_reused("this `Idempotency-Key` was used for another request"))
+            }
+            Some(Entry { reply: Some(reply), .. }) => Ok(Claim::Answered(reply.clone())),
+            Some(Entry { reply: None, .. }) => Err(Problem::conflict(
+                "a request with this `Idempotency-Key` is still being worked on",
+            )),
+            None => {
+                entries.by_key.insert(key.clone(), Entry { fingerprint, reply: None });
+                Ok(Claim::Granted(ClaimGuard { ledger: self.clone(), key }))
+            }
+        }
+    }
+}
+
+impl Entries {
+    fn forget(&mut self, retention: Duration, capacity: usize) {
+        while let Some((answered, _)) = self.answered.front() {
+            if self.answered.len() <= capacity && answered.elapsed() < retention {
+                break;
+            }
+            if let Some((_, key)) = self.answered.pop_front() {
+                self.by_key.remove(&key);
+            }
+        }
+    }
+}
+
+impl ClaimGuard {
+    /// Keeps the reply for those who ask again.
+    pub(super) fn fulfil(self, reply: Reply) {
+        let mut entries = self.ledger.entries();
+        if let Some(entry) = entries.by_key.get_mut(&self.key) {
+            entry.reply = Some(reply);
+            entries.answered.push_back((Instant::now(), self.key.clone()));
+        }
+    }
+}
+
+impl Drop for ClaimGuard {
+    fn drop(&mut self) {
+        let mut entries = self.ledger.entries();
+        if entries.by_key.get(&self.key).is_some_and(|entry| entry.reply.is_none()) {
+            entries.by_key.remove(&self.key);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The way in: from a request to updates that the hub has accepted.
+//!
+//! A form or JSON comes in; the ids of the published events go out. All or nothing: one bad update refuses the whole
+//! request. Nothing here waits for subscribers.
+
+mod form;
+mod idempotency;
+mod json;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{CONTENT_LENGTH, CONTENT_TYPE},
+    web,
+};
+use bytes::Bytes;
+use mime::Mime;
+
+pub use self::idempotency::Ledger;
+use self::idempotency::{Claim, Fingerprint, Reply};
+use crate::{
+    event::{Draft, Update},
+    gateway::Gateway,
+    problem::Problem,
+};
+
+/// The forms of a request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Form,
+    Json,
+}
+
+/// `POST /.well-known/mercure`: one update as a form.
+///
+/// # Errors
+/// If the update was not published.
+pub async fn publish_form(
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    match encoding(&request)? {
+        Encoding::Form => publish(&request, payload, Encoding::Form).await,
+        Encoding::Json => Err(Problem::media_type(
+            "the hub takes application/x-www-form-urlencoded; JSON goes to /events",
+        )),
+    }
+}
+
+/// `POST /events`: one update as a form or as JSON, or an array of them as JSON.
+///
+/// # Errors
+/// If no update was published.
+pub async fn publish_event(
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let encoding = encoding(&request)?;
+    publish(&request, payload, encoding).await
+}
+
+fn encoding(request: &HttpRequest) -> Result<Encoding, Problem> {
+    const TAKEN: &str =
+        "the body has to be application/x-www-form-urlencoded or, at /events, application/json";
+    let value = request.headers().get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    let mime: Mime =
+        value.and_then(|it| it.parse().ok()).ok_or_else(|| Problem::media_type(TAKEN))?;
+    if mime.get_param(mime::CHARSET).is_some_and(|it| it != mime::UTF_8) {
+        return Err(Problem::media_type("the only charset is UTF-8"));
+    }
+    match mime.essence_str() {
+        "application/x-www-form-urlencoded" => Ok(Encoding::Form),
+        "application/json" => Ok(Encoding::Json),
+        _ => Err(Problem::media_type(TAKEN)),
+    }
+}
+
+async fn publish(
+    request: &HttpRequest,
+    payload: web::Payload,
+    encoding: Encoding,
+) -> Result<HttpResponse, Problem> {
+    let gateway = Gateway::of(request);
+    let body = receive(request, payload, &gateway).await?;
+    let Some(key) = idempotency::key(request, gateway.settings().limits.idempotency_key_bytes)?
+    else {
+        return Ok(publish_body(&gateway, encoding, &body).await?.respond());
+    };
+    let fingerprint = Fingerprint::of(request.path(), &body);
+    let claim = match gateway.ledger().claim(key, fingerprint)? {
+        Claim::Answered(reply) => return Ok(reply.respond()),
+        Claim::Granted(guard) => guard,
+    };
+    // On its own, so that the reply is kept even if the publisher does not wait for it.
+    let publishing = actix_web::rt::spawn(async move {
+        let reply = publish_body(&gateway, encoding, &body).await?;
+        claim.fulfil(reply.clone());
+        Ok::<_, Problem>(reply)
+    });
+    let outcome = publishing.await;
+    outcome
+        .map_err(|_| Problem::unavailable("stopping", "the gateway is stopping"))?
+        .map(|it| it.respond())
+}
+
+/// The whole body, if it is within the limit and arrives in time.
+async fn receive(
+    request: &HttpRequest,
+    payload: web::Payload,
+    gateway: &Gateway,
+) -> Result<Bytes, Problem> {
+    let limit = gateway.settings().limits.body_bytes;
+    let too_large =
+        || Problem::too_large("body", limit, format!("the body is longer than {limit} bytes"));
+    let announced =
+        request.headers().get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| limit < length) {
+        return Err(too_large());
+    }
+    let time = gateway.settings().server.body_timeout;
+    match tokio::time::timeout(time, payload.to_bytes_limited(limit)).await {
+        Ok(Ok(Ok(body))) => Ok(body),
+        Ok(Ok(Err(_))) => Err(Problem::malformed("the body was cut off")),
+        Ok(Err(_)) => Err(too_large()),
+        Err(_) => Err(Problem::timeout(format!("the body did not arrive within {time:?}"))),
+    }
+}
+
+async fn publish_body(
+    gateway: &Gateway,
+    encoding: Encoding,
+    body: &[u8],
+) -> Result<Reply, Problem> {
+    let limits = &gateway.settings().limits;
+    let (drafts, is_array) = match encoding {
+        Encoding::Form => (vec![form::parse(body)?], false),
+        Encoding::Json => json::parse(body, limits.updates_per_request)?,
+    };
+    let updates = validate(gateway, drafts, is_array)?;
+    let ids: Vec<String> = updates.iter().map(|it| it.id.as_str().to_owned()).collect();
+    gateway.hub().publish(updates).await?;
+    Ok(match encoding {
+        Encoding::Form => Reply::text(ids.into_iter().next().unwrap_or_default()),
+        Encoding::Json => Reply::json(&serde_json::json!({ "ids": ids })),
+    })
+}
+
+fn validate(gateway: &Gateway, drafts: Vec<Draft>, is_array: bool) -> Result<Vec<Update>, Problem> {
+    let check = |(at, draft): (usize, Draft)| {
+        let prefix = if is_array { format!("[{at}].") } else { String::new() };
+        gateway.validate(draft).map_err(|invalid| Problem::update(&prefix, &invalid))
+    };
+    drafts.into_iter().enumerate().map(check).collect()
+}

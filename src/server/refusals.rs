@@ -1,0 +1,43 @@
+//! One log line and one count for each refused request.
+
+use actix_web::{
+    Error,
+    body::MessageBody,
+    dev::{ServiceRequest, ServiceResponse},
+    middleware::Next,
+};
+use tracing::{error, info};
+
+use super::public::client_address;
+use crate::{gateway::Gateway, problem::Problem};
+
+/// Notes the responses that refuse a request.
+pub(super) async fn note_refusals<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    let response = next.call(request).await?;
+    let status = response.status();
+    if status.is_client_error() || status.is_server_error() {
+        note(&response);
+    }
+    Ok(response)
+}
+
+fn note<B>(response: &ServiceResponse<B>) {
+    let request = response.request();
+    let gateway = Gateway::of(request);
+    let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
+    let reason = problem.map_or("internal", Problem::reason);
+    gateway.metrics().refused(reason);
+    // The path alone: queries may hold tokens.
+    let (method, path, status) =
+        (request.method().as_str(), request.path(), response.status().as_u16());
+    let client = client_address(request, gateway.settings()).map(|it| it.to_string());
+    let detail = problem.map(ToString::to_string).unwrap_or_default();
+    if response.status().is_server_error() {
+        error!(method, path, status, reason, client, detail, "request failed");
+    } else {
+        info!(method, path, status, reason, client, detail, "request refused");
+    }
+}

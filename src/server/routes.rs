@@ -1,0 +1,112 @@
+//! Every address of the gateway, in one place.
+
+use actix_cors::Cors;
+use actix_web::{
+    HttpResponse, Resource,
+    http::{Method, header::ALLOW},
+    middleware::{Condition, from_fn},
+    web::{self, ServiceConfig},
+};
+use actix_web_lab::middleware::CatchPanic;
+
+use super::{guard::guard, refusals::note_refusals};
+use crate::{
+    delivery::Shard,
+    gateway::Gateway,
+    ops, pages,
+    problem::Problem,
+    publish::{publish_event, publish_form},
+    settings::CorsSettings,
+    subscribe::{open_iframe, open_sse, poll_events, probe_iframe, probe_poll, probe_sse},
+};
+
+impl Gateway {
+    /// Adds the gateway's routes to an actix application, to be called after the application's own: every address
+    /// that nobody else has answered is the gateway's.
+    pub fn configure(&self, config: &mut ServiceConfig) {
+        let cors = &self.settings().cors;
+        // Per worker, because a shard's subscribers live on the thread that serves them.
+        config.app_data(Shard::new(self.hub().clone()));
+        config.app_data(self.clone());
+        let scope = web::scope("")
+            .service(
+                resource("/.well-known/mercure", "GET, HEAD, POST, OPTIONS")
+                    .route(web::get().to(open_sse))
+                    .route(web::head().to(probe_sse))
+                    .route(web::post().to(publish_form)),
+            )
+            .service(
+                resource("/events", "GET, HEAD, POST, OPTIONS")
+                    .route(web::get().to(open_sse))
+                    .route(web::head().to(probe_sse))
+                    .route(web::post().to(publish_event)),
+            )
+            .service(
+                resource("/iframe", "GET, HEAD, OPTIONS")
+                    .route(web::get().to(open_iframe))
+                    .route(web::head().to(probe_iframe)),
+            )
+            .service(
+                resource("/poll", "GET, HEAD, OPTIONS")
+                    .route(web::get().to(poll_events))
+                    .route(web::head().to(probe_poll)),
+            )
+            .service(readable("/", pages::start))
+            .service(readable("/static/{path:.*}", pages::asset))
+            .service(readable("/metrics", ops::metrics))
+            .service(readable("/health/live", ops::live))
+            .service(readable("/health/ready", ops::ready))
+            .service(readable("/healthz", ops::ready))
+            .default_service(web::to(not_found))
+            .wrap(from_fn(guard))
+            .wrap(from_fn(note_refusals))
+            .wrap(Condition::new(!cors.origins.is_empty(), shared(cors)))
+            .wrap(CatchPanic::default());
+        config.service(scope);
+    }
+}
+
+/// A resource that can only be read.
+fn readable<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: actix_web::Handler<Args> + Clone,
+    Args: actix_web::FromRequest + 'static,
+    F::Output: actix_web::Responder + 'static,
+{
+    resource(path, "GET, HEAD, OPTIONS")
+        .route(web::get().to(handler.clone()))
+        .route(web::head().to(handler))
+}
+
+/// A resource that knows only the methods in `allow`, and says so.
+fn resource(path: &str, allow: &'static str) -> Resource {
+    web::resource(path)
+        .route(web::method(Method::OPTIONS).to(move || async move {
+            HttpResponse::NoContent().insert_header((ALLOW, allow)).finish()
+        }))
+        .default_service(web::to(move || async move {
+            Err::<HttpResponse, _>(Problem::method_not_allowed(allow))
+        }))
+}
+
+/// What pages of other origins may do.
+fn shared(settings: &CorsSettings) -> Cors {
+    let cors = Cors::default()
+        .allowed_methods(["GET", "HEAD", "POST"])
+        .allowed_headers([
+            "authorization",
+            "cache-control",
+            "content-type",
+            "idempotency-key",
+            "last-event-id",
+            "prefer",
+            "x-requested-with",
+        ])
+        .expose_headers(["etag", "last-event-id", "link", "mercure-last-event-id", "retry-after"])
+        .max_age(3600);
+    settings.origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+}
+
+async fn not_found() -> Result<HttpResponse, Problem> {
+    Err(Problem::not_found("there is nothing at this address; / has links to everything"))
+}

@@ -1,0 +1,271 @@
+//! The forever iframe: `GET /iframe`.
+//!
+//! The head of the document holds padding and the script that hands events on; what follows are script elements that
+//! call it. See `static/iframe.js` for the document's side of it.
+
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder,
+    http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY},
+};
+use askama::Template as _;
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{
+    admission::{self, Admitted},
+    headers,
+    params::Params,
+    stream,
+};
+use crate::{
+    delivery::Body,
+    gateway::Gateway,
+    problem::Problem,
+    server::public_base,
+    transport::{StreamWriter, Transport, json},
+};
+
+/// Heartbeats that may stay away before the document takes the connection for dead.
+const MISSED_HEARTBEATS: f64 = 2.5;
+
+/// To whom the document hands events on.
+enum Target {
+    /// A function of the parent page, which is of the same origin.
+    Callback(String),
+    /// Whatever page of this origin is the parent, by `postMessage`.
+    Origin(String),
+}
+
+#[derive(askama::Template)]
+#[template(path = "iframe.html", escape = "none")]
+struct Head<'a> {
+    nonce: &'a str,
+    padding: &'a str,
+    script: &'a str,
+    options: &'a str,
+}
+
+/// What the script has to know; see `static/iframe.js`.
+#[derive(Serialize)]
+struct Options<'a> {
+    callback: Option<&'a str>,
+    origin: Option<&'a str>,
+    heartbeats: bool,
+    query: &'a str,
+    cursor: &'a str,
+    silence: f64,
+    retry: f64,
+}
+
+/// Opens a document that never ends.
+///
+/// # Errors
+/// If the request is refused.
+pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (gateway, params, target, admitted) = prepare(&request).await?;
+    let head = head(&gateway, &params, &target, &admitted);
+    let response = response(&gateway, &target, &admitted);
+    let terms = admission::stream_terms(&gateway, Transport::Iframe);
+    let writer = StreamWriter::Iframe { nonce: gateway.nonce().clone() };
+    let ending = stream::ending(&gateway, Some(gateway.settings().iframe.recycle_after));
+    let feed = admitted.subscribe(&request, &params, terms);
+    Ok(stream::respond(&request, response, Body::new(feed, writer, head, ending)))
+}
+
+/// What the head of the response would be: the document asks this before it goes on, so that a dead server does not
+/// leave an error page in the frame.
+///
+/// # Errors
+/// If the request would be refused.
+pub async fn probe_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (gateway, _, target, admitted) = prepare(&request).await?;
+    if gateway.hub().is_draining() {
+        return Err(Problem::unavailable("stopping", "the gateway is stopping"));
+    }
+    Ok(response(&gateway, &target, &admitted).body(Bytes::new()))
+}
+
+async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Target, Admitted), Problem> {
+    let gateway = Gateway::of(request);
+    let params = Params::parse(request, &gateway.settings().limits)?;
+    let target = target(request, &gateway, &params)?;
+    let admitted = admission::admit(&gateway, &params).await?;
+    Ok((gateway, params, target, admitted))
+}
+
+fn target(request: &HttpRequest, gateway: &Gateway, params: &Params) -> Result<Target, Problem> {
+    match (&params.callback, &params.origin) {
+        (Some(callback), None) => {
+            check_callback(callback)?;
+            Ok(Target::Callback(callback.clone()))
+        }
+        (None, Some(origin)) => {
+            let own = public_base(request, gateway.settings()).origin().ascii_serialization();
+            if *origin != own && !gateway.settings().cors.origins.contains(origin) {
+                let detail = "`origin` is not one that this gateway allows (`cors.origins`)";
+                return Err(Problem::field("origin", detail));
+            }
+            Ok(Target::Origin(origin.clone()))
+        }
+        (None, None) => Err(Problem::field("callback", "`callback` or `origin` is missing")),
+        (Some(_), Some(_)) => {
+            Err(Problem::field("origin", "`callback` and `origin` exclude each other"))
+        }
+    }
+}
+
+/// A dotted JavaScript name of at most five parts and 64 characters, none of them a word of the language.
+pub(super) fn check_callback(callback: &str) -> Result<(), Problem> {
+    const LONGEST: usize = 64;
+    const PARTS: usize = 5;
+    let parts: Vec<&str> = callback.split('.').collect();
+    let is_name = callback.len() <= LONGEST && parts.len() <= PARTS;
+    if is_name && parts.iter().all(|part| is_identifier(part)) {
+        return Ok(());
+    }
+    let detail =
+        "`callback` is not the name of a JavaScript function such as `onEvent` or `app.onEvent`";
+    Err(Problem::field("callback", detail))
+}
+
+fn is_identifier(part: &str) -> bool {
+    const WORDS: [&str; 50] = [
+        "arguments",
+        "await",
+        "break",
+        "case",
+        "catch",
+        "class",
+        "const",
+        "constructor",
+        "continue",
+        "debugger",
+        "default",
+        "delete",
+        "do",
+        "else",
+        "enum",
+        "eval",
+        "export",
+        "extends",
+        "false",
+        "finally",
+        "for",
+        "function",
+        "if",
+        "implements",
+        "import",
+        "in",
+        "instanceof",
+        "interface",
+        "let",
+        "new",
+        "null",
+        "package",
+        "private",
+        "protected",
+        "prototype",
+        "public",
+        "return",
+        "static",
+        "super",
+        "switch",
+        "this",
+        "throw",
+        "true",
+        "try",
+        "typeof",
+        "var",
+        "void",
+        "while",
+        "with",
+        "yield",
+    ];
+    let is_start = |it: u8| it.is_ascii_alphabetic() || it == b'_' || it == b'$';
+    part.bytes().next().is_some_and(is_start)
+        && part.bytes().all(|it| is_start(it) || it.is_ascii_digit())
+        && part != "__proto__"
+        && WORDS.binary_search(&part).is_err()
+}
+
+fn head(gateway: &Gateway, params: &Params, target: &Target, admitted: &Admitted) -> Bytes {
+    let settings = gateway.settings();
+    let (callback, origin) = match target {
+        Target::Callback(callback) => (Some(callback.as_str()), None),
+        Target::Origin(origin) => (None, Some(origin.as_str())),
+    };
+    let cursor = gateway.hub().history().token_key().seal(admitted.after);
+    let options = json::script_safe(&Options {
+        callback,
+        origin,
+        heartbeats: params.visible_heartbeats,
+        query: &params.lasting_query,
+        cursor: &cursor,
+        silence: settings.delivery.heartbeat.as_secs_f64() * 1000.0 * MISSED_HEARTBEATS,
+        retry: settings.delivery.retry.as_secs_f64() * 1000.0,
+    });
+    let head = Head {
+        nonce: gateway.nonce(),
+        padding: &" ".repeat(settings.iframe.padding),
+        script: include_str!("../../static/iframe.js"),
+        options: &options,
+    };
+    head.render().expect("writing to a string does not fail").into()
+}
+
+fn response(gateway: &Gateway, target: &Target, admitted: &Admitted) -> HttpResponseBuilder {
+    let ancestor = match target {
+        Target::Callback(_) => "'self'",
+        Target::Origin(origin) => origin,
+    };
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{}'; connect-src 'self'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors {ancestor}",
+        gateway.nonce()
+    );
+    let mut response = HttpResponse::Ok();
+    response.content_type("text/html; charset=utf-8");
+    response.insert_header((CONTENT_SECURITY_POLICY, policy));
+    response.insert_header((REFERRER_POLICY, "no-referrer"));
+    headers::streamed(&mut response);
+    headers::cursor_echo(&mut response, admitted.cursor_echo.clone());
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callbacks_are_dotted_names() {
+        for good in ["onEvent", "a.b.c.d.e", "$", "_x1.$y"] {
+            assert!(check_callback(good).is_ok(), "{good}");
+        }
+        let long = "a".repeat(65);
+        for bad in [
+            "",
+            ".",
+            "a.",
+            ".a",
+            "a..b",
+            "1a",
+            "a.b.c.d.e.f",
+            "a-b",
+            "a(b)",
+            "alert(1)//",
+            "a;b",
+            "a b",
+            "ä",
+            "a\n",
+            "window.eval",
+            "a.prototype",
+            "a.__proto__.b",
+            "constructor",
+            "this",
+            "new",
+            &long,
+        ] {
+            assert!(check_callback(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The parameters that all transports share, and those of each.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::{
+    HttpRequest,
+    http::header::{HeaderName, HeaderValue, IF_NONE_MATCH},
+};
+use jiff::Timestamp;
+
+use crate::{
+    event::{ClientKey, EventId, Invalid},
+    form,
+    history::{Start, TokenKey},
+    hub::{Interest, Matcher},
+    problem::Problem,
+    settings::LimitSettings,
+};
+
+/// The names under which a cursor may come as a parameter, the freshest first: libraries that rewrite the address at
+/// each reconnection use the first one.
+const CURSORS: [&str; 4] = ["lastEventId", "last_event_id", "lastEventID", "Last-Event-ID"];
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// A request to subscribe, checked.
+#[derive(Debug)]
+pub(super) struct Params {
+    pub(super) interest: Arc<Interest>,
+    pub(super) cursor: Option<Cursor>,
+    backlog: Backlog,
+    /// Whether heartbeats should be events that scripts can see.
+    pub(super) visible_heartbeats: bool,
+    pub(super) wait: Option<Duration>,
+    pub(super) session: Option<String>,
+    pub(super) callback: Option<String>,
+    pub(super) origin: Option<String>,
+    /// The query without what changes from one connection to the next: cursor, backlog, session.
+    pub(super) lasting_query: String,
+}
+
+/// Where a client says that it left off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cursor {
+    pub(super) text: String,
+    pub(super) is_etag: bool,
+}
+
+/// What a newcomer gets first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Backlog {
+    None,
+    Last(usize),
+    Since(Timestamp),
+}
+
+impl Params {
+    pub(super) fn parse(request: &HttpRequest, limits: &LimitSettings) -> Result<Self, Problem> {
+        let mut matchers = Vec::new();
+        let mut cursors: [Option<String>; CURSORS.len()] = Default::default();
+        let mut lasting = url::form_urlencoded::Serializer::new(String::new());
+        let mut single = Single::default();
+        for pair in form::pairs(request.query_string().as_bytes()) {
+            let (name, value) =
+                pair.map_err(|error| Problem::field(error.0.clone(), error.to_string()))?;
+            let is_lasting = match name.as_str() {
+                "topic" | "match" | "match_exact" => {
+                    if limits.matchers <= matchers.len() {
+                        return Err(too_many_matchers(limits.matchers));
+                    }
+                    let matcher = Matcher::exact(&value, limits.topic_bytes);
+                    matchers.push(matcher.map_err(|invalid| Problem::parameter(&invalid))?);
+                    true
+                }
+                _ if name
+                    .as_bytes()
+                    .get(..5)
+                    .is_some_and(|it| it.eq_ignore_ascii_case(b"match")) =>
+                {
+                    return Err(unknown_matcher(&name));
+                }
+                _ => match CURSORS.iter().position(|cursor| *cursor == name) {
+                    Some(at) => {
+                        cursors[at].get_or_insert_with(|| value.clone());
+                        false
+                    }
+                    None => single.set(&name, &value)?,
+                },
+            };
+            if is_lasting {
+                lasting.append_pair(&name, &value);
+            }
+        }
+        if matchers.is_empty() {
+            let detail = "`topic` is missing: give at least one `topic` or `match`, or `topic=*`";
+            return Err(Problem::field("topic", detail));
+        }
+        let client = single.client.as_deref();
+        let client = client.map(|key| ClientKey::parse("client", key, limits.client_key_bytes));
+        let client = client.transpose().map_err(|invalid| Problem::parameter(&invalid))?;
+        Ok(Self {
+            interest: Arc::new(Interest::new(matchers, client)),
+            cursor: cursor(request, cursors),
+            backlog: backlog(single.last.as_deref(), single.since.as_deref(), limits.backlog)?,
+            visible_heartbeats: visible_heartbeats(single.heartbeat.as_deref())?,
+            wait: single.wait.as_deref().map(seconds).transpose()?,
+            session: single.session,
+            callback: single.callback,
+            origin: single.origin,
+            lasting_query: lasting.finish(),
+        })
+    }
+
+    /// Where to begin. A cursor wins over a backlog, which is for newcomers.
+    pub(super) fn start(&self, key: &TokenKey, id_bytes: usize) -> Start {
+        match &self.cursor {
+            None => match self.backlog {
+                Backlog::None => Start::Now,
+                Backlog::Last(count) => Start::Last(count),
+                Backlog::Since(time) => Start::Since(time),
+            },
+            // Present, but it names nothing; a client that has seen no event yet may send it like this.
+            Some(cursor) if cursor.text.is_empty() => Start::Now,
+            Some(cursor) if cursor.text == EventId::EARLIEST => Start::Earliest,
+            Some(cursor) if TokenKey::is_token(&cursor.text) => {
+                key.open(&cursor.text).map_or(Start::Unknown, Start::Position)
+            }
+            Some(cursor) => {
+                EventId::parse(&cursor.text, id_bytes).map_or(Start::Unknown, Start::Id)
+            }
+        }
+    }
+}
+
+/// Parameters that come at most once.
+#[derive(Debug, Default)]
+struct Single {
+    last: Option<String>,
+    since: Option<String>,
+    client: Option<String>,
+    heartbeat: Option<String>,
+    wait: Option<String>,
+    session: Option<String>,
+    callback: Option<String>,
+    origin: Option<String>,
+}
+
+impl Single {
+    /// Takes in a parameter; unknown ones are ignored. Returns whether it is the same for every connection.
+    fn set(&mut self, name: &str, value: &str) -> Result<bool, Problem> {
+        let (field, is_lasting) = match name {
+            "last" => (&mut self.last, false),
+            "since" => (&mut self.since, false),
+            "session" => (&mut self.session, false),
+            "client" => (&mut self.client, true),
+            "heartbeat" => (&mut self.heartbeat, true),
+            "wait" => (&mut self.wait, true),
+            "callback" => (&mut self.callback, true),
+            "origin" => (&mut self.origin, true),
+            _ => return Ok(true),
+        };
+        match field.replace(value.to_owned()) {
+            None => Ok(is_lasting),
+            Some(_) => Err(Problem::field(name, format!("`{name}` is given more than once"))),
+        }
+    }
+}
+
+fn unknown_matcher(name: &str) -> Problem {
+    let name: String = name.chars().take(40).collect();
+    let detail = format!(
+        "`{name}` is no matcher of this gateway: it knows `topic`, `match` and `match_exact`"
+    );
+    Problem::field(name, detail)
+}
+
+fn too_many_matchers(limit: usize) -> Problem {
+    Problem::parameter(&Invalid::TooMany { field: "topic", limit })
+}
+
+/// The header wins, as it is what browsers keep up to date; then parameters; then the tag of a poll.
+fn cursor(request: &HttpRequest, parameters: [Option<String>; CURSORS.len()]) -> Option<Cursor> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let header = request.headers().get(LAST_EVENT_ID).map(text);
+    let given: Vec<String> = std::iter::once(header).chain(parameters).flatten().collect();
+    let freshest = given.iter().find(|it| !it.is_empty()).or(given.first());
+    if let Some(freshest) = freshest {
+        return Some(Cursor { text: freshest.clone(), is_etag: false });
+    }
+    let etag = request.headers().get(IF_NONE_MATCH)?.to_str().ok()?.trim();
+    let etag = etag.strip_prefix("W/").unwrap_or(etag);
+    let etag = etag.strip_prefix('"')?.split('"').next()?;
+    Some(Cursor { text: etag.to_owned(), is_etag: true })
+}
+
+fn backlog(last: Option<&str>, since: Option<&str>, limit: usize) -> Result<Backlog, Problem> {
+    match (last, since) {
+        (None, None) => Ok(Backlog::None),
+        (Some(_), Some(_)) => Err(Problem::field("since", "`last` and `since` exclude each other")),
+        (Some(last), None) => match whole_number(last) {
+            Some(count) if count <= limit => Ok(Backlog::Last(count)),
+            Some(_) => {
+                Err(Problem::parameter(&Invalid::Rule { field: "last", rule: "is over the limit" })
+                    .with_limit(limit))
+            }
+            None => Err(Problem::field("last", "`last` is not a number of events")),
+        },
+        (None, Some(since)) => since.parse().map(Backlog::Since).map_err(|_| {
+            Problem::field(
+                "since",
+                "`since` is not a time such as `2026-01-31T12:00:00Z` (RFC 3339)",
+            )
+        }),
+    }
+}
+
+fn visible_heartbeats(heartbeat: Option<&str>) -> Result<bool, Problem> {
+    match heartbeat {
+        None => Ok(false),
+        Some("event") => Ok(true),
+        Some(_) => Err(Problem::field("heartbeat", "`heartbeat` is not `event`, the only value")),
+    }
+}
+
+fn seconds(wait: &str) -> Result<Duration, Problem> {
+    let seconds = whole_number(wait).and_then(|it| u64::try_from(it).ok());
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| Problem::field("wait", "`wait` is not a whole number of seconds"))
+}
+
+/// Digits only; a number too large for this machine is as good as the largest.
+pub(super) fn whole_number(digits: &str) -> Option<usize> {
+    let is_number = !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit());
+    is_number.then(|| digits.parse().unwrap_or(usize::MAX))
+}

@@ -1,0 +1,204 @@
+//! Long poll: `GET /poll`.
+//!
+//! A reply holds what there is, or waits for it; its cursor is a token for everything it has looked at, and `next` is
+//! the address to ask next. The polls of one session are one subscriber.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        StatusCode,
+        header::{CONTENT_DISPOSITION, ETAG},
+    },
+};
+use bytes::Bytes;
+
+use super::{
+    admission::{self, Admitted},
+    headers,
+    params::{Params, whole_number},
+    session::Turn,
+};
+use crate::{
+    delivery::{Feed, Item, Terms},
+    gateway::Gateway,
+    problem::Problem,
+    server::public_base,
+    settings::PollSettings,
+    transport::{Transport, json},
+};
+
+/// What one reply tells.
+struct Batch {
+    events: Vec<Bytes>,
+    bytes: usize,
+    /// Whether it was full before everything was told.
+    more: bool,
+}
+
+/// Answers a poll, at once or when there is something to tell.
+///
+/// # Errors
+/// If the request is refused.
+pub async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (gateway, params, admitted) = prepare(&request).await?;
+    let settings = &gateway.settings().poll;
+    let (wait, preferred) = wait(&request, &params, settings)?;
+    let mut turn = gateway
+        .sessions()
+        .begin(params.session.as_deref())
+        .ok_or_else(|| Problem::unavailable("subscribers", "there are too many poll sessions"))?;
+    let cursor_echo = admitted.cursor_echo.clone();
+    let terms = Terms { transport: Transport::Poll, heartbeat: None, lifetime: wait };
+    let mut feed = admitted.subscribe(&request, &params, terms);
+    let batch = collect(&mut feed, &mut turn, wait, settings).await;
+
+    let mut response = HttpResponse::Ok();
+    headers::uncached(&mut response);
+    headers::cursor_echo(&mut response, cursor_echo);
+    if preferred {
+        let applied = format!("wait={}", wait.as_secs());
+        response.insert_header(("preference-applied", applied)).insert_header(("vary", "prefer"));
+    }
+    if let (true, Some(cursor)) = (batch.events.is_empty(), &params.cursor)
+        && cursor.is_etag
+    {
+        response.status(StatusCode::NOT_MODIFIED);
+        response.insert_header((ETAG, format!("\"{}\"", cursor.text)));
+        return Ok(response.finish());
+    }
+    let cursor = feed.token();
+    let next = next(&request, &gateway, &params, &turn, &cursor);
+    response.insert_header((ETAG, format!("\"{cursor}\"")));
+    let body = batch.into_json(&cursor, &next);
+    match &params.callback {
+        None => Ok(response.content_type("application/json").body(body)),
+        Some(callback) => {
+            response.content_type("application/javascript; charset=utf-8");
+            response.insert_header((CONTENT_DISPOSITION, "attachment; filename=\"poll.js\""));
+            Ok(response.body(format!("/**/{callback}({body});")))
+        }
+    }
+}
+
+/// What the head of a reply would be, without waiting: `HEAD` subscribes nobody.
+///
+/// # Errors
+/// If the request would be refused.
+pub async fn probe_poll(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (_, _, admitted) = prepare(&request).await?;
+    let mut response = HttpResponse::Ok();
+    headers::uncached(&mut response);
+    headers::cursor_echo(&mut response, admitted.cursor_echo);
+    Ok(response.content_type("application/json").finish())
+}
+
+async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Admitted), Problem> {
+    let gateway = Gateway::of(request);
+    let params = Params::parse(request, &gateway.settings().limits)?;
+    if let Some(callback) = &params.callback {
+        if !gateway.settings().poll.jsonp {
+            let detail = "`callback` needs JSONP, which is off (`poll.jsonp`)";
+            return Err(Problem::field("callback", detail));
+        }
+        super::iframe::check_callback(callback)?;
+    }
+    let admitted = admission::admit(&gateway, &params).await?;
+    Ok((gateway, params, admitted))
+}
+
+/// How long to wait, and whether a preference was honoured (RFC 7240, section 4.3). The parameter is a demand, so too
+/// much of it is an error; a preference is only followed as far as possible.
+fn wait(
+    request: &HttpRequest,
+    params: &Params,
+    settings: &PollSettings,
+) -> Result<(Duration, bool), Problem> {
+    if let Some(wait) = params.wait {
+        if settings.max_wait < wait {
+            let limit = settings.max_wait.as_secs();
+            let detail = format!("`wait` is longer than {limit} seconds");
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            return Err(Problem::field("wait", detail).with_limit(limit));
+        }
+        return Ok((wait, false));
+    }
+    let values = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
+    let preferred = values
+        .flat_map(|value| value.split(','))
+        .filter_map(|preference| preference.split(';').next()?.trim().split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
+        .and_then(|(_, seconds)| whole_number(seconds.trim().trim_matches('"')));
+    Ok(match preferred {
+        Some(seconds) => (Duration::from_secs(seconds as u64).min(settings.max_wait), true),
+        None => (settings.wait, false),
+    })
+}
+
+/// Takes what there is; if that is nothing, waits for something, or for the end of the poll.
+async fn collect(
+    feed: &mut Feed,
+    turn: &mut Turn,
+    wait: Duration,
+    settings: &PollSettings,
+) -> Batch {
+    let mut batch = Batch { events: Vec::new(), bytes: 0, more: false };
+    loop {
+        if settings.batch_events <= batch.events.len() || settings.batch_bytes <= batch.bytes {
+            batch.more = true;
+            return batch;
+        }
+        let item = if batch.events.is_empty() && !wait.is_zero() {
+            tokio::select! {
+                item = feed.next() => Some(item),
+                () = turn.replaced() => None,
+            }
+        } else {
+            feed.next_waiting().await
+        };
+        let object = match item {
+            Some(Item::Event(event)) => json::event(&event),
+            Some(Item::Gap(gap)) => json::gap_event(&gap, feed.token_key()).into(),
+            Some(Item::Heartbeat(_)) => continue,
+            Some(Item::End(_)) | None => return batch,
+        };
+        batch.bytes += object.len();
+        batch.events.push(object);
+    }
+}
+
+impl Batch {
+    fn into_json(self, cursor: &str, next: &str) -> String {
+        let mut body = String::with_capacity(self.bytes + self.events.len() + 256);
+        body.push_str("{\"events\":[");
+        for (at, event) in self.events.iter().enumerate() {
+            if 0 < at {
+                body.push(',');
+            }
+            body.push_str(std::str::from_utf8(event).expect("JSON is UTF-8"));
+        }
+        let rest = serde_json::json!({ "cursor": cursor, "next": next, "more": self.more });
+        body.push_str("],");
+        body.push_str(json::script_safe(&rest).trim_start_matches('{'));
+        body
+    }
+}
+
+/// The full address of the next poll: the same, from the new cursor on, as the same subscriber.
+fn next(
+    request: &HttpRequest,
+    gateway: &Gateway,
+    params: &Params,
+    turn: &Turn,
+    cursor: &str,
+) -> String {
+    let mut url = public_base(request, gateway.settings());
+    let path = format!("{}/poll", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    url.set_query(Some(&params.lasting_query));
+    url.query_pairs_mut()
+        .append_pair("last_event_id", cursor)
+        .append_pair("session", turn.session());
+    url.into()
+}

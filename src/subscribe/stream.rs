@@ -1,0 +1,57 @@
+//! A streaming response: the body of a subscription, as actix wants it.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder,
+    body::{BodySize, MessageBody},
+    http::Version,
+};
+use bytes::Bytes;
+
+use crate::{
+    delivery::{Body, Ending},
+    gateway::Gateway,
+};
+
+/// Answers `request` with a stream.
+pub(super) fn respond(
+    request: &HttpRequest,
+    mut response: HttpResponseBuilder,
+    body: Body,
+) -> HttpResponse {
+    // HTTP/1.0 knows no chunks; there the end of the connection is the end of the body.
+    if request.version() < Version::HTTP_11 {
+        let mut response = response.force_close().body(Streaming(body));
+        response.head_mut().no_chunking(true);
+        return response;
+    }
+    response.body(Streaming(body))
+}
+
+/// How the gateway's streams end.
+pub(super) fn ending(gateway: &Gateway, recycle_after: Option<usize>) -> Ending {
+    let delivery = &gateway.settings().delivery;
+    Ending { recycle_after, retry: delivery.retry, retry_spread: delivery.retry_spread }
+}
+
+struct Streaming(Body);
+
+impl MessageBody for Streaming {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        self.0.poll_chunk(cx).map(|chunk| chunk.map(Ok))
+    }
+}
