@@ -1,6 +1,11 @@
 //! Subcommands and flags.
 
-use std::{env, path::PathBuf, process::ExitCode};
+use std::{
+    env,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -83,9 +88,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "this is what the operator asked to see")]
 fn check(settings: &Settings) -> Result<(), String> {
-    print!("{}", toml::to_string(settings).map_err(|error| error.to_string())?);
+    print(&toml::to_string(settings).map_err(|error| error.to_string())?);
     Ok(())
 }
 
@@ -99,11 +103,10 @@ fn serve(settings: Settings) -> Result<(), String> {
 }
 
 /// Tells the operator what to open and what is open to whom.
-#[expect(clippy::print_stdout, reason = "this is for the operator's eyes")]
 fn greet(gateway: &Gateway, server: &Server) {
-    println!("tidegate {}", env!("CARGO_PKG_VERSION"));
+    let mut text = format!("tidegate {}\n", env!("CARGO_PKG_VERSION"));
     for address in server.addresses() {
-        println!("  open     http://{address}/");
+        text += &format!("  open     http://{address}/\n");
         tracing::info!(%address, "listening");
     }
     let reach = if gateway.settings().server.open_to_everybody {
@@ -111,7 +114,16 @@ fn greet(gateway: &Gateway, server: &Server) {
     } else {
         "everybody on this machine"
     };
-    println!("  access   development mode, no keys: {reach} may publish and subscribe;");
-    println!("           pages of other origins may not, unless cors.origins names them");
-    println!("  history  in memory, up to {} bytes", gateway.settings().history.max_bytes);
+    text += &format!(
+        "  access   development mode, no keys: {reach} may publish and subscribe;\n           \
+         pages of other origins may not, unless cors.origins names them\n  \
+         history  in memory, up to {}\n",
+        bytesize::ByteSize::b(gateway.settings().history.max_bytes as u64).display().iec()
+    );
+    print(&text);
+}
+
+/// Whether anybody reads it is not this program's business.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
 }

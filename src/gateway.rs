@@ -61,6 +61,7 @@ impl Gateway {
         let tail_bytes = settings.delivery.tail_bytes;
         let hub = Hub::start(history, tail_bytes, settings.publish.refuse_when_behind)?;
         let limits = &settings.limits;
+        let sessions = Sessions::new(settings.poll.session_lease, limits.subscribers);
         Ok(Self(Arc::new(Inner {
             limits: Limits {
                 topics: limits.topics_per_update,
@@ -75,8 +76,8 @@ impl Gateway {
                 settings.publish.idempotency_retention,
                 settings.publish.idempotency_keys,
             ),
-            sessions: Sessions::new(settings.poll.session_lease, limits.subscribers),
-            metrics: Metrics::new(hub.clone()),
+            metrics: Metrics::new(hub.clone(), sessions.clone()),
+            sessions,
             nonce: random_text().into(),
             hub,
             settings,

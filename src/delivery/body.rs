@@ -8,8 +8,9 @@ use bytes::Bytes;
 use super::{EndReason, Feed, Item};
 use crate::transport::StreamWriter;
 
-/// The most that is handed over at once, so that a server's write buffer does not grow with the size of events.
-const CHUNK: usize = 8 * 1024;
+/// The most that is handed over at once. actix asks for more while it has less than 4 KiB to write, and keeps for good
+/// what its buffer has grown to; like this the 8 KiB that it starts with are always enough.
+const CHUNK: usize = 4000;
 
 /// Chunks in a row after which others get their turn.
 const CHUNKS_IN_A_ROW: u32 = 64;

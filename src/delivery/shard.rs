@@ -10,7 +10,7 @@ use std::{
 };
 
 use slab::Slab;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, broadcast::error::RecvError};
 
 use super::{Feed, Gap, ShardStats, wheel::Wheel};
 use crate::{
@@ -41,6 +41,8 @@ pub(super) struct Inner {
     pub(super) hub: Hub,
     pub(super) stats: Arc<ShardStats>,
     pub(super) state: RefCell<State>,
+    /// Tells the task that there is a deadline before the one that it waits for.
+    earlier_deadline: Notify,
 }
 
 pub(super) struct State {
@@ -55,6 +57,8 @@ pub(super) struct State {
     pub(super) ahead: Vec<usize>,
     index: Index,
     wheel: Wheel<Ticket>,
+    /// The deadline that the task waits for.
+    armed: Option<Instant>,
     arrivals: u64,
 }
 
@@ -125,9 +129,11 @@ impl Shard {
             ahead: Vec::new(),
             index: Index::default(),
             wheel: Wheel::new(now),
+            armed: None,
             arrivals: 0,
         };
-        Self(Rc::new(Inner { hub, stats, state: RefCell::new(state) }))
+        let (state, earlier_deadline) = (RefCell::new(state), Notify::new());
+        Self(Rc::new(Inner { hub, stats, state, earlier_deadline }))
     }
 
     /// The hub whose events it delivers.
@@ -147,7 +153,12 @@ impl Shard {
         terms: Terms,
     ) -> Feed {
         self.0.run();
-        let key = self.0.state.borrow_mut().add(&interest, after, terms);
+        let mut state = self.0.state.borrow_mut();
+        let key = state.add(&interest, after, terms);
+        if state.wheel.next() < state.armed || state.armed.is_none() {
+            self.0.earlier_deadline.notify_one();
+        }
+        drop(state);
         self.0.stats.opened(terms.transport);
         Feed::new(self.0.clone(), key, interest, gap, terms.transport)
     }
@@ -178,7 +189,11 @@ impl Inner {
         let mut draining = self.hub.draining();
         loop {
             let is_done = self.advance();
-            let next = self.state.borrow().wheel.next();
+            let next = {
+                let mut state = self.state.borrow_mut();
+                state.armed = state.wheel.next();
+                state.armed
+            };
             let timer = async {
                 match next {
                     Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -194,6 +209,7 @@ impl Inner {
                     Err(RecvError::Closed) => return,
                 },
                 () = timer => self.state.borrow_mut().fire(),
+                () = self.earlier_deadline.notified() => {}
                 changed = draining.changed() => {
                     if changed.is_err() {
                         return;

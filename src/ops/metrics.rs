@@ -15,7 +15,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{gateway::Gateway, hub::Hub, transport::Transport};
+use crate::{gateway::Gateway, hub::Hub, subscribe::Sessions, transport::Transport};
 
 /// The gateway's metrics.
 #[derive(Debug)]
@@ -25,13 +25,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The metrics of a gateway over `hub`.
+    /// The metrics of a gateway.
     #[must_use]
-    pub fn new(hub: Hub) -> Self {
+    pub fn new(hub: Hub, sessions: Sessions) -> Self {
         let mut registry = Registry::with_prefix("tidegate");
         let refused = Family::default();
         registry.register("requests_refused", "Requests refused, by reason", refused.clone());
-        registry.register_collector(Box::new(HubCollector(hub)));
+        registry.register_collector(Box::new(GatewayCollector { hub, sessions }));
         Self { registry: Mutex::new(registry), refused }
     }
 
@@ -42,9 +42,6 @@ impl Metrics {
 }
 
 /// `GET /metrics`
-///
-/// # Errors
-/// Never; a registry that cannot be written is an empty page.
 pub async fn metrics(request: HttpRequest) -> HttpResponse {
     let gateway = Gateway::of(&request);
     let mut text = String::new();
@@ -54,19 +51,22 @@ pub async fn metrics(request: HttpRequest) -> HttpResponse {
     if written.is_err() {
         text.clear();
     }
-    // Sessions of polls are told here, because they are subscribers between two polls as well.
     HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
         .insert_header(("cache-control", "no-store"))
         .body(text)
 }
 
+/// Reads what the stages count.
 #[derive(Debug)]
-struct HubCollector(Hub);
+struct GatewayCollector {
+    hub: Hub,
+    sessions: Sessions,
+}
 
-impl Collector for HubCollector {
+impl Collector for GatewayCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let hub = &self.0;
+        let hub = &self.hub;
         let totals = hub.totals();
         for (name, help, values) in [
             ("subscribers", "Subscribers that are connected", totals.open),
@@ -91,6 +91,9 @@ impl Collector for HubCollector {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(value).encode(metric)?;
         }
+        let help = "Long-poll clients that are polling or between two polls";
+        let metric = encoder.encode_descriptor("poll_sessions", help, None, MetricType::Gauge)?;
+        ConstGauge::new(self.sessions.count() as u64).encode(metric)?;
         let help = "How far the slowest shard is behind the newest event";
         let unit = prometheus_client::registry::Unit::Bytes;
         let metric =

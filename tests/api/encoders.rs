@@ -1,0 +1,130 @@
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tidegate::{
+    event::{Draft, Event, Limits, Position, Update},
+    history::TokenKey,
+    transport::{StreamWriter, json as json_writer, sse},
+};
+
+use crate::{iframe::calls, support::sse::Parser};
+
+fn update(draft: Draft) -> Option<Update> {
+    let limits = Limits {
+        topics: 100,
+        topic_bytes: 1000,
+        id_bytes: 1000,
+        type_bytes: 1000,
+        except: 1,
+        client_key_bytes: 1,
+    };
+    let hub = url::Url::parse("http://localhost/.well-known/mercure").expect("a valid address");
+    draft.validate(&limits, &hub).ok()
+}
+
+/// Text with what breaks encoders: line ends, markup, quotes, separators, field names.
+fn nasty() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        Just("\r"),
+        Just("\n"),
+        Just("\r\n"),
+        Just("\n\n"),
+        Just(" "),
+        Just(":"),
+        Just("data: "),
+        Just("id: x"),
+        Just("</script>"),
+        Just("<!--"),
+        Just("]]>"),
+        Just("\u{2028}"),
+        Just("\u{2029}"),
+        Just("\""),
+        Just("\\"),
+        Just("\0"),
+        Just("\u{feff}"),
+        Just("😀"),
+        Just("&lt;"),
+        Just("'"),
+        Just("plain"),
+    ];
+    let pieces = prop::collection::vec(piece, 0..12).prop_map(|it| it.concat());
+    prop_oneof![pieces, any::<String>()]
+}
+
+prop_compose! {
+    fn events()(
+        topics in prop::collection::vec(nasty(), 1..4),
+        data in nasty(),
+        id in nasty(),
+        kind in nasty(),
+        retry in prop::option::of(any::<u64>()),
+    ) -> (Draft, String) {
+        let draft = Draft {
+            topics,
+            data: data.clone(),
+            id: Some(id),
+            kind: Some(kind),
+            retry: retry.map(|it| it.to_string()),
+            ..Draft::default()
+        };
+        (draft, data)
+    }
+}
+
+fn event(update: Update) -> Event {
+    Event::new(Position(7), Timestamp::UNIX_EPOCH, Arc::new(update))
+}
+
+proptest! {
+    #[test]
+    fn a_browser_reads_from_an_event_stream_what_was_published((draft, data) in events(), cut in any::<prop::sample::Index>()) {
+        let Some(update) = update(draft) else { return Ok(()) };
+        let event = event(update);
+        let bytes = sse::event(&event);
+        let mut parser = Parser::default();
+        let (before, behind) = bytes.split_at(cut.index(bytes.len()));
+        let mut dispatched = parser.feed(before);
+        dispatched.extend(parser.feed(behind));
+        prop_assert_eq!(dispatched.len(), 1);
+        let normalised = data.replace("\r\n", "\n").replace('\r', "\n");
+        prop_assert_eq!(&dispatched[0].data, &normalised);
+        prop_assert_eq!(&dispatched[0].id, event.update.id.as_str());
+        let kind = event.update.kind.as_ref().map_or("message", |it| it.as_str());
+        prop_assert_eq!(&dispatched[0].kind, kind);
+        prop_assert_eq!(parser.retry, event.update.retry);
+        prop_assert_eq!(parser.empty_dispatches, 0);
+    }
+
+    #[test]
+    fn a_stream_that_is_cut_off_never_shows_half_an_event((draft, _) in events(), cut in any::<prop::sample::Index>()) {
+        let Some(update) = update(draft) else { return Ok(()) };
+        let bytes = sse::event(&event(update));
+        let mut parser = Parser::default();
+        prop_assert!(parser.feed(&bytes[..cut.index(bytes.len())]).is_empty());
+    }
+
+    #[test]
+    fn scripts_and_polls_carry_exactly_what_was_published((draft, data) in events()) {
+        let Some(update) = update(draft) else { return Ok(()) };
+        let event = event(update);
+        let topics: Vec<&str> = event.update.topics.iter().map(|it| it.as_str()).collect();
+        let expected = json!({
+            "id": event.update.id.as_str(),
+            "type": event.update.kind.as_ref().map(|it| it.as_str()),
+            "data": data,
+            "topics": topics,
+            "retry": event.update.retry,
+        });
+        let polled: Value = serde_json::from_slice(&json_writer::event(&event)).expect("JSON");
+        prop_assert_eq!(&polled, &expected);
+        let key = TokenKey::random();
+        let writer = StreamWriter::Iframe { nonce: "n0nce".into() };
+        let script = writer.event(&event, &key);
+        let calls = calls(std::str::from_utf8(&script).expect("UTF-8"));
+        prop_assert_eq!(calls.len(), 1);
+        prop_assert_eq!(&calls[0]["event"], &expected);
+        prop_assert_eq!(key.open(calls[0]["cursor"].as_str().expect("a token")), Some(Position(7)));
+    }
+}

@@ -1,0 +1,166 @@
+use serde_json::Value;
+
+use crate::support::{Gateway, problem, raw::Raw};
+
+/// The arguments of the calls in a piece of the stream, checked to be nothing but calls.
+pub fn calls(stream: &str) -> Vec<Value> {
+    let chunks = stream.split("\r\n").filter(|it| it.starts_with('<'));
+    let text: String = chunks.collect();
+    text.lines()
+        .map(|line| {
+            let call = line.strip_prefix("<script nonce=\"").expect("a script element");
+            let (nonce, call) = call.split_once("\">tidegate(").expect("a call");
+            assert!(
+                nonce.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_".contains(&it)),
+                "{nonce}"
+            );
+            let argument = call.strip_suffix(")</script>").expect("one call an element");
+            assert!(!argument.contains(['<', '>', '&', '\u{2028}', '\u{2029}']), "{argument}");
+            serde_json::from_str(argument).expect("one JSON argument")
+        })
+        .collect()
+}
+
+async fn open(gateway: &Gateway, query: &str) -> (String, String, Raw) {
+    let mut raw = Raw::get_unchunked(gateway.address, &format!("/iframe?{query}")).await;
+    let headers = raw.until("\r\n\r\n").await;
+    let head = raw.until("<body>").await;
+    (headers, head, raw)
+}
+
+#[tokio::test]
+async fn the_exact_bytes_of_a_document() {
+    let gateway = Gateway::start();
+    let (headers, head, mut raw) = open(&gateway, "topic=t&callback=app.onEvent").await;
+    assert!(!headers.to_lowercase().contains("transfer-encoding"), "HTTP/1.0 knows no chunks");
+    let mut chunked = Raw::get(gateway.address, "/iframe?topic=t&callback=app.onEvent").await;
+    chunked.until("<body>").await;
+    assert!(headers.contains("content-type: text/html; charset=utf-8\r\n"), "{headers}");
+    let policy =
+        headers.lines().find(|it| it.starts_with("content-security-policy: ")).expect("a policy");
+    let nonce =
+        policy.split("'nonce-").nth(1).and_then(|it| it.split('\'').next()).expect("a nonce");
+    assert!(
+        policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'self'"),
+        "{policy}"
+    );
+    for header in
+        ["x-content-type-options: nosniff", "x-accel-buffering: no", "referrer-policy: no-referrer"]
+    {
+        assert!(headers.contains(header), "{header} in {headers}");
+    }
+    assert!(headers.contains("no-store"), "{headers}");
+    assert!(2048 <= head.len() && head.contains("<!doctype html>"), "{}", head.len());
+    assert!(head.contains(&format!("<script nonce=\"{nonce}\">")));
+    assert!(head.contains("\"callback\":\"app.onEvent\""));
+    gateway.post(&[("topic", "t"), ("data", "x"), ("id", "i")]).await;
+    let bytes = raw.until("</script>\n").await;
+    let argument = calls(&bytes).remove(0);
+    let token = argument["cursor"].as_str().expect("a token");
+    let event = format!(
+        "<script nonce=\"{nonce}\">tidegate({{\"event\":{{\"id\":\"i\",\"type\":null,\"data\":\"x\",\
+         \"topics\":[\"t\"],\"retry\":null}},\"cursor\":\"{token}\"}})</script>\n"
+    );
+    assert_eq!(bytes, event);
+    let chunk = chunked.until("</script>\n\r\n").await;
+    assert!(chunk.ends_with(&format!("\r\n{:X}\r\n{event}\r\n", event.len())), "{chunk}");
+}
+
+#[tokio::test]
+async fn nothing_that_is_published_leaves_its_string() {
+    let gateway = Gateway::start();
+    let (_, _, mut raw) = open(&gateway, "topic=*&callback=f").await;
+    let nasty = "</script><script>alert(1)</script><!-- <script ]]> & \u{2028}\u{2029} ' \" \\ \0 \r\n é 😀";
+    let form = [("topic", "</script>"), ("data", nasty), ("id", "</script>\"'"), ("type", "<!--")];
+    assert_eq!(gateway.post(&form).await.status(), 200);
+    let argument = calls(&raw.until("</script>\n").await).remove(0);
+    assert_eq!(argument["event"]["data"], nasty);
+    assert_eq!(argument["event"]["id"], "</script>\"'");
+    assert_eq!(argument["event"]["type"], "<!--");
+    assert_eq!(argument["event"]["topics"][0], "</script>");
+}
+
+#[tokio::test]
+async fn heartbeats_and_heads_carry_a_point_to_resume_from() {
+    let gateway = Gateway::with(&[("DELIVERY__HEARTBEAT", "100ms")]);
+    let (_, head, mut raw) = open(&gateway, "topic=t&callback=f").await;
+    let token =
+        head.split("\"cursor\":\"").nth(1).and_then(|it| it.split('"').next()).expect("a token");
+    let beat = calls(&raw.until("</script>\n").await).remove(0);
+    assert_eq!(beat["heartbeat"], true);
+    gateway.publish("t", "1").await;
+    for token in [token, beat["cursor"].as_str().expect("a token")] {
+        let encoded: String = url::form_urlencoded::byte_serialize(token.as_bytes()).collect();
+        let polled = gateway.poll(&format!("/poll?topic=t&last_event_id={encoded}")).await;
+        assert_eq!(polled["events"][0]["data"], "1");
+    }
+}
+
+#[tokio::test]
+async fn a_document_is_recycled_before_it_is_too_large() {
+    let gateway = Gateway::with(&[("IFRAME__RECYCLE_AFTER", "20KiB")]);
+    let data = "x".repeat(5000);
+    for _ in 0..10 {
+        gateway.publish("t", &data).await;
+    }
+    let query = "topic=t&callback=f&last_event_id=earliest";
+    let (_, _, mut raw) = open(&gateway, query).await;
+    let stream = raw.until_end().await;
+    let body = stream.replace("</body></html>\n", "");
+    let calls = calls(&body);
+    let (end, events) = calls.split_last().expect("an end");
+    assert_eq!(end["end"], "recycled");
+    assert!((2..10).contains(&events.len()), "{}", events.len());
+    assert_eq!(end["cursor"], events.last().expect("an event")["cursor"]);
+    assert!(stream.contains("</body></html>"));
+}
+
+#[tokio::test]
+async fn an_end_says_why() {
+    let gateway = Gateway::with(&[("DELIVERY__LIFETIME", "300ms")]);
+    let (_, _, mut raw) = open(&gateway, "topic=t&callback=f").await;
+    let end = calls(&raw.until("</script>\n").await).remove(0);
+    assert_eq!(end["end"], "lifetime");
+    assert!(end["retry"].is_number() && end["cursor"].is_string(), "{end}");
+}
+
+#[tokio::test]
+async fn bad_callbacks_and_origins_are_refused() {
+    let gateway = Gateway::with(&[("CORS__ORIGINS", "https://good.example")]);
+    let own = gateway.url("");
+    let long = format!("callback={}", "a".repeat(65));
+    for (query, field) in [
+        ("", "callback"),
+        ("callback=", "callback"),
+        ("callback=alert(1)//", "callback"),
+        ("callback=a%0Ab", "callback"),
+        ("callback=a.b.c.d.e.f", "callback"),
+        ("callback=__proto__.x", "callback"),
+        ("callback=%3Cscript%3E", "callback"),
+        (&long, "callback"),
+        ("origin=*", "origin"),
+        ("origin=null", "origin"),
+        ("origin=https://evil.example", "origin"),
+        ("origin=https://good.example/", "origin"),
+        ("origin=https://good.example.evil.example", "origin"),
+        ("origin=https://good.example&callback=f", "origin"),
+    ] {
+        let document = problem(gateway.get(&format!("/iframe?topic=t&{query}")).await, 400).await;
+        assert_eq!(document["field"], field, "{query}");
+        assert!(!document["detail"].as_str().expect("text").contains("script>"), "{document}");
+    }
+    for origin in ["https://good.example", &own] {
+        let (headers, head, _) = open(&gateway, &format!("topic=t&origin={origin}")).await;
+        assert!(headers.contains(&format!("frame-ancestors {origin}")), "{headers}");
+        assert!(head.contains(&format!("\"origin\":\"{origin}\"")));
+    }
+}
+
+#[tokio::test]
+async fn parameters_cannot_leave_the_head_script() {
+    let gateway = Gateway::start();
+    let (_, head, _) =
+        open(&gateway, "topic=%3C/script%3E%3Cscript%3Ealert(1)&callback=f&%3C!--=%3C").await;
+    assert_eq!(head.matches("<script").count(), 1, "{head}");
+    assert_eq!(head.matches("</script").count(), 1, "{head}");
+}

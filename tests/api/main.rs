@@ -1,0 +1,19 @@
+//! Black-box tests of the gateway: the real binary on a free port, one module per capability.
+
+#![allow(missing_docs, unreachable_pub, reason = "nobody links to a test")]
+
+mod support;
+
+mod development; // who may ask without keys
+mod encoders; // properties of the encoders: what is read back is what was published
+mod eventsource; // EventSource: bytes, heads, resume, heartbeats
+mod gaps; // what cannot be served is said, and only to those whom it concerns
+mod hostile; // clients that stall, vanish, or take their time
+mod iframe; // the forever iframe: bytes, head, escapes, ends
+mod operations; // health, metrics
+mod poll; // long poll: envelope, waiting, tags, sessions
+mod publish; // forms, JSON, idempotency, order among many publishers
+mod refusals; // bad input: every refusal is a problem document
+mod resume; // properties of resuming: nothing lost, nothing twice
+mod settings;
+mod stop; // SIGTERM and SIGINT // the command line and the configuration

@@ -1,0 +1,77 @@
+use std::{
+    net::TcpListener,
+    process::{Command, Output},
+};
+
+fn tidegate(arguments: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> Output {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    if let Some(text) = file {
+        std::fs::write(directory.path().join("tidegate.toml"), text).expect("a writable directory");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.current_dir(&directory).args(arguments).envs(variables.iter().copied());
+    command.output().expect("the program runs")
+}
+
+/// The one line that says why it did not start.
+fn complaint(output: &Output) -> String {
+    assert!(!output.status.success());
+    let text = String::from_utf8(output.stderr.clone()).expect("text");
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("tidegate: ")).collect();
+    assert_eq!(lines.len(), 1, "{text}");
+    assert!(!text.contains("panicked"), "{text}");
+    lines[0].to_owned()
+}
+
+#[test]
+fn check_prints_what_is_in_effect() {
+    let output = tidegate(
+        &["check", "--listen", "127.0.0.1:1"],
+        &[("TIDEGATE_SERVER__LISTEN", "127.0.0.1:2"), ("TIDEGATE_DELIVERY__HEARTBEAT", "7s")],
+        Some("[server]\nlisten = '127.0.0.1:3'\n[delivery]\nheartbeat = '8s'\nretry = '9s'\n"),
+    );
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).expect("text");
+    for line in [
+        "listen = \"127.0.0.1:1\"",
+        "heartbeat = \"7s\"",
+        "retry = \"9s\"",
+        "body_bytes = \"1MiB\"",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}
+
+#[test]
+fn what_check_prints_is_a_configuration() {
+    let printed = tidegate(&["check"], &[], None);
+    let text = String::from_utf8(printed.stdout).expect("text");
+    let again = tidegate(&["check"], &[], Some(&text));
+    assert_eq!(String::from_utf8(again.stdout).expect("text"), text);
+}
+
+#[test]
+fn mistakes_are_one_sentence_and_a_failure() {
+    for (arguments, variables, file, named) in [
+        (&["--listen", "nowhere"][..], &[][..], None, "nowhere"),
+        (&["--config", "missing.toml"], &[], None, "missing.toml"),
+        (&["--log-format", "xml"], &[], None, "xml"),
+        (&["--log", "a=b=c"], &[], None, "log.filter"),
+        (&["--listen", "0.0.0.0:0"], &[], None, "open_to_everybody"),
+        (&["check"], &[("TIDEGATE_LIMITS__BODY", "1MiB")], None, "body"),
+        (&["check"], &[("TIDEGATE_CONFIG", "missing.toml")], None, "missing.toml"),
+        (&["check"], &[], Some("[serve]\nlisten = 'x'"), "serve"),
+        (&["check"], &[], Some("[server]\nlisten = 3"), "listen"),
+    ] {
+        let complaint = complaint(&tidegate(arguments, variables, file));
+        assert!(complaint.contains(named), "{named} in {complaint}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let complaint = complaint(&tidegate(&["--listen", &address], &[], None));
+    assert!(complaint.contains(&address) && complaint.contains("in use"), "{complaint}");
+}

@@ -1,0 +1,155 @@
+//! What the tests share: a gateway as a child process, an event stream reader, and plain sockets.
+
+pub mod raw;
+pub mod sse;
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use reqwest::{Client, Response};
+use serde_json::Value;
+
+/// How long anything may take before a test fails; generous, because machines that run tests are busy.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A running gateway of its own.
+pub struct Gateway {
+    pub process: Child,
+    pub address: SocketAddr,
+    pub client: Client,
+    _directory: tempfile::TempDir,
+}
+
+impl Gateway {
+    /// A gateway with default settings.
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// A gateway with some settings, written like `("DELIVERY__HEARTBEAT", "1s")`.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.current_dir(&directory).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.env("TIDEGATE_SERVER__LISTEN", "127.0.0.1:0");
+        command.envs(settings.iter().map(|(key, value)| (format!("TIDEGATE_{key}"), value)));
+        let mut process = command.spawn().expect("the gateway starts");
+        let output = BufReader::new(process.stdout.take().expect("standard output is a pipe"));
+        let address = output
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| {
+                line.trim().strip_prefix("open     http://")?.trim_end_matches('/').parse().ok()
+            })
+            .expect("the gateway prints its address");
+        Self { process, address, client: Client::new(), _directory: directory }
+    }
+
+    /// The full address of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Publishes a form and returns the reply.
+    pub async fn post(&self, form: &[(&str, &str)]) -> Response {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        self.client
+            .post(self.url("/events"))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body)
+            .send()
+            .await
+            .expect("a reply")
+    }
+
+    /// Publishes data under a topic and returns the id.
+    pub async fn publish(&self, topic: &str, data: &str) -> String {
+        let reply = self.post(&[("topic", topic), ("data", data)]).await;
+        assert_eq!(reply.status(), 200);
+        reply.text().await.expect("the id")
+    }
+
+    /// Publishes JSON and returns the reply.
+    pub async fn post_json(&self, body: impl Into<reqwest::Body>) -> Response {
+        let request =
+            self.client.post(self.url("/events")).header("content-type", "application/json");
+        request.body(body).send().await.expect("a reply")
+    }
+
+    /// Gets a path.
+    pub async fn get(&self, path: &str) -> Response {
+        self.client.get(self.url(path)).send().await.expect("a reply")
+    }
+
+    /// Polls and returns the reply's JSON.
+    pub async fn poll(&self, path: &str) -> Value {
+        let reply = self.get(path).await;
+        assert_eq!(reply.status(), 200);
+        reply.json().await.expect("a JSON reply")
+    }
+
+    /// Opens an event stream.
+    pub async fn open(&self, path: &str) -> sse::Stream {
+        sse::Stream::open(self.client.get(self.url(path))).await
+    }
+
+    /// The value of a metric, written as in the page: `tidegate_updates_total`.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let page = self.get("/metrics").await.text().await.expect("a page");
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} in {page}")).parse().expect("a number")
+    }
+
+    /// Waits until a metric has a value.
+    pub async fn until_metric(&self, name: &str, value: f64) {
+        let reached = async {
+            while self.metric(name).await != value {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let outcome = tokio::time::timeout(DEADLINE, reached).await;
+        assert!(outcome.is_ok(), "{name} does not become {value}");
+    }
+
+    /// Sends a signal to the process.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.process.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Checks that a reply is a problem document with a status, and returns it.
+pub async fn problem(reply: Response, status: u16) -> Value {
+    let kind = reply
+        .headers()
+        .get("content-type")
+        .expect("a content type")
+        .to_str()
+        .expect("text")
+        .to_owned();
+    let actual = reply.status();
+    let text = reply.text().await.expect("a body");
+    assert_eq!(actual, status, "{text}");
+    assert_eq!(kind, "application/problem+json");
+    let document: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(document["status"], status);
+    assert!(document["detail"].as_str().is_some_and(|it| !it.is_empty()), "{text}");
+    document
+}
+
+/// What a JSON pointer leads to, as text.
+pub fn text_at(value: &Value, pointer: &str) -> String {
+    let found = value.pointer(pointer).and_then(Value::as_str);
+    found.unwrap_or_else(|| panic!("{pointer} in {value}")).to_owned()
+}
