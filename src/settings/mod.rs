@@ -305,7 +305,7 @@ pub struct LogSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { filter: "info".to_owned(), format: LogFormat::Text }
+        Self { filter: "tidegate=info,warn".to_owned(), format: LogFormat::Text }
     }
 }
 

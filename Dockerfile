@@ -1,0 +1,23 @@
+# syntax=docker/dockerfile:1
+# Build: docker build -t tidegate .
+# Run:   docker run --rm -p 127.0.0.1:3000:3000 tidegate
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY Cargo.toml Cargo.lock ./
+COPY src src
+COPY static static
+COPY templates templates
+COPY examples examples
+RUN cargo build --release --locked --bin tidegate
+
+FROM debian:bookworm-slim
+RUN useradd --system --no-create-home tidegate
+COPY --from=build /src/target/release/tidegate /usr/local/bin/tidegate
+USER tidegate
+# A container is reached through its own address, never through loopback. Without keys everybody who reaches it may
+# publish and subscribe, so publish the port on 127.0.0.1 only, as above, or keep it in a closed network.
+ENV TIDEGATE_SERVER__LISTEN=0.0.0.0:3000 \
+    TIDEGATE_SERVER__OPEN_TO_EVERYBODY=true
+EXPOSE 3000
+ENTRYPOINT ["tidegate"]
