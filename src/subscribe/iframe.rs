@@ -32,7 +32,9 @@ const MISSED_HEARTBEATS: f64 = 2.5;
 enum Target {
     /// A function of the parent page, which is of the same origin.
     Callback(String),
-    /// Whatever page of this origin is the parent, by `postMessage`.
+    /// A page of the gateway's own origin, which is this, by `postMessage`.
+    OwnOrigin(String),
+    /// Whatever page of this other origin is the parent, by `postMessage`.
     Origin(String),
 }
 
@@ -104,7 +106,10 @@ fn target(request: &HttpRequest, gateway: &Gateway, params: &Params) -> Result<T
         }
         (None, Some(origin)) => {
             let own = public_base(request, gateway.settings()).origin().ascii_serialization();
-            if *origin != own && !gateway.settings().cors.origins.contains(origin) {
+            if *origin == own {
+                return Ok(Target::OwnOrigin(own));
+            }
+            if !gateway.settings().cors.origins.contains(origin) {
                 let detail = "`origin` is not one that this gateway allows (`cors.origins`)";
                 return Err(Problem::field("origin", detail));
             }
@@ -195,7 +200,7 @@ fn head(gateway: &Gateway, params: &Params, target: &Target, admitted: &Admitted
     let settings = gateway.settings();
     let (callback, origin) = match target {
         Target::Callback(callback) => (Some(callback.as_str()), None),
-        Target::Origin(origin) => (None, Some(origin.as_str())),
+        Target::OwnOrigin(origin) | Target::Origin(origin) => (None, Some(origin.as_str())),
     };
     let cursor = gateway.hub().history().token_key().seal(admitted.after);
     let options = json::script_safe(&Options {
@@ -218,7 +223,8 @@ fn head(gateway: &Gateway, params: &Params, target: &Target, admitted: &Admitted
 
 fn response(gateway: &Gateway, target: &Target, admitted: &Admitted) -> HttpResponseBuilder {
     let ancestor = match target {
-        Target::Callback(_) => "'self'",
+        // Not spelt out, for a policy cannot name an IPv6 address.
+        Target::Callback(_) | Target::OwnOrigin(_) => "'self'",
         Target::Origin(origin) => origin,
     };
     let policy = format!(
