@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, http::header::IF_NONE_MATCH, web};
 use askama::Template as _;
 use rust_embed::RustEmbed;
 
-use crate::problem::Problem;
+use crate::{gateway::Gateway, problem::Problem, server::public_base};
 
 #[derive(RustEmbed)]
 #[folder = "static/"]
@@ -14,14 +14,26 @@ struct Assets;
 #[template(path = "start.html")]
 struct Start<'a> {
     version: &'a str,
+    /// Who may publish and subscribe.
+    reach: &'a str,
+    /// The address of the gateway, without a slash at the end.
+    base: &'a str,
 }
 
 /// `GET /`: publish, subscribe over each transport, see events arrive.
 ///
 /// # Errors
 /// Never in practice: the template is checked when the gateway is built.
-pub async fn start(_: HttpRequest) -> Result<HttpResponse, Problem> {
-    let page = Start { version: env!("CARGO_PKG_VERSION") };
+pub async fn start(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let gateway = Gateway::of(&request);
+    let reach = if gateway.settings().server.open_to_everybody {
+        "everybody who reaches this address"
+    } else {
+        "everybody on this machine"
+    };
+    let base = public_base(&request, gateway.settings());
+    let base = base.as_str().trim_end_matches('/');
+    let page = Start { version: env!("CARGO_PKG_VERSION"), reach, base };
     let html =
         page.render().map_err(|error| Problem::unavailable("internal", error.to_string()))?;
     Ok(HttpResponse::Ok()
@@ -53,4 +65,25 @@ pub async fn asset(request: HttpRequest, path: web::Path<String>) -> Result<Http
         .insert_header(("cache-control", "public, max-age=0, must-revalidate"))
         .insert_header(("x-content-type-options", "nosniff"));
     Ok(if is_known { response.finish() } else { response.body(file.data.into_owned()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_page_needs_only_what_its_policy_allows_and_the_binary_holds() {
+        let page = Start { version: "1", reach: "<everybody>", base: "http://localhost" };
+        let html = page.render().expect("the template is valid");
+        assert!(!html.contains("<everybody>"));
+        for inline in ["<script>", "<style", " style=", " onload=", " onclick=", "data:"] {
+            assert!(!html.contains(inline), "{inline}");
+        }
+        let assets: Vec<&str> =
+            html.split("\"static/").skip(1).filter_map(|it| it.split('"').next()).collect();
+        assert!(!assets.is_empty());
+        for asset in assets {
+            assert!(Assets::get(asset).is_some(), "{asset}");
+        }
+    }
 }

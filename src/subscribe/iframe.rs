@@ -32,7 +32,9 @@ const MISSED_HEARTBEATS: f64 = 2.5;
 enum Target {
     /// A function of the parent page, which is of the same origin.
     Callback(String),
-    /// Whatever page of this origin is the parent, by `postMessage`.
+    /// A page of the gateway's own origin, which is this, by `postMessage`.
+    OwnOrigin(String),
+    /// Whatever page of this other origin is the parent, by `postMessage`.
     Origin(String),
 }
 
@@ -69,7 +71,10 @@ pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> 
     let writer = StreamWriter::Iframe { nonce: gateway.nonce().clone() };
     let ending = stream::ending(&gateway, Some(gateway.settings().iframe.recycle_after));
     let feed = admitted.subscribe(&request, &params, terms);
-    Ok(stream::respond(&request, response, Body::new(feed, writer, head, ending)))
+    let body = Body::new(feed, writer, head, ending);
+    // Chromium leaves a document whose chunks end before the last one loading for ever, without an event or a state
+    // that its script could see; one that ends with its connection it takes for complete.
+    Ok(stream::respond_until_close(&request, response, body))
 }
 
 /// What the head of the response would be: the document asks this before it goes on, so that a dead server does not
@@ -101,7 +106,10 @@ fn target(request: &HttpRequest, gateway: &Gateway, params: &Params) -> Result<T
         }
         (None, Some(origin)) => {
             let own = public_base(request, gateway.settings()).origin().ascii_serialization();
-            if *origin != own && !gateway.settings().cors.origins.contains(origin) {
+            if *origin == own {
+                return Ok(Target::OwnOrigin(own));
+            }
+            if !gateway.settings().cors.origins.contains(origin) {
                 let detail = "`origin` is not one that this gateway allows (`cors.origins`)";
                 return Err(Problem::field("origin", detail));
             }
@@ -192,7 +200,7 @@ fn head(gateway: &Gateway, params: &Params, target: &Target, admitted: &Admitted
     let settings = gateway.settings();
     let (callback, origin) = match target {
         Target::Callback(callback) => (Some(callback.as_str()), None),
-        Target::Origin(origin) => (None, Some(origin.as_str())),
+        Target::OwnOrigin(origin) | Target::Origin(origin) => (None, Some(origin.as_str())),
     };
     let cursor = gateway.hub().history().token_key().seal(admitted.after);
     let options = json::script_safe(&Options {
@@ -215,7 +223,8 @@ fn head(gateway: &Gateway, params: &Params, target: &Target, admitted: &Admitted
 
 fn response(gateway: &Gateway, target: &Target, admitted: &Admitted) -> HttpResponseBuilder {
     let ancestor = match target {
-        Target::Callback(_) => "'self'",
+        // Not spelt out, for a policy cannot name an IPv6 address.
+        Target::Callback(_) | Target::OwnOrigin(_) => "'self'",
         Target::Origin(origin) => origin,
     };
     let policy = format!(

@@ -24,13 +24,25 @@ pub(super) fn respond(
     mut response: HttpResponseBuilder,
     body: Body,
 ) -> HttpResponse {
-    // HTTP/1.0 knows no chunks; there the end of the connection is the end of the body.
+    // HTTP/1.0 knows no chunks.
     if request.version() < Version::HTTP_11 {
-        let mut response = response.force_close().body(Streaming(body));
-        response.head_mut().no_chunking(true);
-        return response;
+        return respond_until_close(request, response, body);
     }
     response.body(Streaming(body))
+}
+
+/// Answers `request` with a stream whose end is the end of the connection, where the protocol allows it.
+pub(super) fn respond_until_close(
+    request: &HttpRequest,
+    mut response: HttpResponseBuilder,
+    body: Body,
+) -> HttpResponse {
+    if Version::HTTP_2 <= request.version() {
+        return response.body(Streaming(body));
+    }
+    let mut response = response.force_close().body(Streaming(body));
+    response.head_mut().no_chunking(true);
+    response
 }
 
 /// How the gateway's streams end.

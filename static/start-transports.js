@@ -1,0 +1,184 @@
+// The three transports of the start page.
+//
+// Each is a function of a pane, a topic and a signal that ends it. It goes on from the pane's cursor, tells the pane
+// its state and what arrives, and recovers by itself.
+
+const BACKLOG = 10; // events that a newcomer begins with
+const SILENCE = 65_000; // ms after which a connection counts as dead: two and a half heartbeats
+const MAX_WAIT = 8000; // ms between two attempts at most
+const WAITING = "waiting for the gateway";
+
+// EventSource hands a page only those types that it asks for by name.
+const types = new Set(["message", "tidegate.gap", "tidegate.heartbeat"]);
+
+// The address of a subscription: from the cursor on, or with a backlog for newcomers.
+function address(path, topic, cursor, more = {}) {
+  const start = cursor === undefined ? { last: BACKLOG } : { last_event_id: cursor };
+  return `${path}?${new URLSearchParams({ topic, ...start, ...more })}`;
+}
+
+// The time before the next attempt: longer from failure to failure, and different for everybody, so that a gateway
+// that comes back is not overrun.
+function backOff(failures) {
+  const longest = Math.min(MAX_WAIT, 500 * 2 ** failures);
+  return longest / 2 + (Math.random() * longest) / 2;
+}
+
+// EventSource reconnects by itself, except when it is refused or believes in a connection that is dead.
+export function listenByEventSource(pane, topic, signal) {
+  let source;
+  let failures = 0;
+  let timer;
+
+  function after(delay, next) {
+    clearTimeout(timer);
+    timer = setTimeout(next, delay);
+  }
+
+  function giveUp() {
+    pane.tell("waiting", WAITING);
+    open();
+  }
+
+  function open() {
+    source?.close();
+    source = new EventSource(address("events", topic, pane.cursor, { heartbeat: "event" }));
+    source.addEventListener("open", opened);
+    source.addEventListener("error", failed);
+    types.forEach((type) => source.addEventListener(type, received));
+    after(SILENCE, giveUp);
+  }
+
+  function opened() {
+    failures = 0;
+    pane.tell("open");
+  }
+
+  function received({ type, data, lastEventId }) {
+    if (data === undefined) {
+      return; // no event, but a change of the connection: "open" and "error" can be types as well
+    }
+    after(SILENCE, giveUp);
+    if (type === "tidegate.heartbeat") {
+      pane.cursor = lastEventId;
+    } else {
+      pane.receive({ id: lastEventId, type: type === "message" ? null : type, data });
+    }
+  }
+
+  function failed({ data }) {
+    if (data !== undefined) {
+      return; // an event of the type "error"
+    }
+    pane.tell("waiting", WAITING);
+    if (source.readyState === EventSource.CLOSED) {
+      failures += 1;
+      after(backOff(failures), open);
+    } else {
+      after(SILENCE, giveUp);
+    }
+  }
+
+  // The other panes see every type. At the first event of a new one, this pane goes back to the event before it.
+  function learn({ detail: { type, before } }) {
+    if (type && !types.has(type)) {
+      types.add(type);
+      source.close();
+      pane.rewind(before);
+      after(0, open);
+    }
+  }
+
+  addEventListener("received", learn, { signal });
+  signal.addEventListener("abort", () => {
+    clearTimeout(timer);
+    source.close();
+  });
+  open();
+}
+
+// The document in the frame reconnects by itself; what is left to do is to replace one that is not the gateway's, such
+// as the browser's error page.
+export function listenByIframe(pane, topic, signal) {
+  let frame;
+  let failures = 0;
+  let timer;
+
+  function open() {
+    frame?.remove();
+    frame = document.createElement("iframe");
+    frame.hidden = true;
+    frame.title = "forever iframe";
+    frame.src = address("iframe", topic, pane.cursor, { origin: location.origin });
+    document.body.append(frame);
+    timer = setTimeout(check, 1000);
+  }
+
+  function check() {
+    if (isForeign(frame)) {
+      failures += 1;
+      pane.tell("waiting", WAITING);
+      timer = setTimeout(open, backOff(failures));
+    } else {
+      timer = setTimeout(check, 1000);
+    }
+  }
+
+  function received({ origin, source, data }) {
+    if (origin !== location.origin || source !== frame.contentWindow) {
+      return;
+    }
+    if (data.tidegate === "event") {
+      pane.receive(data.event);
+    } else if (data.tidegate === "state") {
+      failures = 0;
+      pane.cursor = data.cursor;
+      pane.tell(data.state, data.state === "waiting" ? WAITING : data.state);
+    }
+  }
+
+  addEventListener("message", received, { signal });
+  signal.addEventListener("abort", () => {
+    clearTimeout(timer);
+    frame.remove();
+  });
+  open();
+}
+
+// Whether the frame shows something else than the gateway's document or the blank one before it.
+function isForeign(frame) {
+  const page = frame.contentDocument; // null for the browser's error page
+  const isLoaded = page?.readyState === "complete" && page.URL !== "about:blank";
+  return !page || (isLoaded && !frame.contentWindow.tidegate);
+}
+
+export async function listenByPoll(pane, topic, signal) {
+  let failures = 0;
+  let next;
+  while (!signal.aborted) {
+    try {
+      // The first reply is wanted at once, for nothing else tells that the gateway is there.
+      const headers = next ? {} : { prefer: "wait=0" };
+      const deadline = AbortSignal.any([signal, AbortSignal.timeout(SILENCE)]);
+      const response = await fetch(next ?? address("poll", topic, pane.cursor), { headers, signal: deadline });
+      const reply = await response.json();
+      if (!response.ok) {
+        throw new Refused(reply.detail);
+      }
+      reply.events.forEach((event) => pane.receive(event));
+      pane.cursor = reply.cursor;
+      next = reply.next;
+      failures = 0;
+      pane.tell("open");
+    } catch (error) {
+      if (!signal.aborted) {
+        failures += 1;
+        next = undefined;
+        pane.tell("waiting", error instanceof Refused ? `refused: ${error.message}` : WAITING);
+        await new Promise((resolve) => setTimeout(resolve, backOff(failures)));
+      }
+    }
+  }
+}
+
+class Refused extends Error {}
