@@ -228,18 +228,21 @@ impl Feed {
 
     /// Takes in a page, as far as the shard has come: what is behind its position is served from the tail.
     fn accept(&mut self, page: Page) -> Option<Item> {
-        let position = self.shard.state.borrow().position;
-        let Page { events, scanned_to, is_torn, .. } = page;
-        let torn_at = self.position();
+        let mut state = self.shard.state.borrow_mut();
+        let position = state.position;
+        let subscriber = &mut state.subscribers[self.key];
+        let Served::Behind(cursor) = subscriber.served else { return None };
+        let Page { events, scanned_to, torn, .. } = page;
+        let begin = torn.map_or(cursor, |torn| torn.max(cursor));
+        subscriber.served = Served::Behind(begin);
         let events = events.into_iter().take_while(|event| event.position <= position).collect();
-        let scanned_to = scanned_to.min(position).max(torn_at);
+        let scanned_to = scanned_to.min(position).max(begin);
+        drop(state);
         self.catching_up = Some(Box::new(CatchUp::Read { events, scanned_to }));
-        if !is_torn {
-            return None;
-        }
+        torn?;
         self.shard.stats.gap();
-        let cursor = self.token_key().seal(torn_at);
-        Some(Item::Gap(Gap { cursor, missing: Missing::Trimmed, after: torn_at }))
+        let cursor = self.token_key().seal(cursor);
+        Some(Item::Gap(Gap { cursor, missing: Missing::Trimmed, after: begin }))
     }
 }
 

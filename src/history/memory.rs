@@ -196,9 +196,9 @@ impl Log {
     }
 
     fn page(&self, after: Position, interest: &Interest, budget: Budget) -> Page {
-        let is_torn = self.lost.may_concern(after, interest);
+        let torn = self.lost.may_concern(after, interest).then(|| self.lost.last());
         let mut page =
-            Page { events: Vec::new(), scanned_to: self.last.max(after), more: false, is_torn };
+            Page { events: Vec::new(), scanned_to: self.last.max(after), more: false, torn };
         let mut bytes = 0;
         for record in self.records_for(after, interest) {
             if !interest.covers(&record.update) {

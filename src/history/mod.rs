@@ -48,8 +48,8 @@ pub struct Page {
     pub scanned_to: Position,
     /// Whether the history goes on behind `scanned_to`.
     pub more: bool,
-    /// Whether events that the interest covers may have been trimmed between the cursor and this page.
-    pub is_torn: bool,
+    /// Where what is left begins, if events that the interest covers may have been trimmed behind the cursor.
+    pub torn: Option<Position>,
 }
 
 /// Where a subscriber wants to begin.

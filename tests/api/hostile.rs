@@ -21,6 +21,24 @@ async fn a_client_that_stops_reading_hurts_nobody_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_client_that_never_reads_is_given_up_even_while_there_is_more_to_write() {
+    let gateway = Gateway::with(&[("DELIVERY__WRITE_DEADLINE", "1s")]);
+    let _stalled = Raw::get(gateway.address, "/events?topic=t").await;
+    gateway.until_metric("tidegate_subscribers{transport=\"sse\"}", 1.0).await;
+    let padding = "x".repeat(200_000);
+    let publishing = async {
+        loop {
+            gateway.publish("t", &padding).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = publishing => {}
+        () = gateway.until_metric("tidegate_subscribers{transport=\"sse\"}", 0.0) => {}
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_half_closes_counts_as_gone() {
     let gateway = Gateway::start();
     let mut raw = Raw::get(gateway.address, "/events?topic=t").await;

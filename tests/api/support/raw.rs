@@ -23,14 +23,7 @@ impl Raw {
     /// Connects and sends a request head.
     pub async fn get(address: SocketAddr, target: &str) -> Self {
         let mut raw = Self::connect(address).await;
-        raw.send(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
-        raw
-    }
-
-    /// The same with HTTP/1.0, whose bodies have no chunks.
-    pub async fn get_unchunked(address: SocketAddr, target: &str) -> Self {
-        let mut raw = Self::connect(address).await;
-        raw.send(&format!("GET {target} HTTP/1.0\r\nHost: {address}\r\n\r\n")).await;
+        raw.send(&format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n\r\n")).await;
         raw
     }
 
