@@ -13,6 +13,7 @@ use std::{io, net::SocketAddr, net::TcpListener};
 use actix_web::{App, HttpServer, dev::ServerHandle, web::ServiceConfig};
 use tracing::info;
 
+pub use self::guard::guard;
 pub(crate) use self::public::public_base;
 use crate::gateway::Gateway;
 
