@@ -115,7 +115,7 @@ fn variables(all: HashMap<String, String>) -> Result<HashMap<String, String>, Se
 }
 
 /// What no single key can tell.
-fn check(settings: &Settings) -> Result<(), SettingsError> {
+pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
     let fail = |reason: String| Err(SettingsError::Invalid(reason));
     let server = &settings.server;
     if server.listen.is_empty() {
