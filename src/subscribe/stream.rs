@@ -24,8 +24,9 @@ pub(super) fn respond(
     mut response: HttpResponseBuilder,
     body: Body,
 ) -> HttpResponse {
-    // HTTP/1.0 knows no chunks; there the end of the connection is the end of the body.
-    if request.version() < Version::HTTP_11 {
+    // On HTTP/1 the end of the connection is the end of the body. HTTP/1.0 knows no chunks; and Chromium takes a chunked
+    // document that is cut off for one that still loads, so that the iframe's script would see it only by the silence.
+    if request.version() < Version::HTTP_2 {
         let mut response = response.force_close().body(Streaming(body));
         response.head_mut().no_chunking(true);
         return response;
