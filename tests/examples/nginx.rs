@@ -33,6 +33,11 @@ struct Nginx {
 impl Nginx {
     /// Starts nginx in front of `app`, or says why not.
     async fn start(app: &App) -> Option<Self> {
+        Self::start_changed(app, |configuration| configuration).await
+    }
+
+    /// Starts nginx with a configuration that differs from the example's.
+    async fn start_changed(app: &App, change: impl Fn(String) -> String) -> Option<Self> {
         let Some(program) = program() else {
             let is_required = env::var_os("TIDEGATE_REQUIRE_ALL").is_some_and(|it| it == "1");
             assert!(!is_required, "nginx is not installed");
@@ -41,7 +46,7 @@ impl Nginx {
         };
         let directory = tempfile::tempdir().expect("a directory");
         let port = free_port();
-        let configuration = configuration(&app.address, port, directory.path());
+        let configuration = change(configuration(&app.address, port, directory.path()));
         let file = directory.path().join("nginx.conf");
         fs::write(&file, configuration).expect("a writable directory");
         let mut command = Command::new(program);
@@ -167,6 +172,19 @@ async fn the_gateway_knows_who_asks_through_nginx() {
     let reply: Value = request.send().await.expect("an answer").json().await.expect("JSON");
     let next = reply["next"].as_str().expect("an address");
     assert!(next.starts_with(&format!("{base}/poll?")), "{next}");
+}
+
+#[tokio::test]
+async fn nginx_is_believed_about_the_scheme() {
+    let app = App::start("feed").await;
+    // As if browsers spoke TLS with nginx.
+    let change = |configuration: String| configuration.replace("$scheme", "https");
+    let Some(nginx) = Nginx::start_changed(&app, change).await else { return };
+    let poll = format!("{}/poll?topic=feed&wait=0", nginx.base);
+    let reply = client().get(poll).send().await.expect("an answer");
+    let reply: Value = reply.json().await.expect("JSON");
+    let next = reply["next"].as_str().expect("an address");
+    assert!(next.starts_with(&nginx.base.replace("http:", "https:")), "{next}");
 }
 
 #[tokio::test]
