@@ -4,7 +4,7 @@
 
 # Everything that has to pass, the tests in a browser included.
 test: needed check
-	TIDEGATE_REQUIRE_ALL=1 cargo test
+	REQUIRE_ALL_TESTS=1 cargo test
 
 # Form and lints.
 check:

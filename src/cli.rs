@@ -94,7 +94,7 @@ fn check(settings: &Settings) -> Result<(), String> {
 }
 
 fn serve(settings: Settings) -> Result<(), String> {
-    telemetry::start(&settings.log)?;
+    telemetry::start(&settings.log).map_err(|error| error.to_string())?;
     let gateway = Gateway::start(settings).map_err(|error| error.to_string())?;
     let server = Server::bind(gateway.clone()).map_err(|error| error.to_string())?;
     greet(&gateway, &server);

@@ -11,7 +11,7 @@ use actix_web::{
 };
 use serde::Serialize;
 
-use crate::{event::Invalid, history::PublishError};
+use crate::{event::Invalid, gateway::Refused, history::PublishError};
 
 /// A refused request: what the client is told, and in which words the log and the metrics count it.
 #[derive(Debug, Clone)]
@@ -188,6 +188,15 @@ impl From<PublishError> for Problem {
             PublishError::Stopped => "stopping",
         };
         Self::unavailable(reason, error.to_string())
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Invalid(invalid) => Self::update("", &invalid),
+            Refused::Publish(error) => error.into(),
+        }
     }
 }
 

@@ -16,8 +16,14 @@ use url::{Host, Url};
 use super::public_base;
 use crate::{gateway::Gateway, problem::Problem, settings::Settings};
 
-/// Lets a request through, or refuses it.
-pub(super) async fn guard<B: MessageBody + 'static>(
+/// Lets a request through, or refuses it with 421 for an unknown host or 403 for a write from a foreign origin.
+///
+/// The gateway's own routes are behind it. An embedding application puts its routes that write behind it as well:
+/// `web::resource("/items").wrap(from_fn(guard))`, in an application that [`Gateway::configure`] has configured.
+///
+/// # Errors
+/// Those of the service behind it.
+pub async fn guard<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {

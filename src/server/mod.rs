@@ -13,6 +13,7 @@ use std::{io, net::SocketAddr, net::TcpListener};
 use actix_web::{App, HttpServer, dev::ServerHandle, web::ServiceConfig};
 use tracing::info;
 
+pub use self::guard::guard;
 pub(crate) use self::public::public_base;
 use crate::gateway::Gateway;
 
@@ -30,9 +31,10 @@ impl Server {
     /// Binds every address of `server.listen`.
     ///
     /// # Errors
-    /// If an address cannot be listened on; the text names it.
+    /// If the settings make no sense, or an address cannot be listened on; the text names it.
     pub fn bind(gateway: Gateway) -> io::Result<Self> {
         let settings = gateway.settings();
+        settings.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let listen = &settings.server.listen;
         let listeners =
             listen.iter().map(|it| listen::bind(*it, settings)).collect::<Result<_, _>>()?;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use config::{Config, Environment, File, FileFormat};
+use tracing_subscriber::EnvFilter;
 
 use super::Settings;
 
@@ -115,7 +116,7 @@ fn variables(all: HashMap<String, String>) -> Result<HashMap<String, String>, Se
 }
 
 /// What no single key can tell.
-fn check(settings: &Settings) -> Result<(), SettingsError> {
+pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
     let fail = |reason: String| Err(SettingsError::Invalid(reason));
     let server = &settings.server;
     if server.listen.is_empty() {
@@ -157,6 +158,9 @@ fn check(settings: &Settings) -> Result<(), SettingsError> {
     ];
     if let Some((key, _)) = positive.into_iter().find(|(_, value)| value.is_zero()) {
         return fail(format!("{key} is 0s; it has to be longer"));
+    }
+    if let Err(error) = EnvFilter::try_new(&settings.log.filter) {
+        return fail(format!("log.filter: `{}` is not a filter: {error}", settings.log.filter));
     }
     if settings.poll.max_wait < settings.poll.wait {
         return fail("poll.wait is longer than poll.max_wait".to_owned());

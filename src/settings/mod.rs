@@ -319,6 +319,17 @@ pub enum LogFormat {
     Json,
 }
 
+impl Settings {
+    /// Checks what no single setting can tell, such as an address that is open to everybody without having been
+    /// declared so. [`load`] has done this already.
+    ///
+    /// # Errors
+    /// The first thing that makes no sense.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        load::check(self)
+    }
+}
+
 impl ServerSettings {
     /// The hub's own address, which relative topics are resolved against. Of an unknown authority only the path is
     /// ever looked at.

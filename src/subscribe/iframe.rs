@@ -71,10 +71,7 @@ pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> 
     let writer = StreamWriter::Iframe { nonce: gateway.nonce().clone() };
     let ending = stream::ending(&gateway, Some(gateway.settings().iframe.recycle_after));
     let feed = admitted.subscribe(&request, &params, terms);
-    let body = Body::new(feed, writer, head, ending);
-    // Chromium leaves a document whose chunks end before the last one loading for ever, without an event or a state
-    // that its script could see; one that ends with its connection it takes for complete.
-    Ok(stream::respond_until_close(&request, response, body))
+    Ok(stream::respond(&request, response, Body::new(feed, writer, head, ending)))
 }
 
 /// What the head of the response would be: the document asks this before it goes on, so that a dead server does not

@@ -24,25 +24,14 @@ pub(super) fn respond(
     mut response: HttpResponseBuilder,
     body: Body,
 ) -> HttpResponse {
-    // HTTP/1.0 knows no chunks.
-    if request.version() < Version::HTTP_11 {
-        return respond_until_close(request, response, body);
+    // On HTTP/1 the end of the connection is the end of the body. HTTP/1.0 knows no chunks; and Chromium takes a chunked
+    // document that is cut off for one that still loads, so that the iframe's script would see it only by the silence.
+    if request.version() < Version::HTTP_2 {
+        let mut response = response.force_close().body(Streaming(body));
+        response.head_mut().no_chunking(true);
+        return response;
     }
     response.body(Streaming(body))
-}
-
-/// Answers `request` with a stream whose end is the end of the connection, where the protocol allows it.
-pub(super) fn respond_until_close(
-    request: &HttpRequest,
-    mut response: HttpResponseBuilder,
-    body: Body,
-) -> HttpResponse {
-    if Version::HTTP_2 <= request.version() {
-        return response.body(Streaming(body));
-    }
-    let mut response = response.force_close().body(Streaming(body));
-    response.head_mut().no_chunking(true);
-    response
 }
 
 /// How the gateway's streams end.

@@ -1,0 +1,193 @@
+//! A board of prices that move all the time, and what it costs to follow them over each transport.
+//!
+//! It shows a program that publishes by itself, the three transports of the gateway side by side with plain polling of a
+//! snapshot, and how a page goes on with another transport without losing or repeating a change.
+//!
+//! ```sh
+//! cargo run --example prices                                   # another address: -- --listen 127.0.0.1:4000
+//! ```
+//!
+//! Open <http://127.0.0.1:3011/>, choose one transport after the other and compare what they cost. The prices are made
+//! up.
+
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
+use actix_web::{
+    HttpResponse, Resource,
+    web::{self, ServiceConfig},
+};
+use clap::Parser;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+use tidegate::{
+    event::{Draft, EventId},
+    gateway::{Gateway, Refused},
+    server::Server,
+    settings::{ServerSettings, Settings},
+    telemetry,
+};
+use tokio::sync::Mutex;
+
+/// What is on the board, and at how many cents it begins.
+const GOODS: [(&str, i64); 12] = [
+    ("barley", 17_925),
+    ("cocoa", 612_400),
+    ("coffee", 238_150),
+    ("copper", 941_300),
+    ("cotton", 81_260),
+    ("maize", 44_275),
+    ("nickel", 1_632_000),
+    ("oats", 36_850),
+    ("rice", 153_400),
+    ("sugar", 19_410),
+    ("tin", 3_114_500),
+    ("wheat", 57_825),
+];
+
+/// How often prices move.
+const TICK: Duration = Duration::from_millis(500);
+
+/// The chance of a price to move at a tick: one in this many.
+const MOVES_ONE_IN: u32 = 6;
+
+/// The furthest that a price moves at once: this part of itself.
+const FURTHEST: i64 = 200;
+
+/// A board of prices, followed over each transport.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Address to listen on.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3011")]
+    listen: SocketAddr,
+}
+
+/// A price, as the snapshot and every event show it.
+#[derive(Debug, Clone, Serialize)]
+struct Price {
+    good: &'static str,
+    cents: i64,
+    /// Changes of the whole board are numbered, so that a page can tell whether it has seen all of them.
+    change: u64,
+}
+
+/// All prices, and how far they are published.
+#[derive(Debug, Serialize)]
+struct Board {
+    /// When the program was started. The numbers of changes and the history begin anew each time.
+    since: Timestamp,
+    prices: Vec<Price>,
+    /// The number of the last change.
+    change: u64,
+    /// The id of the last change's event: who subscribes from here on misses nothing that the prices do not show.
+    cursor: String,
+}
+
+/// The board is locked while a change is published. So a snapshot is never older than an event that somebody has got,
+/// and its cursor fits its prices.
+type Shared = Arc<Mutex<Board>>;
+
+#[actix_web::main]
+async fn main() -> ExitCode {
+    match serve(Arguments::parse().listen).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("prices: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves the board and the gateway, and moves the prices, until SIGTERM or Ctrl-C.
+async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
+    let settings = Settings {
+        server: ServerSettings { listen: vec![listen], ..ServerSettings::default() },
+        ..Settings::default()
+    };
+    telemetry::start(&settings.log).map_err(anyhow::Error::msg)?;
+    let gateway = Gateway::start(settings)?;
+    let server = Server::bind(gateway.clone())?;
+    greet(&server);
+    let board: Shared = Arc::new(Mutex::new(Board::new()));
+    let walk = actix_web::rt::spawn(walk(gateway, board.clone()));
+    server.run(move |config| configure(config, &board)).await?;
+    walk.abort();
+    Ok(())
+}
+
+/// The application's own routes.
+fn configure(config: &mut ServiceConfig, board: &Shared) {
+    config.app_data(web::Data::from(board.clone()));
+    config.service(file("/", "text/html", include_str!("prices.html")));
+    config.service(file("/transports.js", "text/javascript", include_str!("transports.js")));
+    config.route("/prices", web::get().to(snapshot));
+}
+
+fn file(path: &str, kind: &'static str, text: &'static str) -> Resource {
+    let send = move || async move {
+        HttpResponse::Ok()
+            .content_type(format!("{kind}; charset=utf-8"))
+            .insert_header(("cache-control", "no-cache"))
+            .body(text)
+    };
+    web::resource(path).route(web::get().to(send)).route(web::head().to(send))
+}
+
+/// `GET /prices`: all prices, and where to go on from.
+async fn snapshot(board: web::Data<Mutex<Board>>) -> HttpResponse {
+    let board = board.lock().await;
+    HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(&*board)
+}
+
+/// Moves a few prices at every tick.
+async fn walk(gateway: Gateway, board: Shared) {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
+        for at in 0..GOODS.len() {
+            if fastrand::u32(..MOVES_ONE_IN) != 0 {
+                continue;
+            }
+            if let Err(refused) = board.lock().await.step(at, &gateway).await {
+                tracing::warn!(%refused, "a price has not moved");
+            }
+        }
+    }
+}
+
+impl Board {
+    fn new() -> Self {
+        let prices = GOODS.iter().map(|&(good, cents)| Price { good, cents, change: 0 });
+        // Until something has happened, whoever goes on from here gets everything that ever will.
+        let cursor = EventId::EARLIEST.to_owned();
+        Self { since: Timestamp::now(), prices: prices.collect(), change: 0, cursor }
+    }
+
+    /// Moves a price at random; if that cannot be published, it has not moved.
+    async fn step(&mut self, at: usize, gateway: &Gateway) -> Result<(), Refused> {
+        let mut price = self.prices[at].clone();
+        let furthest = (price.cents / FURTHEST).max(1);
+        let distance = fastrand::i64(1..=furthest);
+        price.cents +=
+            if fastrand::bool() || price.cents <= distance { distance } else { -distance };
+        price.change = self.change + 1;
+        let id = gateway
+            .publish(Draft {
+                topics: vec![format!("prices/{}", price.good)],
+                data: json!(price).to_string(),
+                ..Draft::default()
+            })
+            .await?;
+        self.change = price.change;
+        self.cursor = id.as_str().to_owned();
+        self.prices[at] = price;
+        Ok(())
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "this is for whoever started the example")]
+fn greet(server: &Server) {
+    for address in server.addresses() {
+        println!("the prices are at http://{address}/");
+    }
+}

@@ -1,0 +1,205 @@
+//! The feed behind nginx, with the configuration that the example gives.
+
+use std::{
+    env, fs,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    feed::{post, title},
+    support::{App, Stream, client, in_time, terminate},
+};
+
+const CONFIGURATION: &str = include_str!("../../examples/feed/nginx.conf");
+
+/// Between two questions whether something has come about.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A running nginx.
+struct Nginx {
+    child: Child,
+    /// The address of what it serves, as `http://localhost:port`.
+    base: String,
+    _directory: TempDir,
+}
+
+impl Nginx {
+    /// Starts nginx in front of `app`, or says why not.
+    async fn start(app: &App) -> Option<Self> {
+        Self::start_changed(app, |configuration| configuration).await
+    }
+
+    /// Starts nginx with a configuration that differs from the example's.
+    async fn start_changed(app: &App, change: impl Fn(String) -> String) -> Option<Self> {
+        let Some(program) = program() else {
+            let is_required = env::var_os("REQUIRE_ALL_TESTS").is_some_and(|it| it == "1");
+            assert!(!is_required, "nginx is not installed");
+            eprintln!("skipped: nginx is not installed");
+            return None;
+        };
+        let directory = tempfile::tempdir().expect("a directory");
+        let port = free_port();
+        let configuration = change(configuration(&app.address, port, directory.path()));
+        let file = directory.path().join("nginx.conf");
+        fs::write(&file, configuration).expect("a writable directory");
+        let mut command = Command::new(program);
+        command.args(["-e", "stderr", "-c"]).arg(file).stdin(Stdio::null());
+        let child = command.spawn().expect("nginx starts");
+        let nginx = Self { child, base: format!("http://localhost:{port}"), _directory: directory };
+        nginx.answers("/health/live", StatusCode::OK).await;
+        Some(nginx)
+    }
+
+    /// Waits until a path is answered with a status.
+    async fn answers(&self, path: &str, status: StatusCode) {
+        let url = format!("{}{path}", self.base);
+        in_time("an answer of nginx", async {
+            while !client().get(&url).send().await.is_ok_and(|it| it.status() == status) {
+                tokio::time::sleep(PAUSE).await;
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Not SIGKILL, which would leave its workers behind.
+        terminate(self.child.id());
+        let _ = self.child.wait();
+    }
+}
+
+/// Debian keeps it where ordinary users do not look.
+fn program() -> Option<&'static str> {
+    let runs =
+        |program: &&str| Command::new(program).arg("-v").stderr(Stdio::null()).status().is_ok();
+    ["nginx", "/usr/sbin/nginx"].into_iter().find(runs)
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// The example's configuration with other addresses and files.
+fn configuration(upstream: &str, port: u16, directory: &Path) -> String {
+    let directory = format!("{}/", directory.display());
+    let listen = format!("127.0.0.1:{port}");
+    let changes = [
+        ("127.0.0.1:3010", upstream),
+        ("127.0.0.1:8010", &listen),
+        ("/tmp/tidegate-feed-", &directory),
+    ];
+    changes.iter().fold(CONFIGURATION.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "nginx.conf no longer has {from}");
+        text.replace(from, to)
+    })
+}
+
+#[tokio::test]
+async fn every_transport_works_through_nginx() {
+    let app = App::start("feed").await;
+    let Some(nginx) = Nginx::start(&app).await else { return };
+    let base = &nginx.base;
+    let mut events = Stream::open(&format!("{base}/events?topic=feed"), None).await;
+    let mut document = Stream::open(&format!("{base}/iframe?topic=feed&origin={base}"), None).await;
+    let poll = format!("{base}/poll?topic=feed&wait=15");
+    let poll = tokio::spawn(client().get(poll).send());
+    has_subscriber(&app, "poll").await;
+
+    // Nothing ends here, so what arrives has not waited in a buffer.
+    post(base, "Through nginx").await;
+    assert_eq!(title(&events.event().await.data), "Through nginx");
+    let call = document.call().await;
+    assert_eq!(title(call["event"]["data"].as_str().expect("data")), "Through nginx");
+    let reply = in_time("the poll", poll).await.expect("no panic").expect("an answer");
+    let reply: Value = reply.json().await.expect("JSON");
+    assert_eq!(title(reply["events"][0]["data"].as_str().expect("data")), "Through nginx");
+
+    let next = reply["next"].as_str().expect("an address");
+    assert!(next.starts_with(&format!("{base}/poll?")), "{next}");
+    post(base, "Once more").await;
+    let reply = client().get(next).send().await.expect("an answer");
+    let reply: Value = reply.json().await.expect("JSON");
+    assert_eq!(title(reply["events"][0]["data"].as_str().expect("data")), "Once more");
+}
+
+/// Waits until the gateway has a subscriber over this transport.
+async fn has_subscriber(app: &App, transport: &str) {
+    let line = format!("tidegate_subscribers{{transport=\"{transport}\"}} 1");
+    in_time("a subscriber", async {
+        loop {
+            let response = client().get(app.url("/metrics")).send().await.expect("an answer");
+            let metrics = response.text().await.expect("text");
+            if metrics.lines().any(|it| it == line) {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_gateway_knows_who_asks_through_nginx() {
+    let app = App::start("feed").await;
+    let Some(nginx) = Nginx::start(&app).await else { return };
+    let base = &nginx.base;
+    let item = json!({ "title": "x" });
+    for (origin, status) in
+        [(base.as_str(), 201), (&app.url(""), 403), ("https://evil.example", 403)]
+    {
+        let request = client().post(format!("{base}/items")).header("origin", origin);
+        let response = request.json(&item).send().await.expect("an answer");
+        assert_eq!(response.status(), status, "{origin}");
+    }
+    let mut request = client().get(format!("{base}/poll?topic=feed&last=1"));
+    for (name, value) in [
+        ("forwarded", "host=evil.example;proto=https"),
+        ("x-forwarded-host", "evil.example"),
+        ("x-forwarded-proto", "https"),
+    ] {
+        request = request.header(name, value);
+    }
+    let reply: Value = request.send().await.expect("an answer").json().await.expect("JSON");
+    let next = reply["next"].as_str().expect("an address");
+    assert!(next.starts_with(&format!("{base}/poll?")), "{next}");
+}
+
+#[tokio::test]
+async fn nginx_is_believed_about_the_scheme() {
+    let app = App::start("feed").await;
+    // As if browsers spoke TLS with nginx.
+    let change = |configuration: String| configuration.replace("$scheme", "https");
+    let Some(nginx) = Nginx::start_changed(&app, change).await else { return };
+    let poll = format!("{}/poll?topic=feed&wait=0", nginx.base);
+    let reply = client().get(poll).send().await.expect("an answer");
+    let reply: Value = reply.json().await.expect("JSON");
+    let next = reply["next"].as_str().expect("an address");
+    assert!(next.starts_with(&nginx.base.replace("http:", "https:")), "{next}");
+}
+
+#[tokio::test]
+async fn the_feed_comes_back_behind_nginx() {
+    let app = App::start("feed").await;
+    let Some(nginx) = Nginx::start(&app).await else { return };
+    let address = app.address.clone();
+    let live = Stream::open(&format!("{}/events?topic=feed", nginx.base), None).await;
+    app.kill().await;
+    live.end().await;
+    nginx.answers("/events?topic=feed", StatusCode::BAD_GATEWAY).await;
+
+    let _app = App::start_at("feed", &address).await;
+    nginx.answers("/health/live", StatusCode::OK).await;
+    let mut live = Stream::open(&format!("{}/events?topic=feed", nginx.base), None).await;
+    post(&nginx.base, "Back").await;
+    assert_eq!(title(&live.event().await.data), "Back");
+}
