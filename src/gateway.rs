@@ -11,6 +11,7 @@ use crate::{
     event::{Draft, EventId, Invalid, Limits, Update},
     history::{Memory, PublishError, Retention},
     hub::Hub,
+    jobs::Tracker,
     ops::Metrics,
     publish::Ledger,
     settings::Settings,
@@ -29,6 +30,7 @@ struct Inner {
     hub: Hub,
     ledger: Ledger,
     sessions: Sessions,
+    tracker: Tracker,
     metrics: Metrics,
     nonce: Arc<str>,
 }
@@ -62,6 +64,7 @@ impl Gateway {
         let hub = Hub::start(history, tail_bytes, settings.publish.refuse_when_behind)?;
         let limits = &settings.limits;
         let sessions = Sessions::new(settings.poll.session_lease, limits.subscribers);
+        let tracker = Tracker::start(hub.clone(), settings.jobs.clone(), Clock::system())?;
         Ok(Self(Arc::new(Inner {
             limits: Limits {
                 topics: limits.topics_per_update,
@@ -76,8 +79,9 @@ impl Gateway {
                 settings.publish.idempotency_retention,
                 settings.publish.idempotency_keys,
             ),
-            metrics: Metrics::new(hub.clone(), sessions.clone()),
+            metrics: Metrics::new(hub.clone(), sessions.clone(), tracker.clone()),
             sessions,
+            tracker,
             nonce: random_text().into(),
             hub,
             settings,
@@ -118,6 +122,12 @@ impl Gateway {
     #[must_use]
     pub fn hub(&self) -> &Hub {
         &self.0.hub
+    }
+
+    /// The job tracker.
+    #[must_use]
+    pub fn tracker(&self) -> &Tracker {
+        &self.0.tracker
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {

@@ -1,5 +1,6 @@
 //! tidegate, a push gateway: a backend posts an update once, and every browser that listens gets it.
 
+mod body;
 pub mod cli;
 pub mod clock;
 pub mod delivery;
@@ -8,6 +9,7 @@ mod form;
 pub mod gateway;
 pub mod history;
 pub mod hub;
+pub mod jobs;
 pub mod ops;
 pub mod pages;
 pub mod problem;

@@ -6,7 +6,7 @@ use actix_web::{
     HttpResponse, ResponseError,
     http::{
         StatusCode,
-        header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER},
+        header::{ALLOW, CONTENT_RANGE, HeaderName, HeaderValue, RETRY_AFTER},
     },
 };
 use serde::Serialize;
@@ -124,6 +124,23 @@ impl Problem {
     /// 409: a request with the same key is being worked on.
     pub fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail).with_retry_after(1)
+    }
+
+    /// 409: the state of the resource does not allow it.
+    pub fn state(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, reason, "Conflict", detail)
+    }
+
+    /// 410: it was there, but not any more.
+    pub fn gone(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "gone", "Gone", detail)
+    }
+
+    /// 416: what is sent does not join what is there, which has `length` bytes.
+    pub fn range(length: u64, detail: impl Into<String>) -> Self {
+        let range = HeaderValue::try_from(format!("bytes */{length}"));
+        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "log_hole", "Range not satisfiable", detail)
+            .with_header(CONTENT_RANGE, range.unwrap_or(HeaderValue::from_static("bytes */*")))
     }
 
     /// 415: the body is of a type that this resource does not take.

@@ -20,6 +20,8 @@ const CHUNKS_IN_A_ROW: u32 = 64;
 pub struct Ending {
     /// Bytes after which the document is recycled; `None` for never.
     pub recycle_after: Option<usize>,
+    /// The type of the event after which nothing comes.
+    pub last_event: Option<&'static str>,
     /// The shortest time after which a client should return when the gateway stops.
     pub retry: Duration,
     /// By how much that time is spread at random, so that clients do not all return at once.
@@ -76,7 +78,11 @@ impl Body {
         let item = ready!(self.feed.poll_next(cx));
         let key = self.feed.token_key();
         Poll::Ready(match item {
-            Item::Event(event) => self.writer.event(&event, key),
+            Item::Event(event) => {
+                let kind = event.update.kind.as_ref().map(|kind| kind.as_str());
+                self.has_ended = kind.is_some() && kind == self.ending.last_event;
+                self.writer.event(&event, key)
+            }
             Item::Gap(gap) => self.writer.gap(&gap, key),
             Item::Heartbeat(position) => self.writer.heartbeat(&key.seal(position)),
             Item::End(reason) => self.end(reason),

@@ -71,6 +71,11 @@ impl EventType {
         Ok(Self(value.into()))
     }
 
+    /// A type of the hub's own events.
+    pub(crate) fn of_hub(value: &'static str) -> Self {
+        Self(value.into())
+    }
+
     /// The type as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -10,6 +10,9 @@ use super::text::{self, Invalid};
 /// The matcher that stands for every topic; never a topic itself.
 pub const WILDCARD: &str = "*";
 
+/// What the topics of jobs begin with.
+const JOBS: &str = "/jobs/";
+
 /// The name that an event is sent under: any string, often an IRI.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(Arc<str>);
@@ -24,6 +27,17 @@ impl Topic {
         Ok(Self(value.into()))
     }
 
+    /// The topic under which the changes of a job are sent.
+    pub(crate) fn of_job(id: &str) -> Self {
+        Self(format!("{JOBS}{id}").into())
+    }
+
+    /// Whether it is a job's, which only those hear who name it: the unguessable id is the right to see the job.
+    #[must_use]
+    pub fn is_job(&self) -> bool {
+        self.as_str().starts_with(JOBS)
+    }
+
     /// The topic as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -34,7 +48,7 @@ impl Topic {
     /// the hub's namespace once resolved against `hub` (draft-08, "Reserved topics": any scheme, any authority).
     #[must_use]
     pub fn is_reserved(&self, hub: &Url) -> bool {
-        if self.as_str() == "/jobs" || self.as_str().starts_with("/jobs/") {
+        if self.is_job() || self.as_str() == JOBS.trim_end_matches('/') {
             return true;
         }
         let Ok(resolved) = hub.join(self.as_str()) else {

@@ -56,10 +56,10 @@ impl Interest {
         (!self.everything).then_some(&*self.topics)
     }
 
-    /// Whether one of the matchers accepts `topic`.
+    /// Whether one of the matchers accepts `topic`. The wildcard does not stand for the topics of jobs.
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
-        self.everything || self.topics.binary_search(topic).is_ok()
+        (self.everything && !topic.is_job()) || self.topics.binary_search(topic).is_ok()
     }
 
     /// Whether the update is for this subscriber.

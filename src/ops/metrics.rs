@@ -12,10 +12,10 @@ use prometheus_client::{
         family::Family,
         gauge::ConstGauge,
     },
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
-use crate::{gateway::Gateway, hub::Hub, subscribe::Sessions, transport::Transport};
+use crate::{gateway::Gateway, hub::Hub, jobs::Tracker, subscribe::Sessions, transport::Transport};
 
 /// The gateway's metrics.
 #[derive(Debug)]
@@ -27,11 +27,12 @@ pub struct Metrics {
 impl Metrics {
     /// The metrics of a gateway.
     #[must_use]
-    pub fn new(hub: Hub, sessions: Sessions) -> Self {
+    pub fn new(hub: Hub, sessions: Sessions, tracker: Tracker) -> Self {
         let mut registry = Registry::with_prefix("tidegate");
         let refused = Family::default();
         registry.register("requests_refused", "Requests refused, by reason", refused.clone());
         registry.register_collector(Box::new(GatewayCollector { hub, sessions }));
+        registry.register_collector(Box::new(JobCollector(tracker)));
         Self { registry: Mutex::new(registry), refused }
     }
 
@@ -95,9 +96,59 @@ impl Collector for GatewayCollector {
         let metric = encoder.encode_descriptor("poll_sessions", help, None, MetricType::Gauge)?;
         ConstGauge::new(self.sessions.count() as u64).encode(metric)?;
         let help = "How far the slowest shard is behind the newest event";
-        let unit = prometheus_client::registry::Unit::Bytes;
+        let unit = Unit::Bytes;
         let metric =
             encoder.encode_descriptor("delivery_lag", help, Some(&unit), MetricType::Gauge)?;
         ConstGauge::new(hub.lag()).encode(metric)
+    }
+}
+
+/// Reads what the tracker counts.
+#[derive(Debug)]
+struct JobCollector(Tracker);
+
+impl Collector for JobCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "Jobs, by type and state";
+        let mut family = encoder.encode_descriptor("jobs", help, None, MetricType::Gauge)?;
+        for ((kind, state), count) in self.0.counts() {
+            let labels = [("type", kind.as_str()), ("state", state.as_str())];
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Age of the oldest job that can be claimed, by type";
+        let unit = Unit::Seconds;
+        let mut family = encoder.encode_descriptor(
+            "jobs_oldest_queued",
+            help,
+            Some(&unit),
+            MetricType::Gauge,
+        )?;
+        for (kind, age) in self.0.oldest_queued() {
+            let metric = family.encode_family(&[("type", kind.as_str())])?;
+            ConstGauge::new(age.as_secs_f64()).encode(metric)?;
+        }
+        let help = "Leases that ended without a report, by type";
+        let mut family =
+            encoder.encode_descriptor("jobs_lost_leases", help, None, MetricType::Counter)?;
+        for (kind, count) in self.0.lost_leases() {
+            let metric = family.encode_family(&[("type", kind.as_str())])?;
+            ConstCounter::new(count).encode(metric)?;
+        }
+        let run_times = self.0.run_times();
+        let help = "Time that the last tries of ended jobs have taken in all, by type";
+        let mut family =
+            encoder.encode_descriptor("jobs_run_time", help, Some(&unit), MetricType::Counter)?;
+        for (kind, (seconds, _)) in &run_times {
+            let metric = family.encode_family(&[("type", kind.as_str())])?;
+            ConstCounter::new(*seconds).encode(metric)?;
+        }
+        let help = "Jobs that have run and ended, by type";
+        let mut family =
+            encoder.encode_descriptor("jobs_ended", help, None, MetricType::Counter)?;
+        for (kind, (_, count)) in &run_times {
+            let metric = family.encode_family(&[("type", kind.as_str())])?;
+            ConstCounter::new(*count).encode(metric)?;
+        }
+        Ok(())
     }
 }

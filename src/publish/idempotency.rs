@@ -15,39 +15,44 @@ use crate::problem::Problem;
 
 /// The reply to a successful request.
 #[derive(Debug, Clone)]
-pub(super) struct Reply {
+pub(crate) struct Reply {
     content_type: &'static str,
     body: Bytes,
 }
 
 impl Reply {
-    pub(super) fn text(text: String) -> Self {
+    pub(crate) fn text(text: String) -> Self {
         Self { content_type: "text/plain; charset=utf-8", body: text.into() }
     }
 
-    pub(super) fn json(value: &impl Serialize) -> Self {
+    pub(crate) fn json(value: &impl Serialize) -> Self {
         let body = serde_json::to_vec(value).unwrap_or_default().into();
         Self { content_type: "application/json", body }
     }
 
-    pub(super) fn respond(&self) -> HttpResponse {
+    /// The body as text.
+    pub(crate) fn as_text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap_or_default()
+    }
+
+    pub(crate) fn respond(&self) -> HttpResponse {
         HttpResponse::Ok().content_type(self.content_type).body(self.body.clone())
     }
 }
 
 /// What a request asks for, so that a key is not used for two things.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fingerprint([u8; 32]);
+pub(crate) struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    pub(super) fn of(path: &str, body: &[u8]) -> Self {
+    pub(crate) fn of(path: &str, body: &[u8]) -> Self {
         let digest = Sha256::new_with_prefix(path).chain_update([0]).chain_update(body).finalize();
         Self(digest.into())
     }
 }
 
 /// The key of a request, if it has one.
-pub(super) fn key(request: &HttpRequest, limit: usize) -> Result<Option<String>, Problem> {
+pub(crate) fn key(request: &HttpRequest, limit: usize) -> Result<Option<String>, Problem> {
     const NAME: &str = "Idempotency-Key";
     let Some(value) = request.headers().get(NAME) else { return Ok(None) };
     match value.to_str() {
@@ -87,7 +92,7 @@ struct Entry {
 }
 
 /// What is known of a key.
-pub(super) enum Claim {
+pub(crate) enum Claim {
     /// It is new; the work is the caller's.
     Granted(ClaimGuard),
     /// The work was done before.
@@ -96,7 +101,7 @@ pub(super) enum Claim {
 
 /// The right to work on a key; dropping it unfulfilled makes the key free again.
 #[must_use]
-pub(super) struct ClaimGuard {
+pub(crate) struct ClaimGuard {
     ledger: Ledger,
     key: String,
 }
@@ -113,7 +118,7 @@ impl Ledger {
     }
 
     /// Claims `key` for a request.
-    pub(super) fn claim(&self, key: String, fingerprint: Fingerprint) -> Result<Claim, Problem> {
+    pub(crate) fn claim(&self, key: String, fingerprint: Fingerprint) -> Result<Claim, Problem> {
         let mut entries = self.entries();
         entries.forget(self.0.retention, self.0.capacity);
         match entries.by_key.get(&key) {
@@ -147,7 +152,7 @@ impl Entries {
 
 impl ClaimGuard {
     /// Keeps the reply for those who ask again.
-    pub(super) fn fulfil(self, reply: Reply) {
+    pub(crate) fn fulfil(self, reply: Reply) {
         let mut entries = self.ledger.entries();
         if let Some(entry) = entries.by_key.get_mut(&self.key) {
             entry.reply = Some(reply);

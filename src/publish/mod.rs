@@ -7,17 +7,13 @@ mod form;
 mod idempotency;
 mod json;
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header::{CONTENT_LENGTH, CONTENT_TYPE},
-    web,
-};
-use bytes::Bytes;
+use actix_web::{HttpRequest, HttpResponse, http::header::CONTENT_TYPE, web};
 use mime::Mime;
 
 pub use self::idempotency::Ledger;
-use self::idempotency::{Claim, Fingerprint, Reply};
+pub(crate) use self::idempotency::{Claim, Fingerprint, Reply, key as idempotency_key};
 use crate::{
+    body,
     event::{Draft, Update},
     gateway::Gateway,
     problem::Problem,
@@ -80,7 +76,10 @@ async fn publish(
     encoding: Encoding,
 ) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(request);
-    let body = receive(request, payload, &gateway).await?;
+    let settings = gateway.settings();
+    let body =
+        body::receive(request, payload, settings.limits.body_bytes, settings.server.body_timeout)
+            .await?;
     let Some(key) = idempotency::key(request, gateway.settings().limits.idempotency_key_bytes)?
     else {
         return Ok(publish_body(&gateway, encoding, &body).await?.respond());
@@ -100,29 +99,6 @@ async fn publish(
     outcome
         .map_err(|_| Problem::unavailable("stopping", "the gateway is stopping"))?
         .map(|it| it.respond())
-}
-
-/// The whole body, if it is within the limit and arrives in time.
-async fn receive(
-    request: &HttpRequest,
-    payload: web::Payload,
-    gateway: &Gateway,
-) -> Result<Bytes, Problem> {
-    let limit = gateway.settings().limits.body_bytes;
-    let too_large =
-        || Problem::too_large("body", limit, format!("the body is longer than {limit} bytes"));
-    let announced =
-        request.headers().get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| limit < length) {
-        return Err(too_large());
-    }
-    let time = gateway.settings().server.body_timeout;
-    match tokio::time::timeout(time, payload.to_bytes_limited(limit)).await {
-        Ok(Ok(Ok(body))) => Ok(body),
-        Ok(Ok(Err(_))) => Err(Problem::malformed("the body was cut off")),
-        Ok(Err(_)) => Err(too_large()),
-        Err(_) => Err(Problem::timeout(format!("the body did not arrive within {time:?}"))),
-    }
 }
 
 async fn publish_body(

@@ -14,7 +14,7 @@ use actix_web::{App, HttpServer, dev::ServerHandle, web::ServiceConfig};
 use tracing::info;
 
 pub use self::guard::guard;
-pub(crate) use self::public::public_base;
+pub(crate) use self::{public::public_base, routes::resource};
 use crate::gateway::Gateway;
 
 /// Bytes that actix may keep in a connection's write buffer before it writes. Small, because it keeps the memory.

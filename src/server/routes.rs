@@ -13,7 +13,7 @@ use super::{guard::guard, refusals::note_refusals};
 use crate::{
     delivery::Shard,
     gateway::Gateway,
-    ops, pages,
+    jobs, ops, pages,
     problem::Problem,
     publish::{publish_event, publish_form},
     settings::CorsSettings,
@@ -57,6 +57,7 @@ impl Gateway {
             .service(readable("/health/live", ops::live))
             .service(readable("/health/ready", ops::ready))
             .service(readable("/healthz", ops::ready))
+            .configure(jobs::configure)
             .default_service(web::to(not_found))
             .wrap(from_fn(guard))
             .wrap(from_fn(note_refusals))
@@ -79,7 +80,7 @@ where
 }
 
 /// A resource that knows only the methods in `allow`, and says so.
-fn resource(path: &str, allow: &'static str) -> Resource {
+pub(crate) fn resource(path: &str, allow: &'static str) -> Resource {
     web::resource(path)
         .route(web::method(Method::OPTIONS).to(move || async move {
             HttpResponse::NoContent().insert_header((ALLOW, allow)).finish()

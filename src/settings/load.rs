@@ -14,7 +14,8 @@ use super::Settings;
 const DEFAULT_FILE: &str = "tidegate.toml";
 
 /// Keys that are lists, and so are split at commas in the environment.
-const LISTS: [&str; 3] = ["server.trusted_proxies", "server.hosts", "cors.origins"];
+const LISTS: [&str; 4] =
+    ["server.trusted_proxies", "server.hosts", "cors.origins", "jobs.result_origins"];
 
 /// Where settings come from, later ones winning over earlier ones.
 #[derive(Debug, Default)]
@@ -130,12 +131,12 @@ pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
              and subscribe; listen on a loopback address, or set server.open_to_everybody = true"
         ));
     }
-    for origin in &settings.cors.origins {
+    let cors = settings.cors.origins.iter().map(|it| ("cors.origins", it));
+    let results = settings.jobs.result_origins.iter().map(|it| ("jobs.result_origins", it));
+    for (key, origin) in cors.chain(results) {
         let parsed = url::Url::parse(origin);
         if !parsed.is_ok_and(|it| it.origin().ascii_serialization() == *origin) {
-            return fail(format!(
-                "cors.origins: `{origin}` is not an origin such as https://example.com"
-            ));
+            return fail(format!("{key}: `{origin}` is not an origin such as https://example.com"));
         }
     }
     let at_least_one = [
@@ -146,6 +147,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
         ("limits.updates_per_request", settings.limits.updates_per_request),
         ("limits.topics_per_update", settings.limits.topics_per_update),
         ("limits.matchers", settings.limits.matchers),
+        ("jobs.max_attempts", settings.jobs.max_attempts as usize),
     ];
     if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
         return fail(format!("{key} is 0; it has to be at least 1"));
@@ -153,6 +155,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
     let positive = [
         ("delivery.heartbeat", settings.delivery.heartbeat),
         ("delivery.lifetime", settings.delivery.lifetime),
+        ("jobs.lease", settings.jobs.lease),
         ("server.head_timeout", server.head_timeout),
         ("server.body_timeout", server.body_timeout),
     ];

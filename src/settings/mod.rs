@@ -2,6 +2,7 @@
 //!
 //! A file, the environment and flags come in; [`Settings`] go out, complete and valid. Nothing is read again later.
 
+mod jobs;
 mod load;
 mod units;
 
@@ -11,6 +12,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use self::jobs::{JobSettings, JobTypeSettings};
 pub use self::load::{SettingsError, Source, load};
 use self::units::{addresses, duration, optional_url, size};
 
@@ -32,6 +34,8 @@ pub struct Settings {
     pub poll: PollSettings,
     /// Which other origins may use the gateway from a browser.
     pub cors: CorsSettings,
+    /// Long jobs.
+    pub jobs: JobSettings,
     /// Bounds of requests.
     pub limits: LimitSettings,
     /// What is logged, and how.

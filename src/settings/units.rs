@@ -106,3 +106,30 @@ pub(super) mod optional_url {
         out.serialize_str(value.as_ref().map_or("", Url::as_str))
     }
 }
+
+/// A duration that may be absent.
+pub(super) mod optional_duration {
+    use std::time::Duration;
+
+    use serde::{Deserializer, Serializer};
+
+    use super::duration;
+
+    pub(crate) fn deserialize<'de, D>(input: D) -> Result<Option<Duration>, D::Error>
+    where
+        D: Deserializer<'de>,
+    {
+        duration::deserialize(input).map(Some)
+    }
+
+    #[expect(clippy::ref_option, reason = "serde passes fields by reference")]
+    pub(crate) fn serialize<S>(value: &Option<Duration>, out: S) -> Result<S::Ok, S::Error>
+    where
+        S: Serializer,
+    {
+        match value {
+            Some(value) => duration::serialize(value, out),
+            None => out.serialize_none(),
+        }
+    }
+}

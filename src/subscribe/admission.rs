@@ -71,7 +71,7 @@ impl Admitted {
 }
 
 /// The terms of a stream: each lasts a little less than the setting, so that not all end at once.
-pub(super) fn stream_terms(gateway: &Gateway, transport: Transport) -> Terms {
+pub(crate) fn stream_terms(gateway: &Gateway, transport: Transport) -> Terms {
     const SHORTEST: f64 = 0.8;
     let delivery = &gateway.settings().delivery;
     let share = SHORTEST + (1.0 - SHORTEST) * fastrand::f64();

@@ -17,7 +17,8 @@ use bytes::Bytes;
 use super::{
     admission::{self, Admitted},
     headers,
-    params::{Params, whole_number},
+    params::Params,
+    preference::preferred_wait,
     session::Turn,
 };
 use crate::{
@@ -124,14 +125,8 @@ fn wait(
         }
         return Ok((wait, false));
     }
-    let values = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
-    let preferred = values
-        .flat_map(|value| value.split(','))
-        .filter_map(|preference| preference.split(';').next()?.trim().split_once('='))
-        .find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
-        .and_then(|(_, seconds)| whole_number(seconds.trim().trim_matches('"')));
-    Ok(match preferred {
-        Some(seconds) => (Duration::from_secs(seconds as u64).min(settings.max_wait), true),
+    Ok(match preferred_wait(request) {
+        Some(preferred) => (preferred.min(settings.max_wait), true),
         None => (settings.wait, false),
     })
 }

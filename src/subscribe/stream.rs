@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Answers `request` with a stream.
-pub(super) fn respond(
+pub(crate) fn respond(
     request: &HttpRequest,
     mut response: HttpResponseBuilder,
     body: Body,
@@ -35,9 +35,14 @@ pub(super) fn respond(
 }
 
 /// How the gateway's streams end.
-pub(super) fn ending(gateway: &Gateway, recycle_after: Option<usize>) -> Ending {
+pub(crate) fn ending(gateway: &Gateway, recycle_after: Option<usize>) -> Ending {
     let delivery = &gateway.settings().delivery;
-    Ending { recycle_after, retry: delivery.retry, retry_spread: delivery.retry_spread }
+    Ending {
+        recycle_after,
+        last_event: None,
+        retry: delivery.retry,
+        retry_spread: delivery.retry_spread,
+    }
 }
 
 struct Streaming(Body);

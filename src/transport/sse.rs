@@ -60,7 +60,7 @@ pub fn end(retry: Duration) -> Bytes {
     format!("retry: {}\n", retry.as_millis()).into()
 }
 
-fn named(kind: &str, data: &str, id: &str) -> Bytes {
+pub(crate) fn named(kind: &str, data: &str, id: &str) -> Bytes {
     let mut lines = Lines::with_capacity(data.len() + 128);
     lines.field("event", kind);
     lines.field("data", data);

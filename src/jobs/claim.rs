@@ -1,0 +1,109 @@
+//! Giving jobs to workers: the oldest first, the worker that has waited longest first, and never to one that is gone.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::oneshot;
+
+use super::{
+    Job, JobError, Tracker,
+    table::{Cell, Turn},
+};
+use crate::gateway::random_text;
+
+/// A job that a worker has got.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The job, as it is now.
+    pub job: Job,
+    /// The right to report on it.
+    pub lease: String,
+}
+
+impl Tracker {
+    /// Waits, at most for `wait`, for the oldest job of one of these types, and takes it. Workers get their turns in
+    /// the order in which they ask. Whoever stops waiting takes nothing.
+    ///
+    /// # Errors
+    /// If the job could not be given.
+    pub async fn claim(
+        &self,
+        kinds: &[String],
+        wait: Duration,
+    ) -> Result<Option<Claimed>, JobError> {
+        let deadline = tokio::time::Instant::now() + wait;
+        let mut draining = self.0.hub.draining();
+        loop {
+            let turn = self.table().ask(kinds);
+            let offered = match turn {
+                Turn::Now(cell) => Offered { tracker: self, cell: Some(cell) },
+                Turn::Wait(offer) => {
+                    let mut offer = Waiting { tracker: self, offer };
+                    tokio::select! {
+                        offered = &mut offer.offer => match offered {
+                            Ok(cell) => Offered { tracker: self, cell: Some(cell) },
+                            Err(_) => return Ok(None),
+                        },
+                        () = tokio::time::sleep_until(deadline) => return Ok(None),
+                        _ = draining.wait_for(|draining| *draining) => return Ok(None),
+                    }
+                }
+            };
+            if let Some(claimed) = self.take(offered).await? {
+                return Ok(Some(claimed));
+            }
+        }
+    }
+
+    /// Gives an offered job to the caller. If the caller is gone when that is done, it is taken back.
+    async fn take(&self, mut offered: Offered<'_>) -> Result<Option<Claimed>, JobError> {
+        let Some(cell) = offered.cell.take() else { return Ok(None) };
+        let (reply, answer) = oneshot::channel();
+        let tracker = self.clone();
+        self.0.runtime.spawn(async move {
+            let lease = random_text();
+            let claim = |job: &mut Job, now| job.claim(lease.clone(), now);
+            let outcome = match tracker.change(&cell, claim).await {
+                Ok(job) => Ok(Some(Claimed { job, lease: lease.clone() })),
+                // It was cancelled, or somebody else has it.
+                Err(JobError::Refused(_)) => Ok(None),
+                Err(error) => {
+                    tracker.table().offer(cell.clone());
+                    Err(error)
+                }
+            };
+            if let Err(Ok(Some(_))) = reply.send(outcome) {
+                let _ = tracker.change(&cell, |job, _| Ok(job.unclaim(&lease))).await;
+            }
+        });
+        answer.await.unwrap_or(Ok(None))
+    }
+}
+
+/// A place in the line; whoever leaves it when it has just been offered a job passes that on.
+struct Waiting<'a> {
+    tracker: &'a Tracker,
+    offer: oneshot::Receiver<Arc<Cell>>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.offer.close();
+        if let Ok(cell) = self.offer.try_recv() {
+            self.tracker.table().offer(cell);
+        }
+    }
+}
+
+/// A job that is in nobody's queue; dropping it puts it back.
+struct Offered<'a> {
+    tracker: &'a Tracker,
+    cell: Option<Arc<Cell>>,
+}
+
+impl Drop for Offered<'_> {
+    fn drop(&mut self) {
+        if let Some(cell) = self.cell.take() {
+            self.tracker.table().offer(cell);
+        }
+    }
+}

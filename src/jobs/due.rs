@@ -1,0 +1,146 @@
+//! What time does to jobs: leases end, back-offs end, watchers are told of progress, ended jobs are forgotten.
+
+use std::{
+    cmp::Reverse,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tracing::warn;
+
+use super::{
+    Job, JobError, Now, State, Tracker,
+    table::Cell,
+    tracker::{agenda, lock, status_event},
+};
+
+/// The wait before a change that time demands is tried again, after the history refused it.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// A note to look at a job.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Look {
+    due: Instant,
+    id: String,
+}
+
+impl Tracker {
+    /// Whether watchers were told of progress so lately that this one waits. If it does, they will be told later.
+    pub(super) fn is_to_wait(&self, cell: &Cell, now: Now) -> bool {
+        let mut agenda = agenda(cell);
+        let due = agenda.told.map(|told| told + self.0.settings.progress_interval);
+        match due {
+            Some(due) if now.instant < due => {
+                agenda.tell = Some(due);
+                true
+            }
+            _ => {
+                agenda.told = Some(now.instant);
+                agenda.tell = None;
+                false
+            }
+        }
+    }
+
+    /// Offers a job that can be claimed, and notes when to look at it next.
+    pub(super) fn plan(&self, cell: &Arc<Cell>, job: &Job, now: Now) {
+        if job.is_claimable(now.instant) {
+            self.table().offer(cell.clone());
+        }
+        let mut agenda = agenda(cell);
+        if job.state.is_final() {
+            agenda.tell = None;
+        }
+        let settings = &self.0.settings;
+        let retention = match job.state {
+            State::Succeeded => settings.succeeded_retention,
+            _ => settings.failed_retention,
+        };
+        let is_running = matches!(job.state, State::Running | State::Cancelling);
+        let due = [
+            agenda.tell,
+            job.not_before.filter(|_| job.state == State::Queued),
+            job.lease.as_ref().filter(|_| is_running).map(|lease| lease.expires),
+            job.ended().map(|ended| ended + retention),
+        ];
+        let Some(due) = due.into_iter().flatten().min() else { return };
+        if agenda.next_look.is_none_or(|next| due < next || next <= now.instant) {
+            agenda.next_look = Some(due);
+            lock(&self.0.looks).push(Reverse(Look { due, id: cell.id.clone() }));
+            self.0.earlier_look.notify_one();
+        }
+    }
+
+    pub(super) async fn look_at_what_is_due(self) {
+        loop {
+            let next = lock(&self.0.looks).peek().map(|Reverse(look)| look.due);
+            let due = async {
+                match next {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.0.earlier_look.notified() => continue,
+                () = due => {}
+            }
+            let now = Instant::now();
+            loop {
+                let look = {
+                    let mut looks = lock(&self.0.looks);
+                    match looks.peek() {
+                        Some(Reverse(look)) if look.due <= now => looks.pop(),
+                        _ => None,
+                    }
+                };
+                let Some(Reverse(look)) = look else { break };
+                let tracker = self.clone();
+                tokio::spawn(async move { tracker.look_at(&look.id).await });
+            }
+        }
+    }
+
+    /// Does what time demands of a job: ends a lease, tells of progress, offers it again, forgets it.
+    async fn look_at(&self, id: &str) {
+        let Ok(cell) = self.cell(id) else { return };
+        agenda(&cell).next_look = None;
+        let outcome = self.change(&cell, |job, now| Ok(job.expire(now))).await;
+        let told = match outcome {
+            Ok(_) => self.tell_of_progress(&cell).await,
+            Err(error) => Err(error),
+        };
+        let now = self.now();
+        if let Err(error) = told {
+            warn!(job = id, %error, "a job could not be changed in time");
+            agenda(&cell).next_look = Some(now.instant + TRY_AGAIN);
+            lock(&self.0.looks)
+                .push(Reverse(Look { due: now.instant + TRY_AGAIN, id: cell.id.clone() }));
+            return;
+        }
+        let job = cell.job.lock().await;
+        let retention = match job.state {
+            State::Succeeded => self.0.settings.succeeded_retention,
+            _ => self.0.settings.failed_retention,
+        };
+        if job.ended().is_some_and(|ended| ended + retention <= now.instant) {
+            self.table().remove(&job, true);
+            return;
+        }
+        self.plan(&cell, &job, now);
+    }
+
+    async fn tell_of_progress(&self, cell: &Cell) -> Result<(), JobError> {
+        let now = self.now();
+        let is_due = agenda(cell).tell.is_some_and(|tell| tell <= now.instant);
+        if !is_due {
+            return Ok(());
+        }
+        let job = cell.job.lock().await;
+        self.0.hub.publish(vec![status_event(&job, "job.progress", now)]).await?;
+        let mut agenda = agenda(cell);
+        agenda.tell = None;
+        agenda.told = Some(now.instant);
+        cell.version.send_replace(job.version);
+        Ok(())
+    }
+}

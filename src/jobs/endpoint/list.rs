@@ -1,0 +1,88 @@
+//! The list of jobs.
+
+use std::collections::BTreeMap;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{CACHE_CONTROL, VARY},
+};
+use serde::Serialize;
+
+use super::{accepted, parameter};
+use crate::{
+    gateway::Gateway,
+    jobs::{Job, State, page, status::Status},
+    problem::Problem,
+};
+
+/// Jobs on one page of the list, at most, and if nothing is said.
+const LONGEST_LIST: usize = 1000;
+const LIST: usize = 100;
+
+/// `GET /jobs`: the newest jobs, counts by type and state, and the age of the oldest that waits.
+pub(super) async fn list_jobs(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let gateway = Gateway::of(&request);
+    let tracker = gateway.tracker();
+    let kind = parameter(&request, "type")?.filter(|it| !it.is_empty());
+    let state = match parameter(&request, "state")?.filter(|it| !it.is_empty()) {
+        None => None,
+        Some(name) => Some(state_named(&name)?),
+    };
+    let limit = match parameter(&request, "limit")? {
+        None => LIST,
+        Some(limit) => {
+            limit.parse().ok().filter(|it| (1..=LONGEST_LIST).contains(it)).ok_or_else(|| {
+                Problem::field("limit", format!("`limit` is not 1 to {LONGEST_LIST}"))
+            })?
+        }
+    };
+    let before = parameter(&request, "before")?;
+    let is_wanted = |job: &Job| {
+        kind.as_ref().is_none_or(|kind| *kind == job.kind) && state.is_none_or(|it| it == job.state)
+    };
+    let jobs = tracker.list(before.as_deref(), limit, is_wanted).await;
+    let now = tracker.now().time;
+    let (counts, waiting) = (tracker.counts(), tracker.oldest_queued());
+    if accepted(&request, &["application/json", "text/html"]) == Some("text/html") {
+        let filter = page::Filter { kind: kind.unwrap_or_default(), state };
+        return page::list(&jobs, &counts, &waiting, &filter, now);
+    }
+    let next = jobs.last().filter(|_| jobs.len() == limit).map(|job| job.id.as_str());
+    let mut by_type: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    for ((kind, state), count) in &counts {
+        by_type.entry(kind).or_default().insert(state.as_str(), *count);
+    }
+    let list = List {
+        jobs: jobs.iter().map(|job| Status::of(job, now)).collect(),
+        counts: by_type,
+        oldest_queued_seconds: waiting
+            .iter()
+            .map(|(kind, age)| (&**kind, age.as_secs_f64()))
+            .collect(),
+        before: next,
+    };
+    Ok(HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "private, no-cache"))
+        .insert_header((VARY, "accept"))
+        .json(list))
+}
+
+/// What `GET /jobs` tells.
+#[derive(Serialize)]
+struct List<'a> {
+    jobs: Vec<Status<'a>>,
+    /// By type and state.
+    counts: BTreeMap<&'a str, BTreeMap<&'a str, u64>>,
+    /// By type.
+    oldest_queued_seconds: BTreeMap<&'a str, f64>,
+    /// The value of `before` for the next page, if there may be one.
+    before: Option<&'a str>,
+}
+
+fn state_named(name: &str) -> Result<State, Problem> {
+    let state = State::ALL.into_iter().find(|state| state.as_str() == name);
+    state.ok_or_else(|| {
+        let names = State::ALL.map(State::as_str).join(", ");
+        Problem::field("state", format!("`state` is none of {names}"))
+    })
+}

@@ -1,0 +1,292 @@
+//! The addresses of jobs: `/jobs` and below.
+
+mod list;
+mod watch;
+mod worker;
+
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder,
+    http::{
+        StatusCode,
+        header::{ACCEPT, CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER, VARY},
+    },
+    web::{self, ServiceConfig},
+};
+
+use self::{
+    list::list_jobs,
+    watch::watch,
+    worker::{append_log, claim_job, complete_job, fail_job, report_progress},
+};
+use super::{
+    Job, Outcome, State, page,
+    request::{self, Create},
+    status::Status,
+};
+use crate::{
+    form,
+    gateway::Gateway,
+    problem::Problem,
+    publish::{Claim as KeyClaim, Fingerprint, Reply, idempotency_key},
+    server::resource,
+    subscribe::preferred_wait,
+};
+
+/// What clients that poll should wait between two requests, in seconds.
+const RETRY: u32 = 1;
+
+/// Adds the addresses.
+pub fn configure(config: &mut ServiceConfig) {
+    const READ: &str = "GET, HEAD, OPTIONS";
+    const WRITE: &str = "POST, OPTIONS";
+    config
+        .service(
+            resource("/jobs", "GET, HEAD, POST, OPTIONS")
+                .route(web::get().to(list_jobs))
+                .route(web::head().to(list_jobs))
+                .route(web::post().to(create_job)),
+        )
+        .service(resource("/jobs/claim", WRITE).route(web::post().to(claim_job)))
+        .service(
+            resource("/jobs/{id}", READ)
+                .route(web::get().to(view_job))
+                .route(web::head().to(view_job)),
+        )
+        .service(resource("/jobs/{id}/progress", WRITE).route(web::post().to(report_progress)))
+        .service(
+            resource("/jobs/{id}/log", "GET, HEAD, POST, OPTIONS")
+                .route(web::get().to(read_log))
+                .route(web::head().to(read_log))
+                .route(web::post().to(append_log)),
+        )
+        .service(resource("/jobs/{id}/complete", WRITE).route(web::post().to(complete_job)))
+        .service(resource("/jobs/{id}/fail", WRITE).route(web::post().to(fail_job)))
+        .service(resource("/jobs/{id}/cancel", WRITE).route(web::post().to(cancel_job)))
+        .service(resource("/jobs/{id}/retry", WRITE).route(web::post().to(retry_job)))
+        .service(
+            resource("/jobs/{id}/result", READ)
+                .route(web::get().to(read_result))
+                .route(web::head().to(read_result)),
+        );
+}
+
+/// `POST /jobs`: 202 and the job's address; with `Prefer: wait` perhaps its end.
+async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, Problem> {
+    let gateway = Gateway::of(&request);
+    let settings = gateway.tracker().settings();
+    let limit = gateway.settings().limits.body_bytes;
+    let body = request::read_bytes(&request, payload, limit).await?;
+    let create = || {
+        let create: Create = serde_json::from_slice(&body)
+            .map_err(|error| Problem::malformed(format!("the body: {error}")))?;
+        create.check(settings)
+    };
+    let key = idempotency_key(&request, gateway.settings().limits.idempotency_key_bytes)?;
+    let id = match key {
+        None => gateway.tracker().create(create()?).await?.0.id,
+        Some(key) => match gateway.ledger().claim(key, Fingerprint::of("/jobs", &body))? {
+            KeyClaim::Answered(reply) => reply.as_text().to_owned(),
+            KeyClaim::Granted(claim) => {
+                let (new, tracker) = (create()?, gateway.tracker().clone());
+                // On its own, so that the key is remembered even if the client does not wait.
+                let creating = actix_web::rt::spawn(async move {
+                    let (job, _) = tracker.create(new).await?;
+                    claim.fulfil(Reply::text(job.id.clone()));
+                    Ok::<_, Problem>(job.id)
+                });
+                let stopping = |_| Problem::unavailable("stopping", "the gateway is stopping");
+                creating.await.map_err(stopping)??
+            }
+        },
+    };
+    let wait = preferred_wait(&request).map(|wait| wait.min(settings.max_wait));
+    let is_over = |job: &Job| job.state.is_final();
+    let job = gateway.tracker().wait(&id, wait.unwrap_or_default(), is_over).await?;
+    let location = format!("/jobs/{id}");
+    let mut response = match job.state {
+        State::Succeeded if wait.is_some() => {
+            let mut response = HttpResponse::SeeOther();
+            response.insert_header((LOCATION, format!("{location}/result")));
+            response
+        }
+        state if state.is_final() && wait.is_some() => HttpResponse::Ok(),
+        _ => {
+            let mut response = HttpResponse::Accepted();
+            response.insert_header((LOCATION, location)).insert_header((RETRY_AFTER, RETRY));
+            response
+        }
+    };
+    if let Some(wait) = wait {
+        response.insert_header(("preference-applied", format!("wait={}", wait.as_secs())));
+    }
+    Ok(status(&mut response, &gateway, &job))
+}
+
+/// `GET /jobs/{id}`: the holding page, the status document or the events, whatever is accepted.
+async fn view_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let gateway = Gateway::of(&request);
+    match accepted(&request, &["application/json", "text/html", "text/event-stream"]) {
+        Some("text/html") => {
+            let job = gateway.tracker().job(&id).await?;
+            page::holding(&request, &job, gateway.tracker().now().time)
+        }
+        Some("text/event-stream") => watch(&request, &gateway, &id).await,
+        Some(_) => view_status(&request, &gateway, &id).await,
+        None => Err(Problem::not_acceptable(
+            "a job is text/html, application/json or text/event-stream",
+        )),
+    }
+}
+
+async fn view_status(
+    request: &HttpRequest,
+    gateway: &Gateway,
+    id: &str,
+) -> Result<HttpResponse, Problem> {
+    let max_wait = gateway.tracker().settings().max_wait;
+    let known = request.headers().get(IF_NONE_MATCH).and_then(|it| it.to_str().ok());
+    let is_known = |job: &Job| known.is_some_and(|known| known.contains(&tag(job)));
+    let wait = preferred_wait(request).map(|wait| wait.min(max_wait));
+    // With a tag the client waits for something new, without one for the end.
+    let is_over = |job: &Job| match known {
+        Some(_) => !is_known(job),
+        None => job.state.is_final(),
+    };
+    let job = gateway.tracker().wait(id, wait.unwrap_or_default(), is_over).await?;
+    let mut response =
+        if is_known(&job) { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    if let Some(wait) = wait {
+        response.insert_header(("preference-applied", format!("wait={}", wait.as_secs())));
+    }
+    if !job.state.is_final() {
+        response.insert_header((RETRY_AFTER, RETRY));
+    }
+    if is_known(&job) {
+        return Ok(response
+            .insert_header((ETAG, tag(&job)))
+            .insert_header((VARY, "accept, prefer"))
+            .finish());
+    }
+    Ok(status(&mut response, gateway, &job))
+}
+
+fn tag(job: &Job) -> String {
+    format!("\"v{}\"", job.version)
+}
+
+fn status(response: &mut HttpResponseBuilder, gateway: &Gateway, job: &Job) -> HttpResponse {
+    response
+        .insert_header((ETAG, tag(job)))
+        .insert_header((CACHE_CONTROL, "private, no-cache"))
+        .insert_header((VARY, "accept, prefer"))
+        .json(Status::of(job, gateway.tracker().now().time))
+}
+
+/// `POST /jobs/{id}/cancel`
+async fn cancel_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let gateway = Gateway::of(&request);
+    let job = gateway.tracker().cancel(&id).await?;
+    Ok(asked(&request, &gateway, &job))
+}
+
+/// `POST /jobs/{id}/retry`
+async fn retry_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let gateway = Gateway::of(&request);
+    let job = gateway.tracker().retry(&id).await?;
+    Ok(asked(&request, &gateway, &job))
+}
+
+/// A form without a script goes back to the page.
+fn asked(request: &HttpRequest, gateway: &Gateway, job: &Job) -> HttpResponse {
+    if accepted(request, &["application/json", "text/html"]) == Some("text/html") {
+        let page = format!("/jobs/{}?page", job.id);
+        return HttpResponse::SeeOther().insert_header((LOCATION, page)).finish();
+    }
+    let mut response = HttpResponse::build(if job.state == State::Cancelling {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::OK
+    });
+    status(&mut response, gateway, job)
+}
+
+/// `GET /jobs/{id}/result`
+async fn read_result(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let job = Gateway::of(&request).tracker().job(&id).await?;
+    match (&job.outcome, job.state) {
+        (Some(Outcome::Inline(value)), State::Succeeded) => Ok(HttpResponse::Ok()
+            .content_type("application/json")
+            .insert_header((CACHE_CONTROL, "private, no-cache"))
+            .insert_header(("x-content-type-options", "nosniff"))
+            .body(value.get().to_owned())),
+        (Some(Outcome::Link(link)), State::Succeeded) => {
+            Ok(HttpResponse::SeeOther().insert_header((LOCATION, link.as_str())).finish())
+        }
+        (_, state) if state.is_final() => Err(Problem::state(
+            "job_state",
+            format!("the job is {}; it has no result", state.as_str()),
+        )),
+        (_, state) => {
+            Err(Problem::conflict(format!("the job is {}; it has no result yet", state.as_str())))
+        }
+    }
+}
+
+/// `GET /jobs/{id}/log`: what is kept of it, from the offset `from` on.
+async fn read_log(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let from = match parameter(&request, "from")? {
+        None => 0,
+        Some(from) => {
+            from.parse().map_err(|_| Problem::field("from", "`from` is not an offset in bytes"))?
+        }
+    };
+    let job = Gateway::of(&request).tracker().job(&id).await?;
+    let offset = job.log.start().max(from).min(job.log.end());
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .insert_header((CACHE_CONTROL, "private, no-cache"))
+        .insert_header(("x-content-type-options", "nosniff"))
+        .insert_header(("tidegate-log-offset", offset))
+        .insert_header(("tidegate-log-length", job.log.end()))
+        .body(job.log.read(offset, usize::MAX)))
+}
+
+/// A parameter of the query.
+pub(crate) fn parameter(request: &HttpRequest, name: &str) -> Result<Option<String>, Problem> {
+    for pair in form::pairs(request.query_string().as_bytes()) {
+        let (found, value) =
+            pair.map_err(|error| Problem::field(error.0.clone(), error.to_string()))?;
+        if found == name {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
+}
+
+/// The one of `offers` that the client likes best (RFC 9110, section 12.5.1); the first one if it does not say.
+fn accepted(request: &HttpRequest, offers: &[&'static str]) -> Option<&'static str> {
+    let header = request.headers().get_all(ACCEPT).filter_map(|it| it.to_str().ok());
+    let mut ranges: Vec<(String, f64)> = header
+        .flat_map(|it| it.split(','))
+        .map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let quality = parts.find_map(|it| it.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
+            (name, quality)
+        })
+        .filter(|(name, _)| !name.is_empty())
+        .collect();
+    if ranges.is_empty() {
+        return offers.first().copied();
+    }
+    ranges.sort_by(|a, b| b.1.total_cmp(&a.1));
+    ranges.iter().filter(|(_, quality)| 0.0 < *quality).find_map(|(range, _)| {
+        offers.iter().copied().find(|offer| {
+            range == "*/*"
+                || range == offer
+                || range
+                    .strip_suffix('*')
+                    .is_some_and(|it| it.ends_with('/') && offer.starts_with(it))
+        })
+    })
+}

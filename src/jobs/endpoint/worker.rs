@@ -1,0 +1,156 @@
+//! What workers ask and report.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{CACHE_CONTROL, CONTENT_RANGE},
+    web,
+};
+use serde::Serialize;
+use serde_json::{json, value::RawValue};
+
+use super::parameter;
+use crate::{
+    gateway::Gateway,
+    jobs::{
+        Job, Report, State,
+        request::{self, Claim, Complete, Fail},
+    },
+    problem::Problem,
+    subscribe::preferred_wait,
+};
+
+/// Reports that a worker should make in a lease.
+const REPORTS_PER_LEASE: u32 = 3;
+
+/// `POST /jobs/claim`: a job and the lease on it, or 204.
+pub(super) async fn claim_job(
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let gateway = Gateway::of(&request);
+    let settings = gateway.tracker().settings();
+    let claim: Claim = request::read(&request, payload, 64 * 1024).await?;
+    claim.check(settings)?;
+    let preferred = preferred_wait(&request).map(|wait| wait.min(settings.max_wait));
+    let wait = claim.wait(settings)?.or(preferred).unwrap_or_default();
+    let Some(claimed) = gateway.tracker().claim(&claim.types, wait).await? else {
+        return Ok(HttpResponse::NoContent().finish());
+    };
+    let job = &claimed.job;
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(ClaimedDocument {
+        job: Work {
+            id: &job.id,
+            kind: &job.kind,
+            title: &job.title,
+            payload: job.payload.as_deref(),
+            attempt: job.attempt,
+            max_attempts: job.last_attempt,
+        },
+        lease: &claimed.lease,
+        lease_seconds: job.lease_term().as_secs_f64(),
+        report_seconds: (job.lease_term() / REPORTS_PER_LEASE).as_secs_f64(),
+    }))
+}
+
+/// What a worker gets.
+#[derive(Serialize)]
+struct ClaimedDocument<'a> {
+    job: Work<'a>,
+    lease: &'a str,
+    lease_seconds: f64,
+    report_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Work<'a> {
+    id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    title: &'a str,
+    payload: Option<&'a RawValue>,
+    attempt: u32,
+    max_attempts: u32,
+}
+
+/// `POST /jobs/{id}/progress`
+pub(super) async fn report_progress(
+    request: HttpRequest,
+    id: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let report: Report = request::read(&request, payload, 0).await?;
+    let is_number = |value: f64| value.is_finite() && 0.0 <= value;
+    if !is_number(report.done) || !report.total.is_none_or(is_number) {
+        return Err(Problem::field("done", "`done` or `total` is not a number of 0 or more"));
+    }
+    let tracker = Gateway::of(&request).tracker().clone();
+    let job = tracker.report(&id, request::lease(&request)?, report).await?;
+    Ok(reported(&job))
+}
+
+/// `POST /jobs/{id}/log`: text from an offset, which `Content-Range` or `offset` tells.
+pub(super) async fn append_log(
+    request: HttpRequest,
+    id: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let gateway = Gateway::of(&request);
+    let lease = request::lease(&request)?;
+    let offset = log_offset(&request)?;
+    let limit = gateway.settings().limits.body_bytes;
+    let body = request::read_bytes(&request, payload, limit).await?;
+    let text = String::from_utf8(body.into())
+        .map_err(|_| Problem::malformed("the log text is not valid UTF-8"))?;
+    let job = gateway.tracker().append_log(&id, lease, offset, text).await?;
+    Ok(reported(&job))
+}
+
+/// `Content-Range: bytes 0-99/*`, else `offset=0`.
+fn log_offset(request: &HttpRequest) -> Result<u64, Problem> {
+    let range = request.headers().get(CONTENT_RANGE).and_then(|it| it.to_str().ok());
+    let from_range =
+        range.and_then(|it| it.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok());
+    let from_query = parameter(request, "offset")?.and_then(|it| it.parse().ok());
+    from_range.or(from_query).ok_or_else(|| {
+        let detail = "the offset is missing: give `Content-Range: bytes FIRST-LAST/*` or `offset`";
+        Problem::field("offset", detail)
+    })
+}
+
+/// `POST /jobs/{id}/complete`
+pub(super) async fn complete_job(
+    request: HttpRequest,
+    id: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let tracker = Gateway::of(&request).tracker().clone();
+    let limit = tracker.settings().result_bytes;
+    let complete: Complete = request::read(&request, payload, limit).await?;
+    let outcome = complete.outcome(tracker.settings())?;
+    let job = tracker.complete(&id, request::lease(&request)?, outcome).await?;
+    Ok(reported(&job))
+}
+
+/// `POST /jobs/{id}/fail`
+pub(super) async fn fail_job(
+    request: HttpRequest,
+    id: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let tracker = Gateway::of(&request).tracker().clone();
+    let limit = tracker.settings().result_bytes;
+    let fail: Fail = request::read(&request, payload, limit).await?;
+    let (problem, is_retryable) = fail.problem(tracker.settings())?;
+    let job = tracker.fail(&id, request::lease(&request)?, problem, is_retryable).await?;
+    Ok(reported(&job))
+}
+
+/// What a worker is told after a report.
+fn reported(job: &Job) -> HttpResponse {
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(json!({
+        "state": job.state,
+        "cancel": job.state == State::Cancelling || job.state == State::Cancelled,
+        "log_length": job.log.end(),
+        "report_seconds": (job.lease_term() / REPORTS_PER_LEASE).as_secs_f64(),
+    }))
+}

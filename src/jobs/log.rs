@@ -1,0 +1,151 @@
+//! What a worker writes while it works: the newest part of it, with offsets that count from its beginning.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use super::job::Refusal;
+
+/// Pieces smaller than this are joined, so that a log of short lines is not a long list.
+const PIECE: usize = 4096;
+
+/// A bounded log. Cloning it is cheap.
+#[derive(Debug, Clone)]
+pub struct JobLog {
+    capacity: usize,
+    start: u64,
+    end: u64,
+    pieces: VecDeque<Bytes>,
+}
+
+impl JobLog {
+    /// An empty log that keeps about `capacity` bytes, the newest.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, start: 0, end: 0, pieces: VecDeque::new() }
+    }
+
+    /// The offset of the oldest byte that is kept.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The offset behind the newest byte: how much was ever written.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Appends text that begins at `offset`. What is there already is compared, so that a repetition changes nothing.
+    /// Returns whether there was anything new.
+    pub(super) fn append(&mut self, offset: u64, text: &str) -> Result<bool, Refusal> {
+        if self.end < offset {
+            return Err(Refusal::LogHole { offset, length: self.end });
+        }
+        let known = usize::try_from(self.end - offset).unwrap_or(usize::MAX).min(text.len());
+        let (known, new) = text.as_bytes().split_at(known);
+        let there = self.read(offset, known.len());
+        // Of what was dropped nobody knows what it was.
+        let comparable = &known[known.len() - there.len()..];
+        if there != comparable {
+            return Err(Refusal::LogConflict(offset));
+        }
+        if new.is_empty() {
+            return Ok(false);
+        }
+        self.push(new);
+        Ok(true)
+    }
+
+    fn push(&mut self, new: &[u8]) {
+        self.end += new.len() as u64;
+        match self.pieces.back_mut() {
+            Some(last) if last.len() + new.len() <= PIECE => {
+                let mut joined = BytesMut::with_capacity(last.len() + new.len());
+                joined.extend_from_slice(last);
+                joined.extend_from_slice(new);
+                *last = joined.freeze();
+            }
+            _ => self.pieces.push_back(Bytes::copy_from_slice(new)),
+        }
+        while self.capacity as u64 + self.start < self.end {
+            let excess =
+                usize::try_from(self.end - self.start).unwrap_or(usize::MAX) - self.capacity;
+            let Some(first) = self.pieces.front_mut() else { break };
+            let cut = excess.min(first.len());
+            drop(first.split_to(cut));
+            self.start += cut as u64;
+            if first.is_empty() {
+                self.pieces.pop_front();
+            }
+        }
+    }
+
+    /// At most `limit` of the bytes from `offset` on; from the oldest ones kept if `offset` is before them.
+    #[must_use]
+    pub fn read(&self, offset: u64, limit: usize) -> Vec<u8> {
+        let skipped = self.start.saturating_sub(offset);
+        let limit = limit.saturating_sub(usize::try_from(skipped).unwrap_or(usize::MAX));
+        let mut skip = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX);
+        let mut read = Vec::new();
+        for piece in &self.pieces {
+            let from = skip.min(piece.len());
+            skip -= from;
+            let wanted = (limit - read.len()).min(piece.len() - from);
+            read.extend_from_slice(&piece[from..from + wanted]);
+        }
+        read
+    }
+
+    /// The last lines, at most `bytes` of them, as text.
+    #[must_use]
+    pub fn tail(&self, bytes: usize) -> String {
+        let from = self.start.max(self.end.saturating_sub(bytes as u64));
+        let text = String::from_utf8_lossy(&self.read(from, bytes)).into_owned();
+        match text.split_once('\n') {
+            Some((_, lines)) if self.start < from || 0 < self.start => lines.to_owned(),
+            _ => text,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn holes_and_conflicts_are_refused_and_repetitions_change_nothing() {
+        let mut log = JobLog::new(100);
+        assert_eq!(log.append(1, "x"), Err(Refusal::LogHole { offset: 1, length: 0 }));
+        assert_eq!(log.append(0, "one\n"), Ok(true));
+        assert_eq!(log.append(0, "one\n"), Ok(false));
+        assert_eq!(log.append(2, "e\ntwo\n"), Ok(true));
+        assert_eq!(log.append(1, "X"), Err(Refusal::LogConflict(1)));
+        assert_eq!(log.append(0, "one\nTWO"), Err(Refusal::LogConflict(0)));
+        assert_eq!(log.read(0, 100), b"one\ntwo\n");
+    }
+
+    proptest! {
+        #[test]
+        fn it_keeps_the_newest_of_what_was_written(
+            texts in prop::collection::vec("[a-zü\n]{0,40}", 0..40),
+            capacity in 1..200_usize,
+        ) {
+            let mut log = JobLog::new(capacity);
+            let mut all = String::new();
+            for text in &texts {
+                log.append(log.end(), text).expect("it fits");
+                all.push_str(text);
+                // Sent once more, whole, because the reply was lost.
+                log.append((all.len() - text.len()) as u64, text).expect("a repetition");
+            }
+            let start = all.len().saturating_sub(capacity);
+            prop_assert_eq!(log.end(), all.len() as u64);
+            prop_assert_eq!(log.start(), start as u64);
+            prop_assert_eq!(log.read(0, usize::MAX), &all.as_bytes()[start..]);
+        }
+    }
+}

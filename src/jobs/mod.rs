@@ -1,0 +1,28 @@
+//! Long work and its public state: jobs, the workers that do them, and the pages that wait for them.
+//!
+//! Requests of applications, workers and watchers come in; changes go out as events on the topic `/jobs/{id}`. A change
+//! is in the table only once its event is committed, and of two changes of a job one comes first. What a job does is
+//! not known here.
+
+mod claim;
+mod due;
+mod endpoint;
+mod job;
+mod log;
+mod page;
+mod progress;
+mod request;
+mod spawn;
+mod status;
+mod table;
+mod tracker;
+
+pub use self::{
+    claim::Claimed,
+    endpoint::configure,
+    job::{Change, Job, Lease, NewJob, Now, Outcome, Refusal, Rules, State},
+    log::JobLog,
+    progress::{Progress, Report},
+    spawn::{JobHandle, JobResult, Stopped},
+    tracker::{JobError, Tracker},
+};

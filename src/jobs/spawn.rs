@@ -1,0 +1,210 @@
+//! A job as a future: the library's own workers.
+
+use std::{fmt::Display, sync::Arc, time::Duration};
+
+use serde::Serialize;
+use serde_json::{json, value::RawValue, value::to_raw_value};
+use tracing::warn;
+
+use super::{Job, JobError, NewJob, Outcome, Report, State, Tracker};
+
+/// Reports in a lease, so that one that is late does not end it.
+const REPORTS_PER_LEASE: u32 = 3;
+
+/// The job was taken from its worker, or has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the job is no longer this worker's")]
+pub struct Stopped;
+
+/// What the future of a job has in its hands.
+#[derive(Debug, Clone)]
+pub struct JobHandle {
+    tracker: Tracker,
+    id: String,
+    lease: String,
+    reports: Arc<tokio::sync::Mutex<Reports>>,
+}
+
+#[derive(Debug, Default)]
+struct Reports {
+    newest: Option<Report>,
+    log_length: u64,
+}
+
+impl Tracker {
+    /// Creates a job and does it here: `work` gets a handle to report with, and what it returns is the job's result.
+    /// An error or a panic makes it a failed job; neither is tried again. A living job of the same type and key is
+    /// returned instead of a new one. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If the job cannot be created.
+    pub async fn spawn<F, T, E>(
+        &self,
+        new: NewJob,
+        work: impl FnOnce(JobHandle) -> F + Send + 'static,
+    ) -> Result<Job, JobError>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<JobResult>,
+        E: Display,
+    {
+        let (job, lease) = self.create_claimed(new).await?;
+        let Some(lease) = lease else { return Ok(job) };
+        let handle =
+            JobHandle { tracker: self.clone(), id: job.id.clone(), lease, reports: Arc::default() };
+        let every = job.lease_term() / REPORTS_PER_LEASE;
+        tokio::spawn(async move {
+            let worker = handle.clone();
+            // A task of its own, so that a panic is seen and does not end this one.
+            let mut working = tokio::spawn(async move {
+                work(worker).await.map(Into::into).map_err(|error| error.to_string())
+            });
+            let outcome: Result<JobResult, String> = tokio::select! {
+                done = &mut working => match done {
+                    Ok(outcome) => outcome,
+                    Err(error) if error.is_panic() => Err("the job's code panicked".to_owned()),
+                    Err(_) => Err("the job was stopped".to_owned()),
+                },
+                () = handle.keep_alive(every) => {
+                    working.abort();
+                    return;
+                }
+            };
+            handle.end(outcome).await;
+        });
+        Ok(job)
+    }
+}
+
+/// What a job that was done here comes to.
+#[derive(Debug, Clone)]
+pub enum JobResult {
+    /// A small result.
+    Inline(Arc<RawValue>),
+    /// A path of this server, where the result is.
+    Link(String),
+}
+
+impl JobResult {
+    /// A small result.
+    ///
+    /// # Errors
+    /// If `value` is not data.
+    pub fn inline(value: &impl Serialize) -> Result<Self, serde_json::Error> {
+        Ok(Self::Inline(to_raw_value(value)?.into()))
+    }
+
+    /// A path of this server, where the result is.
+    pub fn link(path: impl Into<String>) -> Self {
+        Self::Link(path.into())
+    }
+}
+
+impl JobHandle {
+    /// The job's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Tells how far the job has come: `total` if it is known, the stage it is at, and what people may want to read.
+    ///
+    /// # Errors
+    /// If the job is no longer this worker's.
+    pub async fn progress(
+        &self,
+        done: f64,
+        total: Option<f64>,
+        stage: Option<&str>,
+        message: Option<&str>,
+    ) -> Result<(), Stopped> {
+        let mut reports = self.reports.lock().await;
+        let seq = reports.newest.as_ref().map_or(1, |it| it.seq + 1);
+        let (stage, message) = (stage.map(str::to_owned), message.map(str::to_owned));
+        let report = Report { seq, done, total, stage, message };
+        reports.newest = Some(report.clone());
+        self.check(self.tracker.report(&self.id, self.lease.clone(), report).await)
+    }
+
+    /// Appends to the job's log.
+    ///
+    /// # Errors
+    /// If the job is no longer this worker's.
+    pub async fn log(&self, text: &str) -> Result<(), Stopped> {
+        let mut reports = self.reports.lock().await;
+        let offset = reports.log_length;
+        let appended =
+            self.tracker.append_log(&self.id, self.lease.clone(), offset, text.to_owned()).await;
+        self.check(appended)?;
+        reports.log_length += text.len() as u64;
+        Ok(())
+    }
+
+    /// Returns when somebody wants the job to be stopped, or when it has ended. The work should then stop, and say so by
+    /// returning an error.
+    pub async fn cancelled(&self) {
+        const LONG: Duration = Duration::from_secs(3600);
+        loop {
+            let waited = self.tracker.wait(&self.id, LONG, |job| job.state != State::Running).await;
+            match waited {
+                Ok(job) if job.state == State::Running => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Extends the lease again and again; returns when it is lost.
+    async fn keep_alive(&self, every: Duration) {
+        loop {
+            tokio::time::sleep(every).await;
+            let reports = self.reports.lock().await;
+            let report = reports.newest.clone().unwrap_or_default();
+            let extended = self.tracker.report(&self.id, self.lease.clone(), report).await;
+            drop(reports);
+            if let Err(JobError::Refused(_) | JobError::Unknown | JobError::Gone) = extended {
+                return;
+            }
+        }
+    }
+
+    fn check(&self, outcome: Result<Job, JobError>) -> Result<(), Stopped> {
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(JobError::Refused(_) | JobError::Unknown | JobError::Gone) => Err(Stopped),
+            Err(error) => {
+                // The next report may get through; the work need not stop for this.
+                warn!(job = self.id, %error, "a report of a job was not taken");
+                Ok(())
+            }
+        }
+    }
+
+    /// Reports the end, until it is taken.
+    async fn end(&self, outcome: Result<JobResult, String>) {
+        const AGAIN: Duration = Duration::from_secs(1);
+        loop {
+            let lease = self.lease.clone();
+            let ended = match outcome.clone() {
+                Ok(JobResult::Inline(value)) => {
+                    self.tracker.complete(&self.id, lease, Outcome::Inline(value)).await
+                }
+                Ok(JobResult::Link(path)) => {
+                    self.tracker.complete(&self.id, lease, Outcome::Link(path)).await
+                }
+                Err(detail) => {
+                    let problem =
+                        to_raw_value(&json!({ "title": "The job failed", "detail": detail }));
+                    let Ok(problem) = problem else { return };
+                    self.tracker.fail(&self.id, lease, problem.into(), false).await
+                }
+            };
+            match ended {
+                Err(JobError::Publish(error)) => {
+                    warn!(job = self.id, %error, "the end of a job was not taken");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+}

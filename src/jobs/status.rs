@@ -1,0 +1,67 @@
+//! The status document: everything that a page needs in order to draw a job.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Job, Outcome, Progress, State};
+
+/// A job as clients see it.
+#[derive(Debug, Serialize)]
+pub(super) struct Status<'a> {
+    pub(super) id: &'a str,
+    #[serde(rename = "type")]
+    pub(super) kind: &'a str,
+    pub(super) title: &'a str,
+    pub(super) state: State,
+    attempt: u32,
+    max_attempts: u32,
+    pub(super) created_at: Timestamp,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) ended_at: Option<Timestamp>,
+    /// The gateway's time, so that clients with another clock show the right ages.
+    now: Timestamp,
+    pub(super) progress: &'a Progress,
+    /// Why there is no result, as a problem document.
+    error: Option<&'a RawValue>,
+    result: Option<String>,
+    log: LogStatus,
+    version: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct LogStatus {
+    href: String,
+    start: u64,
+    length: u64,
+}
+
+impl<'a> Status<'a> {
+    pub(super) fn of(job: &'a Job, now: Timestamp) -> Self {
+        let error = match &job.outcome {
+            Some(Outcome::Problem(problem)) => Some(&**problem),
+            _ => None,
+        };
+        Self {
+            id: &job.id,
+            kind: &job.kind,
+            title: &job.title,
+            state: job.state,
+            attempt: job.attempt,
+            max_attempts: job.last_attempt,
+            created_at: job.created_at,
+            started_at: job.started_at,
+            ended_at: job.ended_at,
+            now,
+            progress: &job.progress,
+            error,
+            result: (job.state == State::Succeeded).then(|| format!("/jobs/{}/result", job.id)),
+            log: LogStatus {
+                href: format!("/jobs/{}/log", job.id),
+                start: job.log.start(),
+                length: job.log.end(),
+            },
+            version: job.version,
+        }
+    }
+}

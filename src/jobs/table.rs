@@ -1,0 +1,218 @@
+//! All jobs of a gateway, and the indexes over them: by key, by what can be claimed, by state.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use jiff::Timestamp;
+use tokio::sync::{Mutex, oneshot, watch};
+
+use super::{Job, State};
+
+/// A job and who waits for its changes. The lock is held while a change is committed.
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub(super) id: String,
+    pub(super) number: u64,
+    pub(super) kind: String,
+    pub(super) created_at: Timestamp,
+    pub(super) job: Mutex<Job>,
+    /// The job's version.
+    pub(super) version: watch::Sender<u64>,
+    pub(super) agenda: std::sync::Mutex<Agenda>,
+}
+
+/// What is to be done for a job later on.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    /// When the tracker looks at it next.
+    pub(super) next_look: Option<Instant>,
+    /// When watchers were last told of progress.
+    pub(super) told: Option<Instant>,
+    /// When watchers are to be told of progress that they have not seen.
+    pub(super) tell: Option<Instant>,
+}
+
+/// A worker that waits for a job.
+#[derive(Debug)]
+struct Waiter {
+    kinds: Vec<String>,
+    offer: oneshot::Sender<Arc<Cell>>,
+}
+
+/// What a worker gets when it asks for a job.
+pub(super) enum Turn {
+    /// A job.
+    Now(Arc<Cell>),
+    /// A place in the line.
+    Wait(oneshot::Receiver<Arc<Cell>>),
+}
+
+#[derive(Debug)]
+pub(super) struct Table {
+    tombstone_capacity: usize,
+    jobs: BTreeMap<u64, Arc<Cell>>,
+    by_id: HashMap<String, u64>,
+    by_key: HashMap<(String, String), u64>,
+    /// What can be claimed, oldest first.
+    claimable: BTreeMap<String, BTreeMap<u64, Arc<Cell>>>,
+    waiters: VecDeque<Waiter>,
+    counts: BTreeMap<(String, State), u64>,
+    tombstones: HashSet<String>,
+    tombstone_order: VecDeque<String>,
+    next_number: u64,
+}
+
+impl Table {
+    pub(super) fn new(tombstone_capacity: usize) -> Self {
+        Self {
+            tombstone_capacity,
+            jobs: BTreeMap::new(),
+            by_id: HashMap::new(),
+            by_key: HashMap::new(),
+            claimable: BTreeMap::new(),
+            waiters: VecDeque::new(),
+            counts: BTreeMap::new(),
+            tombstones: HashSet::new(),
+            tombstone_order: VecDeque::new(),
+            next_number: 1,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    pub(super) fn take_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    pub(super) fn insert(&mut self, cell: &Arc<Cell>, key: Option<&str>) {
+        self.by_id.insert(cell.id.clone(), cell.number);
+        self.jobs.insert(cell.number, cell.clone());
+        if let Some(key) = key {
+            self.by_key.insert((cell.kind.clone(), key.to_owned()), cell.number);
+        }
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<Arc<Cell>> {
+        self.jobs.get(self.by_id.get(id)?).cloned()
+    }
+
+    /// The living job of a type and key.
+    pub(super) fn with_key(&self, kind: &str, key: &str) -> Option<Arc<Cell>> {
+        let number = self.by_key.get(&(kind.to_owned(), key.to_owned()))?;
+        self.jobs.get(number).cloned()
+    }
+
+    pub(super) fn is_gone(&self, id: &str) -> bool {
+        self.tombstones.contains(id)
+    }
+
+    /// All jobs, the newest first.
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arc<Cell>> {
+        self.jobs.values().rev()
+    }
+
+    /// The oldest job of each type that can be claimed.
+    pub(super) fn oldest_claimable(&self) -> impl Iterator<Item = (&String, &Arc<Cell>)> {
+        self.claimable.iter().filter_map(|(kind, queue)| Some((kind, queue.first_key_value()?.1)))
+    }
+
+    pub(super) fn counts(&self) -> &BTreeMap<(String, State), u64> {
+        &self.counts
+    }
+
+    /// Follows a job from one state to another.
+    pub(super) fn moved(&mut self, job: &Job, before: Option<State>) {
+        if let Some(before) = before {
+            self.uncount(&job.kind, before);
+        }
+        *self.counts.entry((job.kind.clone(), job.state)).or_default() += 1;
+        if job.state != State::Queued
+            && let Some(queue) = self.claimable.get_mut(&job.kind)
+        {
+            queue.remove(&job.number);
+        }
+        if let Some(key) = &job.key {
+            let key = (job.kind.clone(), key.clone());
+            if job.state.is_final() {
+                if self.by_key.get(&key) == Some(&job.number) {
+                    self.by_key.remove(&key);
+                }
+            } else {
+                self.by_key.entry(key).or_insert(job.number);
+            }
+        }
+    }
+
+    fn uncount(&mut self, kind: &str, state: State) {
+        let key = (kind.to_owned(), state);
+        if let Some(count) = self.counts.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&key);
+            }
+        }
+    }
+
+    /// Forgets a job; for a while it is known that it was there, if it was ever seen.
+    pub(super) fn remove(&mut self, job: &Job, was_seen: bool) {
+        self.jobs.remove(&job.number);
+        self.by_id.remove(&job.id);
+        if let Some(key) = &job.key {
+            let key = (job.kind.clone(), key.clone());
+            if self.by_key.get(&key) == Some(&job.number) {
+                self.by_key.remove(&key);
+            }
+        }
+        if !was_seen {
+            return;
+        }
+        self.uncount(&job.kind, job.state);
+        self.tombstones.insert(job.id.clone());
+        self.tombstone_order.push_back(job.id.clone());
+        while self.tombstone_capacity < self.tombstone_order.len() {
+            if let Some(oldest) = self.tombstone_order.pop_front() {
+                self.tombstones.remove(&oldest);
+            }
+        }
+    }
+
+    /// Offers a job to the workers: to the one that has waited longest, or to whoever asks next.
+    pub(super) fn offer(&mut self, mut cell: Arc<Cell>) {
+        while let Some(at) = self.waiters.iter().position(|it| it.kinds.contains(&cell.kind)) {
+            let Some(waiter) = self.waiters.remove(at) else { break };
+            match waiter.offer.send(cell) {
+                Ok(()) => return,
+                Err(refused) => cell = refused,
+            }
+        }
+        self.claimable.entry(cell.kind.clone()).or_default().insert(cell.number, cell);
+    }
+
+    /// The oldest job of these types, or a place in the line for one.
+    pub(super) fn ask(&mut self, kinds: &[String]) -> Turn {
+        let mut oldest: Option<(u64, &str)> = None;
+        for kind in kinds {
+            let first = self.claimable.get(kind).and_then(BTreeMap::first_key_value);
+            if let Some((number, _)) = first
+                && oldest.is_none_or(|(oldest, _)| *number < oldest)
+            {
+                oldest = Some((*number, kind));
+            }
+        }
+        if let Some((number, kind)) = oldest
+            && let Some(cell) = self.claimable.get_mut(kind).and_then(|queue| queue.remove(&number))
+        {
+            return Turn::Now(cell);
+        }
+        self.waiters.retain(|waiter| !waiter.offer.is_closed());
+        let (offer, offered) = oneshot::channel();
+        self.waiters.push_back(Waiter { kinds: kinds.to_vec(), offer });
+        Turn::Wait(offered)
+    }
+}

@@ -1,0 +1,459 @@
+//! The tracker: carries out what is asked of jobs, one change of a job after the other, each committed with its event.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::value::RawValue;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+};
+use tracing::info;
+
+use super::{
+    Change, Job, NewJob, Now, Outcome, Refusal, Report, Rules, State,
+    due::Look,
+    status::Status,
+    table::{Agenda, Cell, Table},
+};
+use crate::{
+    clock::Clock,
+    event::{EventId, EventType, Topic, Update},
+    gateway::random_text,
+    history::PublishError,
+    hub::Hub,
+    settings::JobSettings,
+    transport::json::script_safe,
+};
+
+/// Why something asked of a job was not done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum JobError {
+    /// There is no such job.
+    #[error("there is no such job")]
+    Unknown,
+    /// There was one, but it was forgotten some time after its end.
+    #[error("the job has ended, and what was known of it was forgotten")]
+    Gone,
+    /// The job's state or the caller's rights on it do not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There are as many jobs as there may be.
+    #[error("there are {0} jobs, which is the limit")]
+    Full(usize),
+    /// The change was not stored.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// A handle to the tracker; clones are the same tracker.
+#[derive(Debug, Clone)]
+pub struct Tracker(pub(super) Arc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) hub: Hub,
+    pub(super) settings: JobSettings,
+    clock: Clock,
+    table: Mutex<Table>,
+    /// Runs changes, so that one is carried out even if who asked for it goes away.
+    pub(super) runtime: Handle,
+    pub(super) looks: Mutex<BinaryHeap<Reverse<Look>>>,
+    pub(super) earlier_look: Notify,
+    lost_leases: Mutex<BTreeMap<String, u64>>,
+    run_times: Mutex<BTreeMap<String, (f64, u64)>>,
+}
+
+impl Tracker {
+    /// Starts a tracker whose events go to `hub`.
+    ///
+    /// # Errors
+    /// If its thread cannot be started.
+    pub fn start(hub: Hub, settings: JobSettings, clock: Clock) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let tracker = Self(Arc::new(Inner {
+            hub,
+            clock,
+            table: Mutex::new(Table::new(settings.tombstones)),
+            settings,
+            runtime: runtime.handle().clone(),
+            looks: Mutex::default(),
+            earlier_look: Notify::new(),
+            lost_leases: Mutex::default(),
+            run_times: Mutex::default(),
+        }));
+        let looking = tracker.clone();
+        thread::Builder::new()
+            .name("tidegate-jobs".to_owned())
+            .spawn(move || runtime.block_on(looking.look_at_what_is_due()))?;
+        Ok(tracker)
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &JobSettings {
+        &self.0.settings
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        Now { instant: Instant::now(), time: self.0.clock.now() }
+    }
+
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Creates a job, or finds the living one of the same type and key. Returns whether it is new.
+    ///
+    /// # Errors
+    /// If there are too many jobs, or it could not be stored.
+    pub async fn create(&self, new: NewJob) -> Result<(Job, bool), JobError> {
+        let rules = self.0.settings.rules(&new.kind);
+        let tracker = self.clone();
+        self.carry_out(async move { tracker.add(new, rules, None).await }).await
+    }
+
+    /// Creates a job that its creator does itself, so that nobody else can claim it. A job of the same key that is
+    /// there already is somebody else's: then there is no lease.
+    pub(super) async fn create_claimed(
+        &self,
+        new: NewJob,
+    ) -> Result<(Job, Option<String>), JobError> {
+        let rules = Rules { max_attempts: 1, ..self.0.settings.rules(&new.kind) };
+        let tracker = self.clone();
+        let lease = random_text();
+        let (job, is_new) = {
+            let lease = lease.clone();
+            self.carry_out(async move { tracker.add(new, rules, Some(lease)).await }).await?
+        };
+        Ok((job, is_new.then_some(lease)))
+    }
+
+    async fn add(
+        &self,
+        new: NewJob,
+        rules: Rules,
+        lease: Option<String>,
+    ) -> Result<(Job, bool), JobError> {
+        let now = self.now();
+        let (id, number) = (random_text(), self.table().take_number());
+        let key = new.key.clone();
+        let mut job = Job::new(id.clone(), number, new, rules, self.0.settings.log_bytes, now);
+        if let Some(lease) = lease {
+            let _ = job.claim(lease, now)?;
+        }
+        let cell = Arc::new(Cell {
+            id,
+            number,
+            kind: job.kind.clone(),
+            created_at: job.created_at,
+            version: watch::Sender::new(job.version),
+            agenda: Mutex::default(),
+            job: tokio::sync::Mutex::new(job.clone()),
+        });
+        // Held from before it is in the table, so that nobody sees it before its event is committed.
+        let locked = cell.job.lock().await;
+        if let Some(existing) = self.enter(&cell, key.as_deref())? {
+            return Ok((existing.job.lock().await.clone(), false));
+        }
+        if let Err(error) = self.0.hub.publish(vec![status_event(&job, "job.state", now)]).await {
+            self.table().remove(&job, false);
+            return Err(error.into());
+        }
+        self.table().moved(&job, None);
+        drop(locked);
+        self.plan(&cell, &job, now);
+        Ok((job, true))
+    }
+
+    /// Puts a new job into the table, unless there is a living one of the same type and key, which is returned.
+    fn enter(&self, cell: &Arc<Cell>, key: Option<&str>) -> Result<Option<Arc<Cell>>, JobError> {
+        let mut table = self.table();
+        if let Some(existing) = key.and_then(|key| table.with_key(&cell.kind, key)) {
+            return Ok(Some(existing));
+        }
+        if self.0.settings.max_jobs <= table.len() {
+            return Err(JobError::Full(self.0.settings.max_jobs));
+        }
+        table.insert(cell, key);
+        Ok(None)
+    }
+
+    /// The cell of a job.
+    pub(super) fn cell(&self, id: &str) -> Result<Arc<Cell>, JobError> {
+        let table = self.table();
+        match table.get(id) {
+            Some(cell) => Ok(cell),
+            None if table.is_gone(id) => Err(JobError::Gone),
+            None => Err(JobError::Unknown),
+        }
+    }
+
+    /// A job as it is now.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn job(&self, id: &str) -> Result<Job, JobError> {
+        Ok(self.cell(id)?.job.lock().await.clone())
+    }
+
+    /// Waits until `is_over`, at most for `wait`, and returns the job.
+    pub(super) async fn wait(
+        &self,
+        id: &str,
+        wait: Duration,
+        is_over: impl Fn(&Job) -> bool,
+    ) -> Result<Job, JobError> {
+        let cell = self.cell(id)?;
+        let mut versions = cell.version.subscribe();
+        let mut draining = self.0.hub.draining();
+        let waiting = async {
+            loop {
+                let job = cell.job.lock().await.clone();
+                if is_over(&job) {
+                    return job;
+                }
+                tokio::select! {
+                    changed = versions.changed() => if changed.is_err() { return job },
+                    _ = draining.wait_for(|draining| *draining) => return job,
+                }
+            }
+        };
+        match tokio::time::timeout(wait, waiting).await {
+            Ok(job) => Ok(job),
+            Err(_) => Ok(cell.job.lock().await.clone()),
+        }
+    }
+
+    /// Jobs, the newest first, that `is_wanted`, at most `limit`, and only those created before `before`.
+    pub(super) async fn list(
+        &self,
+        before: Option<&str>,
+        limit: usize,
+        is_wanted: impl Fn(&Job) -> bool,
+    ) -> Vec<Job> {
+        let cells: Vec<Arc<Cell>> = {
+            let table = self.table();
+            let before = before.and_then(|id| table.get(id)).map_or(u64::MAX, |cell| cell.number);
+            table.newest_first().filter(|cell| cell.number < before).cloned().collect()
+        };
+        let mut found = Vec::new();
+        for cell in cells {
+            if limit <= found.len() {
+                break;
+            }
+            let job = cell.job.lock().await;
+            if is_wanted(&job) {
+                found.push(job.clone());
+            }
+        }
+        found
+    }
+
+    /// Takes a worker's report. Returns the job as it is now.
+    ///
+    /// # Errors
+    /// If there is no such job, or the report is refused.
+    pub async fn report(&self, id: &str, lease: String, report: Report) -> Result<Job, JobError> {
+        self.change_by_id(id, move |job, now| job.report(&lease, report, now)).await
+    }
+
+    /// Appends to a job's log.
+    ///
+    /// # Errors
+    /// If there is no such job, or the text is refused.
+    pub async fn append_log(
+        &self,
+        id: &str,
+        lease: String,
+        offset: u64,
+        text: String,
+    ) -> Result<Job, JobError> {
+        self.change_by_id(id, move |job, now| job.append_log(&lease, offset, &text, now)).await
+    }
+
+    /// Ends a job well.
+    ///
+    /// # Errors
+    /// If there is no such job, or the report is refused.
+    pub async fn complete(
+        &self,
+        id: &str,
+        lease: String,
+        outcome: Outcome,
+    ) -> Result<Job, JobError> {
+        self.change_by_id(id, move |job, now| job.complete(&lease, outcome, now)).await
+    }
+
+    /// Ends a try badly.
+    ///
+    /// # Errors
+    /// If there is no such job, or the report is refused.
+    pub async fn fail(
+        &self,
+        id: &str,
+        lease: String,
+        problem: Arc<RawValue>,
+        is_retryable: bool,
+    ) -> Result<Job, JobError> {
+        self.change_by_id(id, move |job, now| job.fail(&lease, problem, is_retryable, now)).await
+    }
+
+    /// Asks for a job to be stopped.
+    ///
+    /// # Errors
+    /// If there is no such job, or it has ended.
+    pub async fn cancel(&self, id: &str) -> Result<Job, JobError> {
+        self.change_by_id(id, |job, now| job.cancel(now)).await
+    }
+
+    /// Queues a job once more.
+    ///
+    /// # Errors
+    /// If there is no such job, or it has not ended badly.
+    pub async fn retry(&self, id: &str) -> Result<Job, JobError> {
+        self.change_by_id(id, |job, _| job.retry()).await
+    }
+
+    async fn change_by_id(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Job, Now) -> Result<Change, Refusal> + Send + 'static,
+    ) -> Result<Job, JobError> {
+        let cell = self.cell(id)?;
+        let tracker = self.clone();
+        self.carry_out(async move { tracker.change(&cell, change).await }).await
+    }
+
+    /// Runs `work` to its end, even if the caller does not wait for it.
+    async fn carry_out<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, JobError>> + Send + 'static,
+    ) -> Result<T, JobError> {
+        let done = self.0.runtime.spawn(work).await;
+        done.unwrap_or(Err(JobError::Publish(PublishError::Stopped)))
+    }
+
+    /// Changes a job: the change is made on a copy, its event committed, and only then is it the job.
+    pub(super) async fn change(
+        &self,
+        cell: &Arc<Cell>,
+        change: impl FnOnce(&mut Job, Now) -> Result<Change, Refusal>,
+    ) -> Result<Job, JobError> {
+        let mut job = cell.job.lock().await;
+        let now = self.now();
+        let mut next = job.clone();
+        let event = match change(&mut next, now)? {
+            Change::Nothing => {
+                // Nothing to see, but the lease may have been extended.
+                *job = next.clone();
+                return Ok(next);
+            }
+            Change::Progress if self.is_to_wait(cell, now) => None,
+            Change::Progress => Some(status_event(&next, "job.progress", now)),
+            Change::Log(from) => Some(log_event(&next, from)),
+            Change::State if next.state.is_final() => Some(status_event(&next, "job.done", now)),
+            Change::State => Some(status_event(&next, "job.state", now)),
+        };
+        let is_told = event.is_some();
+        if let Some(event) = event {
+            self.0.hub.publish(vec![event]).await?;
+        }
+        let before = std::mem::replace(&mut *job, next.clone());
+        if before.state != next.state || before.attempt != next.attempt {
+            self.table().moved(&next, Some(before.state));
+            self.note_end(&before, &next, now);
+        }
+        drop(job);
+        if is_told {
+            cell.version.send_replace(next.version);
+        }
+        self.plan(cell, &next, now);
+        Ok(next)
+    }
+
+    fn note_end(&self, before: &Job, after: &Job, now: Now) {
+        let was_running = matches!(before.state, State::Running | State::Cancelling);
+        let is_lost = after.state == State::Lost
+            || (was_running && after.state == State::Queued && after.not_before.is_some());
+        let kind = after.kind.clone();
+        if was_running
+            && is_lost
+            && before.lease.as_ref().is_some_and(|it| it.expires <= now.instant)
+        {
+            *lock(&self.0.lost_leases).entry(kind.clone()).or_default() += 1;
+            info!(job = after.id, kind, attempt = before.attempt, "a worker has fallen silent");
+        }
+        if after.state.is_final()
+            && let Some(time) = after.run_time(now.instant)
+        {
+            let mut run_times = lock(&self.0.run_times);
+            let (seconds, count) = run_times.entry(kind).or_default();
+            *seconds += time.as_secs_f64();
+            *count += 1;
+        }
+    }
+
+    /// How many jobs there are, by type and state.
+    pub(crate) fn counts(&self) -> BTreeMap<(String, State), u64> {
+        self.table().counts().clone()
+    }
+
+    /// How long the oldest job of each type that can be claimed has been there.
+    pub(crate) fn oldest_queued(&self) -> Vec<(String, Duration)> {
+        let now = self.now().time;
+        let age = |created| Duration::try_from(now.duration_since(created)).unwrap_or_default();
+        let table = self.table();
+        let oldest = table.oldest_claimable();
+        oldest.map(|(kind, cell)| (kind.clone(), age(cell.created_at))).collect()
+    }
+
+    /// Leases that ended without a report, by type.
+    pub(crate) fn lost_leases(&self) -> BTreeMap<String, u64> {
+        lock(&self.0.lost_leases).clone()
+    }
+
+    /// Seconds that ended jobs have run in all, and their number, by type.
+    pub(crate) fn run_times(&self) -> BTreeMap<String, (f64, u64)> {
+        lock(&self.0.run_times).clone()
+    }
+}
+
+/// An event that shows a job as it is.
+pub(super) fn status_event(job: &Job, kind: &'static str, now: Now) -> Update {
+    event(job, kind, script_safe(&Status::of(job, now.time)))
+}
+
+/// An event with the log text from an offset on.
+fn log_event(job: &Job, from: u64) -> Update {
+    let text = String::from_utf8_lossy(&job.log.read(from, usize::MAX)).into_owned();
+    event(job, "job.log", script_safe(&serde_json::json!({ "offset": from, "text": text })))
+}
+
+fn event(job: &Job, kind: &'static str, data: String) -> Update {
+    Update {
+        topics: Box::new([Topic::of_job(&job.id)]),
+        data: data.into(),
+        id: EventId::random(),
+        kind: Some(EventType::of_hub(kind)),
+        retry: None,
+        private: false,
+        except: Box::new([]),
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn agenda(cell: &Cell) -> MutexGuard<'_, Agenda> {
+    lock(&cell.agenda)
+}

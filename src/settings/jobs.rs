@@ -1,0 +1,113 @@
+//! `[jobs]`: how long jobs are leased, tried, logged and kept.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::units::{duration, optional_duration, size};
+use crate::jobs::Rules;
+
+/// `[jobs]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobSettings {
+    /// How long a worker may be silent before its job is given to another.
+    #[serde(with = "duration")]
+    pub lease: Duration,
+    /// How many tries a job gets.
+    pub max_attempts: u32,
+    /// The wait before the second try; each further one is twice as long.
+    #[serde(with = "duration")]
+    pub backoff: Duration,
+    /// The longest wait between two tries.
+    #[serde(with = "duration")]
+    pub max_backoff: Duration,
+    /// The shortest time between two notices of progress to watchers.
+    #[serde(with = "duration")]
+    pub progress_interval: Duration,
+    /// The longest time that a request may wait for a job or for its end.
+    #[serde(with = "duration")]
+    pub max_wait: Duration,
+    /// How long log lines are taken after the end of a job.
+    #[serde(with = "duration")]
+    pub log_grace: Duration,
+    /// How long jobs that have succeeded are kept.
+    #[serde(with = "duration")]
+    pub succeeded_retention: Duration,
+    /// How long jobs that have ended otherwise are kept.
+    #[serde(with = "duration")]
+    pub failed_retention: Duration,
+    /// Jobs in all.
+    pub max_jobs: usize,
+    /// Forgotten jobs of which it is remembered that they were there.
+    pub tombstones: usize,
+    /// Bytes of a payload.
+    #[serde(with = "size")]
+    pub payload_bytes: usize,
+    /// Bytes of a result, or of the problem document of a failure.
+    #[serde(with = "size")]
+    pub result_bytes: usize,
+    /// Bytes of a log that are kept, the newest.
+    #[serde(with = "size")]
+    pub log_bytes: usize,
+    /// Other origins to which a result may lead.
+    pub result_origins: Vec<String>,
+    /// Types with rules of their own. If there are any, other types are refused.
+    pub types: BTreeMap<String, JobTypeSettings>,
+}
+
+/// `[jobs.types.NAME]`: what is not given is as in `[jobs]`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobTypeSettings {
+    /// See [`JobSettings::lease`].
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Duration>,
+    /// See [`JobSettings::max_attempts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+}
+
+impl Default for JobSettings {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(60),
+            max_attempts: 3,
+            backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(60),
+            progress_interval: Duration::from_millis(250),
+            max_wait: Duration::from_secs(60),
+            log_grace: Duration::from_secs(30),
+            succeeded_retention: Duration::from_secs(24 * 3600),
+            failed_retention: Duration::from_secs(7 * 24 * 3600),
+            max_jobs: 10_000,
+            tombstones: 10_000,
+            payload_bytes: 64 << 10,
+            result_bytes: 256 << 10,
+            log_bytes: 256 << 10,
+            result_origins: Vec::new(),
+            types: BTreeMap::new(),
+        }
+    }
+}
+
+impl JobSettings {
+    /// Whether jobs of this type may be created and claimed.
+    #[must_use]
+    pub fn knows(&self, kind: &str) -> bool {
+        self.types.is_empty() || self.types.contains_key(kind)
+    }
+
+    /// The rules for jobs of a type.
+    #[must_use]
+    pub fn rules(&self, kind: &str) -> Rules {
+        let own = self.types.get(kind);
+        Rules {
+            lease: own.and_then(|it| it.lease).unwrap_or(self.lease),
+            max_attempts: own.and_then(|it| it.max_attempts).unwrap_or(self.max_attempts),
+            backoff: self.backoff,
+            max_backoff: self.max_backoff,
+            log_grace: self.log_grace,
+        }
+    }
+}
