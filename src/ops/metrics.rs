@@ -124,30 +124,30 @@ impl Collector for JobCollector {
             MetricType::Gauge,
         )?;
         for (kind, age) in self.0.oldest_queued() {
-            let metric = family.encode_family(&[("type", kind.as_str())])?;
-            ConstGauge::new(age.as_secs_f64()).encode(metric)?;
+            let labels = [("type", kind.as_str())];
+            ConstGauge::new(age.as_secs_f64()).encode(family.encode_family(&labels)?)?;
         }
         let help = "Leases that ended without a report, by type";
         let mut family =
             encoder.encode_descriptor("jobs_lost_leases", help, None, MetricType::Counter)?;
         for (kind, count) in self.0.lost_leases() {
-            let metric = family.encode_family(&[("type", kind.as_str())])?;
-            ConstCounter::new(count).encode(metric)?;
+            let labels = [("type", kind.as_str())];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
         let run_times = self.0.run_times();
         let help = "Time that the last tries of ended jobs have taken in all, by type";
         let mut family =
             encoder.encode_descriptor("jobs_run_time", help, Some(&unit), MetricType::Counter)?;
         for (kind, (seconds, _)) in &run_times {
-            let metric = family.encode_family(&[("type", kind.as_str())])?;
-            ConstCounter::new(*seconds).encode(metric)?;
+            let labels = [("type", kind.as_str())];
+            ConstCounter::new(*seconds).encode(family.encode_family(&labels)?)?;
         }
         let help = "Jobs that have run and ended, by type";
         let mut family =
             encoder.encode_descriptor("jobs_ended", help, None, MetricType::Counter)?;
         for (kind, (_, count)) in &run_times {
-            let metric = family.encode_family(&[("type", kind.as_str())])?;
-            ConstCounter::new(*count).encode(metric)?;
+            let labels = [("type", kind.as_str())];
+            ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
