@@ -10,6 +10,8 @@ mod eventsource; // EventSource: bytes, heads, resume, heartbeats
 mod gaps; // what cannot be served is said, and only to those whom it concerns
 mod hostile; // clients that stall, vanish, or take their time
 mod iframe; // the forever iframe: bytes, head, escapes, ends
+mod job_model; // the state machine of a job against a naive one
+mod jobs; // jobs over HTTP: creators, workers, watchers
 mod operations; // health, metrics
 mod poll; // long poll: envelope, waiting, tags, sessions
 mod publish; // forms, JSON, idempotency, order among many publishers

@@ -1,0 +1,547 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use reqwest::{RequestBuilder, Response};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::support::{Gateway, problem, raw::Raw, sse::Stream, text_at};
+
+impl Gateway {
+    fn post_to(&self, path: &str, body: &Value) -> RequestBuilder {
+        let request = self.client.post(self.url(path)).header("content-type", "application/json");
+        request.body(body.to_string())
+    }
+
+    /// Creates a job and returns its id.
+    async fn create(&self, job: Value) -> String {
+        let reply = self.post_to("/jobs", &job).send().await.expect("a reply");
+        assert_eq!(reply.status(), 202);
+        let location = reply.headers()["location"].to_str().expect("text").to_owned();
+        let document: Value = reply.json().await.expect("JSON");
+        assert_eq!(location, format!("/jobs/{}", text_at(&document, "/id")));
+        text_at(&document, "/id")
+    }
+
+    /// Claims a job of a type.
+    async fn claim(&self, kind: &str, wait: u64) -> Option<(String, String)> {
+        let claim = json!({ "types": [kind], "wait": wait });
+        let reply = self.post_to("/jobs/claim", &claim).send().await.expect("a reply");
+        if reply.status() == 204 {
+            return None;
+        }
+        let claimed: Value = reply.json().await.expect("JSON");
+        Some((text_at(&claimed, "/job/id"), text_at(&claimed, "/lease")))
+    }
+
+    /// A worker's report.
+    async fn tell(&self, id: &str, lease: &str, what: &str, body: Value) -> Response {
+        let request = self.post_to(&format!("/jobs/{id}/{what}"), &body);
+        request.header("tidegate-lease", lease).send().await.expect("a reply")
+    }
+
+    async fn append(&self, id: &str, lease: &str, offset: u64, text: &str) -> Response {
+        let request = self.client.post(self.url(&format!("/jobs/{id}/log")));
+        let range = format!("bytes {offset}-{}/*", offset + text.len() as u64);
+        let request = request.header("content-range", range).header("tidegate-lease", lease);
+        request.body(text.to_owned()).send().await.expect("a reply")
+    }
+
+    async fn status(&self, id: &str) -> Value {
+        self.get(&format!("/jobs/{id}")).await.json().await.expect("JSON")
+    }
+
+    async fn ask(&self, id: &str, what: &str) -> Response {
+        self.client.post(self.url(&format!("/jobs/{id}/{what}"))).send().await.expect("a reply")
+    }
+
+    async fn until_state(&self, id: &str, state: &str) -> Value {
+        let reached = async {
+            loop {
+                let status = self.status(id).await;
+                if status["state"] == state {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(crate::support::DEADLINE, reached).await.expect("the state in time")
+    }
+
+    async fn watch(&self, id: &str) -> Stream {
+        let request = self.client.get(self.url(&format!("/jobs/{id}")));
+        Stream::open(request.header("accept", "text/event-stream")).await
+    }
+}
+
+/// Short leases and no waits, so that tests see them end.
+fn impatient() -> Gateway {
+    Gateway::with(&[
+        ("JOBS__LEASE", "400ms"),
+        ("JOBS__BACKOFF", "1ms"),
+        ("JOBS__MAX_ATTEMPTS", "2"),
+    ])
+}
+
+#[tokio::test]
+async fn a_job_goes_from_its_creator_to_a_worker_and_its_result_back() {
+    let gateway = Gateway::start();
+    let id = gateway
+        .create(json!({ "type": "clone", "title": "Clone it", "payload": { "a": 1 } }))
+        .await;
+    assert_eq!(gateway.status(&id).await["state"], "queued");
+    problem(gateway.get(&format!("/jobs/{id}/result")).await, 409).await;
+    let claim = json!({ "types": ["other", "clone"] });
+    let reply = gateway.post_to("/jobs/claim", &claim).send().await.expect("a reply");
+    let claimed: Value = reply.json().await.expect("JSON");
+    assert_eq!(claimed["job"]["payload"], json!({ "a": 1 }));
+    assert_eq!(claimed["job"]["attempt"], 1);
+    let lease = text_at(&claimed, "/lease");
+    let report = json!({ "seq": 1, "done": 1, "total": 4, "stage": "reading", "message": "m" });
+    let reply: Value =
+        gateway.tell(&id, &lease, "progress", report).await.json().await.expect("JSON");
+    assert_eq!((&reply["cancel"], &reply["state"]), (&json!(false), &json!("running")));
+    assert_eq!(gateway.append(&id, &lease, 0, "line\n").await.status(), 200);
+    let status = gateway.status(&id).await;
+    assert_eq!(status["progress"]["percent"], 25.0);
+    assert_eq!(
+        (&status["progress"]["stage"], &status["log"]["length"]),
+        (&json!("reading"), &json!(5))
+    );
+    let end = json!({ "result": { "files": 3 } });
+    for _ in 0..2 {
+        let reply = gateway.tell(&id, &lease, "complete", end.clone()).await;
+        assert_eq!(reply.status(), 200, "a repetition is no mistake");
+    }
+    problem(gateway.tell(&id, &lease, "complete", json!({ "result": 2 })).await, 409).await;
+    problem(gateway.tell(&id, &lease, "fail", json!({})).await, 409).await;
+    assert_eq!(
+        gateway.get(&format!("/jobs/{id}/result")).await.text().await.expect("text"),
+        r#"{"files":3}"#
+    );
+    assert_eq!(
+        gateway.get(&format!("/jobs/{id}/log?from=2")).await.text().await.expect("text"),
+        "ne\n"
+    );
+    assert_eq!(gateway.status(&id).await["state"], "succeeded");
+}
+
+#[tokio::test]
+async fn watchers_see_every_state_and_the_newest_progress_and_are_sent_home_at_the_end() {
+    let gateway = Gateway::start();
+    let id = gateway.create(json!({ "type": "t" })).await;
+    let mut watcher = gateway.watch(&id).await;
+    let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+    for seq in 1..=50 {
+        let report = json!({ "seq": seq, "done": seq, "total": 50 });
+        assert_eq!(gateway.tell(&id, &lease, "progress", report).await.status(), 200);
+    }
+    let mut seen = Vec::new();
+    let mut percent = -1.0;
+    while percent < 100.0 {
+        let event = watcher.next().await;
+        let status: Value = serde_json::from_str(&event.data).expect("JSON");
+        let now = status["progress"]["percent"].as_f64().unwrap_or(0.0);
+        assert!(percent <= now || percent < 0.0, "never back");
+        percent = now;
+        seen.push(event.kind);
+    }
+    assert!(
+        seen.starts_with(&["job.state".into(), "job.state".into(), "job.progress".into()]),
+        "{seen:?}"
+    );
+    assert!(seen.len() < 40, "coalesced: {}", seen.len());
+    assert_eq!(gateway.append(&id, &lease, 0, "bye\n").await.status(), 200);
+    gateway.tell(&id, &lease, "complete", json!({})).await;
+    let log = watcher.next().await;
+    assert_eq!(
+        (log.kind.as_str(), log.data.as_str()),
+        ("job.log", r#"{"offset":0,"text":"bye\n"}"#)
+    );
+    assert_eq!(watcher.next().await.kind, "job.done");
+    assert_eq!(watcher.next_or_end().await, None);
+    let mut late = gateway.watch(&id).await;
+    assert_eq!(late.next().await.kind, "job.done");
+    assert_eq!(late.next_or_end().await, None);
+    let again = gateway.client.get(gateway.url(&format!("/jobs/{id}")));
+    let again =
+        again.header("accept", "text/event-stream").header("last-event-id", "x").send().await;
+    assert_eq!(again.expect("a reply").status(), 204);
+}
+
+#[tokio::test]
+async fn every_transport_carries_a_job_and_a_wildcard_does_not() {
+    let gateway = Gateway::start();
+    let id = gateway.create(json!({ "type": "t" })).await;
+    let mut everything = gateway.open("/events?topic=*").await;
+    let mut exact = gateway.open(&format!("/events?topic=/jobs/{id}")).await;
+    gateway.claim("t", 0).await.expect("a job");
+    assert_eq!(exact.next().await.kind, "job.state");
+    let polled = gateway.poll(&format!("/poll?topic=/jobs/{id}&last=5")).await;
+    assert_eq!(polled["events"].as_array().expect("a list").len(), 2);
+    gateway.publish("t", "x").await;
+    assert_eq!(everything.next().await.data, "x");
+    problem(gateway.post(&[("topic", &format!("/jobs/{id}")), ("data", "forged")]).await, 400)
+        .await;
+}
+
+#[tokio::test]
+async fn creation_is_idempotent_by_key() {
+    let gateway = Gateway::start();
+    let job = json!({ "type": "t", "payload": 1 });
+    let create = |job: &Value| gateway.post_to("/jobs", job).header("idempotency-key", "k").send();
+    let first: Value = create(&job).await.expect("a reply").json().await.expect("JSON");
+    let again = create(&job).await.expect("a reply");
+    assert_eq!(again.status(), 202);
+    assert_eq!(again.json::<Value>().await.expect("JSON")["id"], first["id"]);
+    problem(create(&json!({ "type": "t", "payload": 2 })).await.expect("a reply"), 422).await;
+
+    let keyed = json!({ "type": "t", "key": "one at a time" });
+    let (one, other) = (gateway.create(keyed.clone()).await, gateway.create(keyed.clone()).await);
+    assert_eq!(one, other);
+    let another_type = gateway.create(json!({ "type": "u", "key": "one at a time" })).await;
+    assert_ne!(one, another_type);
+    gateway.ask(&one, "cancel").await;
+    assert_ne!(gateway.create(keyed).await, one, "that one has ended");
+}
+
+#[tokio::test]
+async fn prefer_wait_answers_with_the_end_if_it_comes_in_time() {
+    let gateway = Arc::new(Gateway::start());
+    let worker = {
+        let gateway = gateway.clone();
+        tokio::spawn(async move {
+            let (id, lease) = gateway.claim("t", 20).await.expect("a job");
+            gateway.tell(&id, &lease, "complete", json!({ "result": 7 })).await;
+        })
+    };
+    let request = gateway.post_to("/jobs", &json!({ "type": "t" })).header("prefer", "wait=20");
+    let reply = request.send().await.expect("a reply");
+    assert_eq!(reply.text().await.expect("the result, after a redirection"), "7");
+    worker.await.expect("it works");
+    let request = gateway.post_to("/jobs", &json!({ "type": "t" })).header("prefer", "wait=0");
+    assert_eq!(request.send().await.expect("a reply").status(), 202);
+}
+
+#[tokio::test]
+async fn a_tag_waits_for_something_new() {
+    let gateway = Arc::new(Gateway::start());
+    let id = gateway.create(json!({ "type": "t" })).await;
+    let reply = gateway.get(&format!("/jobs/{id}")).await;
+    assert!(reply.headers().contains_key("retry-after"));
+    let tag = reply.headers()["etag"].clone();
+    let get = |wait: &str| {
+        let request = gateway.client.get(gateway.url(&format!("/jobs/{id}")));
+        request.header("if-none-match", &tag).header("prefer", wait.to_owned()).send()
+    };
+    assert_eq!(get("wait=0").await.expect("a reply").status(), 304);
+    let waiting = tokio::spawn(get("wait=20"));
+    gateway.claim("t", 0).await.expect("a job");
+    let reply = waiting.await.expect("a reply").expect("a reply");
+    assert_eq!(reply.json::<Value>().await.expect("JSON")["state"], "running");
+}
+
+#[tokio::test]
+async fn a_silent_worker_loses_its_job_and_the_last_attempt_is_lost() {
+    let gateway = impatient();
+    let id = gateway.create(json!({ "type": "t" })).await;
+    let (_, first) = gateway.claim("t", 0).await.expect("a job");
+    let (again, second) = gateway.claim("t", 20).await.expect("the job once more");
+    assert_eq!(again, id);
+    for (what, body) in
+        [("progress", json!({ "seq": 1 })), ("complete", json!({})), ("fail", json!({}))]
+    {
+        let document = problem(gateway.tell(&id, &first, what, body).await, 409).await;
+        assert!(text_at(&document, "/type").ends_with("stale-lease"), "{document}");
+    }
+    problem(gateway.append(&id, &first, 0, "x").await, 409).await;
+    assert_eq!(gateway.status(&id).await["attempt"], 2);
+    let lost = gateway.until_state(&id, "lost").await;
+    assert_eq!(lost["attempt"], 2);
+    problem(gateway.tell(&id, &second, "complete", json!({})).await, 409).await;
+    assert_eq!(gateway.metric("tidegate_jobs_lost_leases_total{type=\"t\"}").await, 2.0);
+    assert_eq!(gateway.ask(&id, "retry").await.status(), 200);
+    assert_eq!(gateway.claim("t", 5).await.expect("the job once more").0, id);
+}
+
+#[tokio::test]
+async fn reports_extend_a_lease_and_repetitions_do_too() {
+    let gateway = impatient();
+    let id = gateway.create(json!({ "type": "t" })).await;
+    let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(1500) {
+        let reply = gateway.tell(&id, &lease, "progress", json!({ "seq": 1 })).await;
+        assert_eq!(reply.status(), 200);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(gateway.status(&id).await["attempt"], 1);
+}
+
+#[tokio::test]
+async fn failures_are_tried_again_only_if_that_can_help() {
+    let gateway = impatient();
+    let id = gateway.create(json!({ "type": "t" })).await;
+    let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+    let fail = json!({ "retryable": true, "problem": { "title": "disk full" } });
+    gateway.tell(&id, &lease, "fail", fail.clone()).await;
+    let (_, lease) = gateway.claim("t", 5).await.expect("the job once more");
+    gateway.tell(&id, &lease, "fail", fail).await;
+    let status = gateway.status(&id).await;
+    assert_eq!(
+        (&status["state"], &status["error"]["title"]),
+        (&json!("failed"), &json!("disk full"))
+    );
+    problem(gateway.get(&format!("/jobs/{id}/result")).await, 409).await;
+
+    let id = gateway.create(json!({ "type": "t" })).await;
+    let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+    gateway.tell(&id, &lease, "fail", json!({})).await;
+    assert_eq!(gateway.status(&id).await["state"], "failed");
+}
+
+#[tokio::test]
+async fn cancelling_is_defined_in_every_state() {
+    let gateway = impatient();
+    let queued = gateway.create(json!({ "type": "t" })).await;
+    assert_eq!(gateway.ask(&queued, "cancel").await.status(), 200);
+    assert_eq!(gateway.status(&queued).await["state"], "cancelled");
+    assert_eq!(gateway.ask(&queued, "cancel").await.status(), 200, "it is already");
+    assert!(gateway.claim("t", 0).await.is_none());
+
+    let obeying = gateway.create(json!({ "type": "t" })).await;
+    let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+    assert_eq!(gateway.ask(&obeying, "cancel").await.status(), 202);
+    assert_eq!(gateway.ask(&obeying, "cancel").await.status(), 202);
+    let reply = gateway.tell(&obeying, &lease, "progress", json!({ "seq": 1 })).await;
+    assert_eq!(reply.json::<Value>().await.expect("JSON")["cancel"], true);
+    gateway.tell(&obeying, &lease, "fail", json!({ "retryable": true })).await;
+    assert_eq!(gateway.status(&obeying).await["state"], "cancelled");
+    assert_eq!(gateway.append(&obeying, &lease, 0, "late line\n").await.status(), 200);
+
+    let too_late = gateway.create(json!({ "type": "t" })).await;
+    let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+    gateway.ask(&too_late, "cancel").await;
+    assert_eq!(gateway.tell(&too_late, &lease, "complete", json!({})).await.status(), 200);
+    assert_eq!(gateway.status(&too_late).await["state"], "succeeded", "the work is done");
+    problem(gateway.ask(&too_late, "cancel").await, 409).await;
+    problem(gateway.ask(&too_late, "retry").await, 409).await;
+
+    let silent = gateway.create(json!({ "type": "t" })).await;
+    gateway.claim("t", 0).await.expect("a job");
+    gateway.ask(&silent, "cancel").await;
+    gateway.until_state(&silent, "cancelled").await;
+}
+
+#[tokio::test]
+async fn claims_are_fair_and_a_worker_that_goes_away_takes_nothing() {
+    let gateway = Arc::new(Gateway::start());
+    let mut gone = Raw::connect(gateway.address).await;
+    let body = r#"{"types":["t"],"wait":30}"#;
+    let head = "POST /jobs/claim HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    gone.send(&format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(gone);
+    let waiting = {
+        let gateway = gateway.clone();
+        tokio::spawn(async move { gateway.claim("t", 20).await.expect("a job") })
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(gateway.create(json!({ "type": "t" })).await);
+    }
+    let mut claimed = vec![waiting.await.expect("a job").0];
+    for _ in 0..4 {
+        claimed.push(gateway.claim("t", 0).await.expect("a job").0);
+    }
+    assert_eq!(claimed, ids, "the oldest first, none lost");
+    assert!(gateway.claim("t", 0).await.is_none());
+}
+
+#[tokio::test]
+async fn ended_jobs_are_forgotten_and_that_is_said_for_a_while() {
+    let gateway =
+        Gateway::with(&[("JOBS__SUCCEEDED_RETENTION", "100ms"), ("JOBS__TOMBSTONES", "1")]);
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let id = gateway.create(json!({ "type": "t" })).await;
+        let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+        gateway.tell(&id, &lease, "complete", json!({})).await;
+        while gateway.get(&format!("/jobs/{id}")).await.status() == 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        problem(gateway.get(&format!("/jobs/{id}")).await, 410).await;
+        problem(gateway.get(&format!("/jobs/{id}/result")).await, 410).await;
+        ids.push(id);
+    }
+    problem(gateway.get(&format!("/jobs/{}", ids[0])).await, 404).await;
+    assert_eq!(gateway.get("/jobs").await.json::<Value>().await.expect("JSON")["jobs"], json!([]));
+}
+
+#[tokio::test]
+async fn the_list_filters_counts_and_pages() {
+    let gateway = Gateway::start();
+    let mut ids = Vec::new();
+    for kind in ["a", "b", "a", "a"] {
+        ids.push(gateway.create(json!({ "type": kind })).await);
+    }
+    gateway.ask(&ids[3], "cancel").await;
+    let list = |query: &str| {
+        let request = gateway.client.get(gateway.url(&format!("/jobs?{query}")));
+        async move { request.send().await.expect("a reply").json::<Value>().await.expect("JSON") }
+    };
+    let listed = |list: &Value| -> Vec<String> {
+        list["jobs"].as_array().expect("a list").iter().map(|it| text_at(it, "/id")).collect()
+    };
+    let all = list("").await;
+    assert_eq!(listed(&all), [&*ids[3], &ids[2], &ids[1], &ids[0]]);
+    assert_eq!(
+        all["counts"],
+        json!({ "a": { "queued": 2, "cancelled": 1 }, "b": { "queued": 1 } })
+    );
+    assert!(all["oldest_queued_seconds"]["a"].is_number());
+    assert_eq!(listed(&list("type=a&state=queued").await), [&*ids[2], &ids[0]]);
+    let page = list("limit=2").await;
+    assert_eq!(listed(&page), [&*ids[3], &ids[2]]);
+    assert_eq!(
+        listed(&list(&format!("limit=2&before={}", text_at(&page, "/before"))).await),
+        [&*ids[1], &ids[0]]
+    );
+    assert_eq!(gateway.metric("tidegate_jobs{type=\"a\",state=\"queued\"}").await, 2.0);
+    problem(gateway.get("/jobs?state=sleeping").await, 400).await;
+    problem(gateway.get("/jobs?limit=0").await, 400).await;
+}
+
+#[tokio::test]
+async fn bad_requests_change_nothing() {
+    let gateway = Gateway::with(&[
+        ("JOBS__PAYLOAD_BYTES", "100B"),
+        ("JOBS__RESULT_BYTES", "100B"),
+        ("JOBS__MAX_JOBS", "2"),
+        ("JOBS__RESULT_ORIGINS", "https://files.example"),
+    ]);
+    let long = "x".repeat(300);
+    for (body, status) in [
+        (json!({}), 400),
+        (json!({ "type": "" }), 400),
+        (json!({ "type": "a b" }), 400),
+        (json!({ "type": long }), 400),
+        (json!({ "type": "t", "unknown": 1 }), 400),
+        (json!({ "type": "t", "payload": long }), 413),
+        (json!({ "type": "t", "title": long }), 413),
+        (json!({ "type": "t", "key": long }), 413),
+    ] {
+        problem(gateway.post_to("/jobs", &body).send().await.expect("a reply"), status).await;
+    }
+    for body in [
+        json!({}),
+        json!({ "types": [] }),
+        json!({ "types": ["a b"] }),
+        json!({ "types": ["t"], "wait": -1 }),
+        json!({ "types": ["t"], "wait": 1_000_000 }),
+        json!({ "types": vec!["t"; 200] }),
+    ] {
+        problem(gateway.post_to("/jobs/claim", &body).send().await.expect("a reply"), 400).await;
+    }
+    let id = gateway.create(json!({ "type": "t" })).await;
+    let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+    let before = gateway.status(&id).await["version"].clone();
+    for (what, body, status) in [
+        ("progress", json!({}), 400),
+        ("progress", json!({ "seq": -1 }), 400),
+        ("progress", json!({ "seq": 1, "done": -1 }), 400),
+        ("complete", json!({ "result": long }), 413),
+        ("complete", json!({ "link": "https://evil.example/x" }), 400),
+        ("complete", json!({ "link": "//evil.example/x" }), 400),
+        ("complete", json!({ "link": "/\\evil.example/x" }), 400),
+        ("complete", json!({ "link": "javascript:alert(1)" }), 400),
+        ("complete", json!({ "link": "/x\r\nSet-Cookie: a=b" }), 400),
+        ("complete", json!({ "link": "/x", "result": 1 }), 400),
+        ("fail", json!({ "problem": "text" }), 400),
+        ("fail", json!({ "problem": { "detail": long } }), 413),
+    ] {
+        problem(gateway.tell(&id, &lease, what, body).await, status).await;
+    }
+    problem(gateway.append(&id, &lease, 1, "x").await, 416).await;
+    for (what, body) in
+        [("progress", json!({ "seq": 1 })), ("complete", json!({})), ("fail", json!({}))]
+    {
+        let path = format!("/jobs/{id}/{what}");
+        problem(gateway.post_to(&path, &body).send().await.expect("a reply"), 400).await;
+        problem(gateway.tell(&id, "made up", what, body.clone()).await, 409).await;
+        problem(gateway.tell("made-up", &lease, what, body).await, 404).await;
+    }
+    problem(gateway.ask("made-up", "cancel").await, 404).await;
+    problem(gateway.ask("made-up", "retry").await, 404).await;
+    assert_eq!(gateway.status(&id).await["version"], before);
+    gateway.tell(&id, &lease, "progress", json!({ "seq": 5, "done": 1 })).await;
+    problem(gateway.tell(&id, &lease, "progress", json!({ "seq": 4, "done": 1 })).await, 409).await;
+    gateway.append(&id, &lease, 0, "abc").await;
+    problem(gateway.append(&id, &lease, 1, "XX").await, 409).await;
+    gateway.create(json!({ "type": "t" })).await;
+    let full = gateway.post_to("/jobs", &json!({ "type": "t" })).send().await.expect("a reply");
+    assert_eq!(problem(full, 503).await["limit"], 2);
+    let link = json!({ "link": "https://files.example/x" });
+    assert_eq!(gateway.tell(&id, &lease, "complete", link).await.status(), 200);
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    let client = client.build().expect("a client");
+    let reply =
+        client.get(gateway.url(&format!("/jobs/{id}/result"))).send().await.expect("a reply");
+    assert_eq!(
+        (reply.status().as_u16(), reply.headers()["location"].to_str().expect("text")),
+        (303, "https://files.example/x")
+    );
+}
+
+#[tokio::test]
+async fn types_that_the_operator_did_not_name_are_refused() {
+    let gateway = Gateway::with(&[("JOBS__TYPES__CLONE__MAX_ATTEMPTS", "1")]);
+    let id = gateway.create(json!({ "type": "clone" })).await;
+    assert_eq!(gateway.status(&id).await["max_attempts"], 1);
+    problem(
+        gateway.post_to("/jobs", &json!({ "type": "other" })).send().await.expect("a reply"),
+        400,
+    )
+    .await;
+    let claim = json!({ "types": ["other"] });
+    problem(gateway.post_to("/jobs/claim", &claim).send().await.expect("a reply"), 400).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_workers_do_five_thousand_jobs_once_each() {
+    const JOBS: usize = 5000;
+    let gateway = Arc::new(Gateway::start());
+    let done: Arc<Mutex<HashMap<String, u32>>> = Arc::default();
+    let mut workers = JoinSet::new();
+    for _ in 0..200 {
+        let (gateway, done) = (gateway.clone(), done.clone());
+        workers.spawn(async move {
+            while done.lock().expect("no panic").len() < JOBS {
+                let Some((id, lease)) = gateway.claim("t", 1).await else { continue };
+                *done.lock().expect("no panic").entry(id.clone()).or_default() += 1;
+                assert_eq!(gateway.tell(&id, &lease, "complete", json!({})).await.status(), 200);
+            }
+        });
+    }
+    for _ in 0..10 {
+        let mut creators = JoinSet::new();
+        for _ in 0..JOBS / 10 {
+            let gateway = gateway.clone();
+            creators.spawn(async move { gateway.create(json!({ "type": "t" })).await });
+            if 20 <= creators.len() {
+                creators.join_next().await;
+            }
+        }
+        creators.join_all().await;
+    }
+    workers.join_all().await;
+    let done = done.lock().expect("no panic");
+    assert_eq!(done.len(), JOBS);
+    assert!(done.values().all(|count| *count == 1), "each exactly once");
+    let counts = gateway.get("/jobs?limit=1").await.json::<Value>().await.expect("JSON");
+    assert_eq!(counts["counts"], json!({ "t": { "succeeded": JOBS } }));
+}
