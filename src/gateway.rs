@@ -13,7 +13,7 @@ use crate::{
     hub::Hub,
     jobs::Tracker,
     ops::Metrics,
-    publish::Ledger,
+    publish::{Capacity, Ledger},
     settings::Settings,
     subscribe::Sessions,
 };
@@ -77,7 +77,10 @@ impl Gateway {
             hub_url: settings.server.hub_url(),
             ledger: Ledger::new(
                 settings.publish.idempotency_retention,
-                settings.publish.idempotency_keys,
+                Capacity {
+                    keys: settings.publish.idempotency_keys,
+                    bytes: settings.publish.idempotency_bytes,
+                },
             ),
             metrics: Metrics::new(hub.clone(), sessions.clone(), tracker.clone()),
             sessions,

@@ -71,12 +71,13 @@ impl Problem {
             .with_limit(limit)
     }
 
-    /// A field of an update that breaks a rule; over a limit it is 413, else 400.
+    /// A field of an update that breaks a rule; over a limit it is 413, else 400. `at` tells which of an array.
     #[must_use]
-    pub fn update(prefix: &str, invalid: &Invalid) -> Self {
-        let field = format!("{prefix}{}", invalid.field());
-        let detail =
-            format!("{prefix}{invalid}").replace(&format!("{prefix}`"), &format!("`{prefix}"));
+    pub fn update(at: Option<usize>, invalid: &Invalid) -> Self {
+        let (field, detail) = match at {
+            None => (invalid.field().to_owned(), invalid.to_string()),
+            Some(at) => (format!("[{at}].{}", invalid.field()), format!("[{at}]: {invalid}")),
+        };
         match invalid.limit() {
             Some(limit) => Self::too_large(field, limit, detail),
             None => Self::field(field, detail),
@@ -211,7 +212,7 @@ impl From<PublishError> for Problem {
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Invalid(invalid) => Self::update("", &invalid),
+            Refused::Invalid(invalid) => Self::update(None, &invalid),
             Refused::Publish(error) => error.into(),
         }
     }

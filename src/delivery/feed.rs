@@ -140,12 +140,13 @@ impl Feed {
 
     /// Polls for the next item.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
-        if let Some(end) = self.end() {
-            return Poll::Ready(Item::End(end));
-        }
+        // Before the end as well: whoever is given a token behind a gap has been told of it.
         if let Some(gap) = self.gap.take() {
             self.shard.stats.gap();
             return Poll::Ready(Item::Gap(gap));
+        }
+        if let Some(end) = self.end() {
+            return Poll::Ready(Item::End(end));
         }
         loop {
             if self.catching_up.is_some() {
@@ -175,11 +176,11 @@ impl Feed {
                 // Whoever is ahead of the shard, having been told a position by another one, waits for it.
                 Found::Nothing if end < after => {
                     subscriber.waker = Some(cx.waker().clone());
-                    state.ahead.push(self.key);
+                    state.ahead.insert(self.key);
                     return Poll::Pending;
                 }
                 Found::Nothing => subscriber.served = Served::Live,
-                Found::Fallen => {
+                Found::AskHistory => {
                     let page = self.shard.hub.history().read_after(after, &self.interest, PAGE);
                     self.catching_up = Some(Box::new(CatchUp::Reading(page)));
                 }

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::HashSet,
     fmt,
     rc::Rc,
     sync::Arc,
@@ -9,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use foldhash::fast::RandomState;
 use slab::Slab;
 use tokio::sync::{Notify, broadcast::error::RecvError};
 
@@ -54,7 +56,7 @@ pub(super) struct State {
     pub(super) now: Instant,
     pub(super) subscribers: Slab<Subscriber>,
     /// Subscribers that know of positions which this shard has yet to reach; woken when it moves.
-    pub(super) ahead: Vec<usize>,
+    pub(super) ahead: HashSet<usize, RandomState>,
     index: Index,
     wheel: Wheel<Ticket>,
     /// The deadline that the task waits for.
@@ -126,7 +128,7 @@ impl Shard {
             position: Position::START,
             now,
             subscribers: Slab::new(),
-            ahead: Vec::new(),
+            ahead: HashSet::default(),
             index: Index::default(),
             wheel: Wheel::new(now),
             armed: None,
@@ -206,18 +208,17 @@ impl Inner {
                 rung = doorbell.recv() => match rung {
                     // The doorbell says that there is something; what it is stands in the tail.
                     Ok(_) | Err(RecvError::Lagged(_)) => doorbell = doorbell.resubscribe(),
-                    Err(RecvError::Closed) => return,
+                    Err(RecvError::Closed) => break,
                 },
                 () = timer => self.state.borrow_mut().fire(),
                 () = self.earlier_deadline.notified() => {}
-                changed = draining.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    self.state.borrow_mut().drain();
-                }
+                // Sees a drain that began before this task did as well.
+                _ = draining.wait_for(|draining| *draining) => break,
             }
         }
+        // Nothing is delivered from now on, so nobody has to wait for this shard.
+        self.state.borrow_mut().drain();
+        self.stats.saw(u64::MAX);
     }
 
     /// Looks at a batch of the events behind the shard's position and wakes whom they are for. Returns whether

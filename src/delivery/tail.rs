@@ -44,8 +44,8 @@ pub enum Found {
     Event(Arc<Event>),
     /// Nothing up to the position that was asked for.
     Nothing,
-    /// The tail no longer reaches back so far.
-    Fallen,
+    /// The tail no longer reaches back so far, or the history's index is the shorter way.
+    AskHistory,
 }
 
 impl Tail {
@@ -113,7 +113,8 @@ impl Tail {
         Some((batch, passed))
     }
 
-    /// The first event behind `after` and not behind `end` that `interest` covers.
+    /// The first event behind `after` and not behind `end` that `interest` covers. For exact topics it looks at a few
+    /// events only, because the history finds them by index.
     #[must_use]
     pub fn find(&self, mut after: Position, end: Position, interest: &Interest) -> Found {
         loop {
@@ -122,7 +123,7 @@ impl Tail {
             }
             let events = self.read();
             if after < events.floor {
-                return Found::Fallen;
+                return Found::AskHistory;
             }
             let first = events.first_behind(after);
             for entry in events.queue.range(first..events.queue.len().min(first + SCAN)) {
@@ -136,6 +137,9 @@ impl Tail {
             }
             if events.newest <= after {
                 return Found::Nothing;
+            }
+            if interest.exact_topics().is_some() {
+                return Found::AskHistory;
             }
         }
     }

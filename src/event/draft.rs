@@ -32,8 +32,8 @@ pub struct Draft {
     pub id: Option<String>,
     /// The type; empty counts as absent.
     pub kind: Option<String>,
-    /// The reconnection time in milliseconds, as digits; empty counts as absent.
-    pub retry: Option<String>,
+    /// The reconnection time in milliseconds.
+    pub retry: Option<u64>,
     /// Whether it is private.
     pub private: bool,
     /// Client keys to except.
@@ -67,7 +67,6 @@ impl Draft {
         let kind = present(self.kind.as_deref())
             .map(|kind| EventType::parse(kind, limits.type_bytes))
             .transpose()?;
-        let retry = present(self.retry.as_deref()).map(parse_retry).transpose()?;
         let except = self
             .except
             .iter()
@@ -78,7 +77,7 @@ impl Draft {
             data: self.data.into(),
             id,
             kind,
-            retry,
+            retry: self.retry,
             private: self.private,
             except,
         })
@@ -104,13 +103,4 @@ fn publishable(topic: &str, limits: &Limits, hub: &Url) -> Result<Topic, Invalid
         });
     }
     Ok(topic)
-}
-
-/// Digits only (draft-08, "Publication"); a number too large for any clock is as good as the largest.
-fn parse_retry(digits: &str) -> Result<u64, Invalid> {
-    if digits.bytes().all(|it| it.is_ascii_digit()) {
-        Ok(digits.parse().unwrap_or(u64::MAX))
-    } else {
-        Err(Invalid::Rule { field: "retry", rule: "is not a whole number of milliseconds" })
-    }
 }

@@ -26,9 +26,14 @@ impl EventId {
     /// An id chosen by a publisher.
     ///
     /// # Errors
-    /// If it is over `limit` bytes, breaks the string rule, is `earliest`, or begins with `#`, which marks cursor tokens.
+    /// If it is over `limit` bytes, breaks the string rule, begins or ends with a space, is `earliest`, or begins with
+    /// `#`, which marks cursor tokens.
     pub fn parse(value: &str, limit: usize) -> Result<Self, Invalid> {
         text::check("id", value, limit)?;
+        // Header values are trimmed, so a cursor would come back as something else.
+        if value.trim() != value {
+            return Err(Invalid::Rule { field: "id", rule: "begins or ends with a space" });
+        }
         if value.starts_with('#') {
             return Err(Invalid::Rule { field: "id", rule: "begins with `#`, which is reserved" });
         }

@@ -89,9 +89,9 @@ impl Event {
         self.encodings[form as usize].get_or_init(|| encode(self)).clone()
     }
 
-    /// Bytes of memory that this event costs while it is in the tail: the update, and its data once more, encoded.
+    /// Bytes of memory that this event costs while it is in the tail, about: the update, and each form of it.
     #[must_use]
     pub fn weight(&self) -> usize {
-        self.update.weight() + self.update.data.len()
+        self.update.weight() + self.encodings.len() * self.update.data.len()
     }
 }

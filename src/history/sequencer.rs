@@ -67,6 +67,12 @@ impl Sequencer {
         Ok(Self { queue })
     }
 
+    /// Whether the writer's thread is there.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.queue.is_closed()
+    }
+
     /// Publishes updates, all or none, at consecutive positions. What was submitted is carried out even if the caller
     /// does not wait for the answer.
     ///

@@ -19,7 +19,7 @@ pub use self::{
 };
 use crate::{
     delivery::{ShardStats, Tail, Totals},
-    event::{Position, Update},
+    event::{Event, Position, Update},
     history::{History, PublishError, Sequencer},
 };
 
@@ -38,7 +38,7 @@ struct Inner {
     doorbell: broadcast::Sender<Position>,
     draining: watch::Sender<bool>,
     shards: Mutex<Vec<Arc<ShardStats>>>,
-    n_updates: AtomicU64,
+    n_events: Arc<AtomicU64>,
     refuse_when_behind: bool,
 }
 
@@ -55,10 +55,12 @@ impl Hub {
     ) -> std::io::Result<Self> {
         let tail = Arc::new(Tail::new(tail_bytes, history.last()));
         let (doorbell, _) = broadcast::channel(DOORBELL);
+        let n_events = Arc::new(AtomicU64::new(0));
         let announce = {
-            let (tail, doorbell) = (tail.clone(), doorbell.clone());
-            move |events: &[Arc<crate::event::Event>]| {
+            let (tail, doorbell, n_events) = (tail.clone(), doorbell.clone(), n_events.clone());
+            move |events: &[Arc<Event>]| {
                 tail.push(events);
+                n_events.fetch_add(events.len() as u64, Relaxed);
                 if let Some(newest) = events.last() {
                     // Without a shard nobody listens.
                     let _ = doorbell.send(newest.position);
@@ -73,7 +75,7 @@ impl Hub {
             doorbell,
             draining: watch::channel(false).0,
             shards: Mutex::default(),
-            n_updates: AtomicU64::new(0),
+            n_events,
             refuse_when_behind,
         })))
     }
@@ -87,10 +89,7 @@ impl Hub {
         if self.0.refuse_when_behind && self.0.tail.capacity() as u64 / 2 < self.lag() {
             return Err(PublishError::Overloaded);
         }
-        let count = updates.len() as u64;
-        self.0.sequencer.submit(updates).await?;
-        self.0.n_updates.fetch_add(count, Relaxed);
-        Ok(())
+        self.0.sequencer.submit(updates).await
     }
 
     /// What was accepted, to look things up in.
@@ -154,9 +153,15 @@ impl Hub {
         totals
     }
 
-    /// Updates that were published.
+    /// Updates that became events, those of jobs included.
     #[must_use]
-    pub fn n_updates(&self) -> u64 {
-        self.0.n_updates.load(Relaxed)
+    pub fn n_events(&self) -> u64 {
+        self.0.n_events.load(Relaxed)
+    }
+
+    /// Whether updates can be taken in.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.0.sequencer.is_running()
     }
 }

@@ -9,13 +9,17 @@ pub async fn live() -> HttpResponse {
     healthy()
 }
 
-/// Ready until it begins to stop.
+/// Ready while it can publish, until it begins to stop.
 ///
 /// # Errors
-/// While the gateway is stopping.
+/// If it is not.
 pub async fn ready(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    if Gateway::of(&request).hub().is_draining() {
+    let gateway = Gateway::of(&request);
+    if gateway.hub().is_draining() {
         return Err(Problem::unavailable("stopping", "the gateway is stopping"));
+    }
+    if !gateway.hub().is_writable() {
+        return Err(Problem::unavailable("history", "nothing can be published"));
     }
     Ok(healthy())
 }

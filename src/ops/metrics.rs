@@ -86,7 +86,7 @@ impl Collector for GatewayCollector {
             }
         }
         for (name, help, value) in [
-            ("updates", "Updates published", hub.n_updates()),
+            ("updates", "Updates accepted, those of jobs included", hub.n_events()),
             ("gaps", "Gaps that subscribers were told of", totals.gaps),
         ] {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

@@ -5,7 +5,7 @@ use crate::{event::Draft, form, problem::Problem};
 /// The fields of an update. Unknown ones are ignored, as the protocol demands.
 pub(super) fn parse(body: &[u8]) -> Result<Draft, Problem> {
     let mut draft = Draft::default();
-    let mut data = None;
+    let (mut data, mut retry) = (None, None);
     for pair in form::pairs(body) {
         let (name, value) =
             pair.map_err(|error| Problem::field(error.0.clone(), error.to_string()))?;
@@ -17,12 +17,21 @@ pub(super) fn parse(body: &[u8]) -> Result<Draft, Problem> {
             "data" => set(&mut data, &name, value)?,
             "id" => set(&mut draft.id, &name, value)?,
             "type" => set(&mut draft.kind, &name, value)?,
-            "retry" => set(&mut draft.retry, &name, value)?,
+            "retry" => set(&mut retry, &name, value)?,
             _ => {}
         }
     }
     draft.data = data.unwrap_or_default();
+    draft.retry = retry.filter(|it| !it.is_empty()).map(|it| parse_retry(&it)).transpose()?;
     Ok(draft)
+}
+
+/// Digits only (draft-08, "Publication"); a number too large for any clock is as good as the largest.
+fn parse_retry(digits: &str) -> Result<u64, Problem> {
+    if digits.bytes().all(|it| it.is_ascii_digit()) {
+        return Ok(digits.parse().unwrap_or(u64::MAX));
+    }
+    Err(Problem::field("retry", "`retry` is not a whole number of milliseconds"))
 }
 
 fn set(field: &mut Option<String>, name: &str, value: String) -> Result<(), Problem> {

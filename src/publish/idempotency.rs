@@ -45,8 +45,14 @@ impl Reply {
 pub(crate) struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    pub(crate) fn of(path: &str, body: &[u8]) -> Self {
-        let digest = Sha256::new_with_prefix(path).chain_update([0]).chain_update(body).finalize();
+    /// `path` and `kind` say what the body means.
+    pub(crate) fn of(path: &str, kind: &str, body: &[u8]) -> Self {
+        let digest = Sha256::new_with_prefix(path)
+            .chain_update([0])
+            .chain_update(kind)
+            .chain_update([0])
+            .chain_update(body)
+            .finalize();
         Self(digest.into())
     }
 }
@@ -66,6 +72,15 @@ pub(crate) fn key(request: &HttpRequest, limit: usize) -> Result<Option<String>,
     }
 }
 
+/// How much a ledger keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// Replies.
+    pub keys: usize,
+    /// Bytes of keys and replies.
+    pub bytes: usize,
+}
+
 /// The keys that were used lately.
 #[derive(Debug, Clone)]
 pub struct Ledger(Arc<Inner>);
@@ -73,7 +88,7 @@ pub struct Ledger(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     retention: Duration,
-    capacity: usize,
+    capacity: Capacity,
     entries: Mutex<Entries>,
 }
 
@@ -82,6 +97,8 @@ struct Entries {
     by_key: HashMap<String, Entry>,
     /// The answered keys, oldest first.
     answered: VecDeque<(Instant, String)>,
+    /// Of the answered ones.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -89,6 +106,12 @@ struct Entry {
     fingerprint: Fingerprint,
     /// `None` while the request is being worked on.
     reply: Option<Reply>,
+}
+
+impl Entry {
+    fn weight(&self, key: &str) -> usize {
+        2 * key.len() + self.reply.as_ref().map_or(0, |reply| reply.body.len())
+    }
 }
 
 /// What is known of a key.
@@ -107,9 +130,9 @@ pub(crate) struct ClaimGuard {
 }
 
 impl Ledger {
-    /// An empty ledger that keeps at most `capacity` replies, each for `retention`.
+    /// An empty ledger that keeps replies within `capacity`, each for `retention`.
     #[must_use]
-    pub fn new(retention: Duration, capacity: usize) -> Self {
+    pub fn new(retention: Duration, capacity: Capacity) -> Self {
         Self(Arc::new(Inner { retention, capacity, entries: Mutex::default() }))
     }
 
@@ -138,13 +161,16 @@ impl Ledger {
 }
 
 impl Entries {
-    fn forget(&mut self, retention: Duration, capacity: usize) {
+    fn forget(&mut self, retention: Duration, capacity: Capacity) {
         while let Some((answered, _)) = self.answered.front() {
-            if self.answered.len() <= capacity && answered.elapsed() < retention {
+            let fits = self.answered.len() <= capacity.keys && self.bytes <= capacity.bytes;
+            if fits && answered.elapsed() < retention {
                 break;
             }
-            if let Some((_, key)) = self.answered.pop_front() {
-                self.by_key.remove(&key);
+            if let Some((_, key)) = self.answered.pop_front()
+                && let Some(entry) = self.by_key.remove(&key)
+            {
+                self.bytes -= entry.weight(&key);
             }
         }
     }
@@ -156,6 +182,8 @@ impl ClaimGuard {
         let mut entries = self.ledger.entries();
         if let Some(entry) = entries.by_key.get_mut(&self.key) {
             entry.reply = Some(reply);
+            let weight = entry.weight(&self.key);
+            entries.bytes += weight;
             entries.answered.push_back((Instant::now(), self.key.clone()));
         }
     }

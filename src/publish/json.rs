@@ -57,7 +57,7 @@ fn draft(text: &str, prefix: &str) -> Result<Draft, Problem> {
         data,
         id: object.id,
         kind: object.kind,
-        retry: object.retry.map(|it| it.to_string()),
+        retry: object.retry,
         private: object.private,
         except: object.except,
     })

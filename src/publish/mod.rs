@@ -10,7 +10,7 @@ mod json;
 use actix_web::{HttpRequest, HttpResponse, http::header::CONTENT_TYPE, web};
 use mime::Mime;
 
-pub use self::idempotency::Ledger;
+pub use self::idempotency::{Capacity, Ledger};
 pub(crate) use self::idempotency::{Claim, Fingerprint, Reply, key as idempotency_key};
 use crate::{
     body,
@@ -24,6 +24,15 @@ use crate::{
 enum Encoding {
     Form,
     Json,
+}
+
+impl Encoding {
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Form => "application/x-www-form-urlencoded",
+            Self::Json => "application/json",
+        }
+    }
 }
 
 /// `POST /.well-known/mercure`: one update as a form.
@@ -63,11 +72,10 @@ fn encoding(request: &HttpRequest) -> Result<Encoding, Problem> {
     if mime.get_param(mime::CHARSET).is_some_and(|it| it != mime::UTF_8) {
         return Err(Problem::media_type("the only charset is UTF-8"));
     }
-    match mime.essence_str() {
-        "application/x-www-form-urlencoded" => Ok(Encoding::Form),
-        "application/json" => Ok(Encoding::Json),
-        _ => Err(Problem::media_type(TAKEN)),
-    }
+    let encoding = [Encoding::Form, Encoding::Json]
+        .into_iter()
+        .find(|it| it.media_type() == mime.essence_str());
+    encoding.ok_or_else(|| Problem::media_type(TAKEN))
 }
 
 async fn publish(
@@ -84,7 +92,7 @@ async fn publish(
     else {
         return Ok(publish_body(&gateway, encoding, &body).await?.respond());
     };
-    let fingerprint = Fingerprint::of(request.path(), &body);
+    let fingerprint = Fingerprint::of(request.path(), encoding.media_type(), &body);
     let claim = match gateway.ledger().claim(key, fingerprint)? {
         Claim::Answered(reply) => return Ok(reply.respond()),
         Claim::Granted(guard) => guard,
@@ -122,8 +130,8 @@ async fn publish_body(
 
 fn validate(gateway: &Gateway, drafts: Vec<Draft>, is_array: bool) -> Result<Vec<Update>, Problem> {
     let check = |(at, draft): (usize, Draft)| {
-        let prefix = if is_array { format!("[{at}].") } else { String::new() };
-        gateway.validate(draft).map_err(|invalid| Problem::update(&prefix, &invalid))
+        let at = is_array.then_some(at);
+        gateway.validate(draft).map_err(|invalid| Problem::update(at, &invalid))
     };
     drafts.into_iter().enumerate().map(check).collect()
 }

@@ -105,6 +105,9 @@ pub struct PublishSettings {
     pub idempotency_retention: Duration,
     /// How many replies are kept.
     pub idempotency_keys: usize,
+    /// How many bytes of them.
+    #[serde(with = "size")]
+    pub idempotency_bytes: usize,
 }
 
 impl Default for PublishSettings {
@@ -113,6 +116,7 @@ impl Default for PublishSettings {
             refuse_when_behind: true,
             idempotency_retention: Duration::from_secs(3600),
             idempotency_keys: 10_000,
+            idempotency_bytes: 16 << 20,
         }
     }
 }
@@ -309,7 +313,7 @@ pub struct LogSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { filter: "tidegate=info,warn".to_owned(), format: LogFormat::Text }
+        Self { filter: "warn,tidegate=info,actix_http=off".to_owned(), format: LogFormat::Text }
     }
 }
 

@@ -21,7 +21,8 @@ pub(super) struct Admitted {
     pub(super) after: Position,
     /// What the headers tell of the cursor, if there was one.
     pub(super) cursor_echo: Option<HeaderValue>,
-    gap: Option<Gap>,
+    /// What it has to be told first.
+    pub(super) gap: Option<Gap>,
 }
 
 /// Looks up where the subscriber begins, and whether there is room for it.

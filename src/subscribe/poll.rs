@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use super::{
     admission::{self, Admitted},
+    callback::check_callback,
     headers,
     params::Params,
     preference::preferred_wait,
@@ -103,7 +104,7 @@ async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Admitted), P
             let detail = "`callback` needs JSONP, which is off (`poll.jsonp`)";
             return Err(Problem::field("callback", detail));
         }
-        super::iframe::check_callback(callback)?;
+        check_callback(callback)?;
     }
     let admitted = admission::admit(&gateway, &params).await?;
     Ok((gateway, params, admitted))

@@ -19,7 +19,8 @@ pub async fn open_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let (gateway, params, admitted) = prepare(&request).await?;
     let retry = gateway.settings().delivery.retry;
     let mut head = BytesMut::from(&*sse::head(retry));
-    if params.visible_heartbeats {
+    // Not before a gap was told: its token stands behind it.
+    if params.visible_heartbeats && admitted.gap.is_none() {
         let token = gateway.hub().history().token_key().seal(admitted.after);
         head.extend_from_slice(&sse::visible_heartbeat(&token));
     }

@@ -66,7 +66,7 @@ prop_compose! {
             data: data.clone(),
             id: Some(id),
             kind: Some(kind),
-            retry: retry.map(|it| it.to_string()),
+            retry,
             ..Draft::default()
         };
         (draft, data)

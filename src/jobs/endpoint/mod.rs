@@ -84,7 +84,10 @@ async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpR
     let key = idempotency_key(&request, gateway.settings().limits.idempotency_key_bytes)?;
     let id = match key {
         None => gateway.tracker().create(create()?).await?.0.id,
-        Some(key) => match gateway.ledger().claim(key, Fingerprint::of("/jobs", &body))? {
+        Some(key) => match gateway
+            .ledger()
+            .claim(key, Fingerprint::of("/jobs", "application/json", &body))?
+        {
             KeyClaim::Answered(reply) => reply.as_text().to_owned(),
             KeyClaim::Granted(claim) => {
                 let (new, tracker) = (create()?, gateway.tracker().clone());
