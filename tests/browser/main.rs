@@ -1,0 +1,10 @@
+//! The gateway in a real browser: Chromium, headless, against the real binary.
+//!
+//! Pages of the gateway's own origin are `/health/live` with listeners put into them by the driver: such a page stays
+//! when the gateway is killed. Where Chromium or chromedriver is missing, the tests say so and pass; with
+//! `TIDEGATE_REQUIRE_ALL=1` they fail.
+
+mod recycle; // the iframe replaces its document, and nobody notices
+mod restart; // the gateway goes and comes back
+mod same_events; // every transport hands on the same, byte for byte
+mod support;
