@@ -47,7 +47,8 @@ fn assert_numbers(transport: &str, events: &[Heard], numbers: std::ops::Range<us
 #[tokio::test]
 async fn all_transports_recover_from_a_crash_that_lasts_ten_seconds() {
     in_browser(|page| async move {
-        let mut gateway = Gateway::start(&[]).await;
+        // No watchdog would notice within the patience of this test; the end of the connection has to do.
+        let mut gateway = Gateway::start(&[("DELIVERY__HEARTBEAT", "1h")]).await;
         listening(&page, &gateway).await;
         gateway.publish_numbered(30..60).await;
         gateway.kill().await;
