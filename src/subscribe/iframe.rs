@@ -69,7 +69,9 @@ pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> 
     let response = response(&gateway, &target, &admitted);
     let terms = admission::stream_terms(&gateway, Transport::Iframe);
     let writer = StreamWriter::Iframe { nonce: gateway.nonce().clone() };
-    let ending = stream::ending(&gateway, Some(gateway.settings().iframe.recycle_after));
+    // The head does not count, or a document whose head is as long as that would never get to its first event.
+    let recycle_after = head.len() + gateway.settings().iframe.recycle_after.max(1);
+    let ending = stream::ending(&gateway, Some(recycle_after));
     let feed = admitted.subscribe(&request, &params, terms);
     Ok(stream::respond(&request, response, Body::new(feed, writer, head, ending)))
 }

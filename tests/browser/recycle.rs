@@ -55,6 +55,20 @@ async fn a_document_that_is_replaced_for_its_age_loses_and_repeats_nothing() {
 }
 
 #[tokio::test]
+async fn a_document_that_may_hold_less_than_its_head_still_gets_events() {
+    in_browser(|page| async move {
+        let gateway = Gateway::start(&[("IFRAME__RECYCLE_AFTER", "1B")]).await;
+        page.open_listeners(&gateway.origin()).await;
+        page.run("listenByIframe('topic=x')").await;
+        gateway.has_subscribers(&["iframe"]).await;
+        gateway.publish_numbered(0..5).await;
+        page.until_heard(&["iframe"], "id-4").await;
+        assert_eq!(page.heard("iframe").await.len(), 5);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_document_does_not_grow_with_the_events_that_it_hands_on() {
     in_browser(|page| async move {
         let gateway = Gateway::start(&[]).await;
