@@ -10,18 +10,17 @@
 function startTidegate(options) {
   "use strict";
 
-  var MAX_WAIT = 30000;
+  var LOOK = 500; // ms between two looks at the connection and the parent page
+  var PATIENCE = 10000; // ms for the answer to a probe, and for a new document to come
+  var LONGEST_WAIT = 30000; // ms between two probes, at most
+
   var isTop = window.parent === window;
   var delivered = options.cursor; // everything up to here is with the parent
   var waiting = []; // events that came before the parent defined its function
   var heard = new Date().getTime();
-  var isOver = false;
+  var isOver = false; // nothing that comes on this document's connection counts any more
   var attempts = 0;
   var retry = options.retry;
-
-  function address(cursor) {
-    return location.pathname + "?" + options.query + "&last_event_id=" + encodeURIComponent(cursor);
-  }
 
   // The function in the parent page that options.callback names, or null while there is none.
   function callback() {
@@ -111,65 +110,80 @@ function startTidegate(options) {
     }
   };
 
+  // Leaves this connection for good, and begins to look for the next one.
   function goOn(delay) {
-    if (isOver) {
-      return;
-    }
     isOver = true;
     tell("waiting");
     setTimeout(probe, delay);
   }
 
-  function again() {
-    attempts += 1;
-    var longest = Math.min(MAX_WAIT, retry * Math.pow(2, Math.min(attempts, 6)));
-    setTimeout(probe, longest / 2 + Math.random() * longest / 2);
-  }
-
   function probe() {
-    handOnWaiting();
-    var target = address(delivered);
     var request = new XMLHttpRequest();
     var isAnswered = false;
-    function answered(ok) {
-      if (isAnswered) {
-        return;
-      }
+    function answered(status) {
       isAnswered = true;
-      if (ok) {
-        location.replace(target);
+      if (status === 200) {
+        replace();
       } else {
         again();
       }
     }
     request.onreadystatechange = function () {
-      if (request.readyState === 4) {
-        answered(request.status === 200);
+      if (request.readyState === 4 && !isAnswered) {
+        answered(request.status);
       }
     };
-    request.open("HEAD", target, true);
+    request.open("HEAD", address(), true);
     request.send(null);
     setTimeout(function () {
       if (!isAnswered) {
-        answered(false);
+        answered(0);
         request.abort();
       }
-    }, 10000);
+    }, PATIENCE);
+  }
+
+  function again() {
+    attempts += 1;
+    var wait = Math.min(LONGEST_WAIT, retry * Math.pow(2, attempts));
+    setTimeout(probe, wait / 2 + Math.random() * wait / 2);
+  }
+
+  // This document lives until the first bytes of the next one arrive. If they do not, it has to try again.
+  function replace() {
+    location.replace(address());
+    setTimeout(function () {
+      stopLoading();
+      again();
+    }, PATIENCE);
+  }
+
+  function address() {
+    return location.pathname + "?" + options.query + "&last_event_id=" + encodeURIComponent(delivered);
+  }
+
+  // Gives up the connection of this document, or the request for the next one. It must not be called while a probe
+  // runs, which it would end as well.
+  function stopLoading() {
+    if (window.stop) {
+      window.stop();
+    }
   }
 
   // Sees what no script element tells: the end of a connection that was cut, one that is open but dead, and a parent
   // that has defined its function at last.
   setInterval(function () {
     handOnWaiting();
+    if (isOver) {
+      return;
+    }
     var isCut = document.readyState === "complete";
     var isSilent = new Date().getTime() - heard > options.silence;
     if (isCut || isSilent) {
-      if (isSilent && window.stop) {
-        window.stop();
-      }
+      stopLoading();
       goOn(retry * (0.5 + Math.random()));
     }
-  }, 500);
+  }, LOOK);
 
   tell("open");
 }

@@ -7,4 +7,5 @@
 mod recycle; // the iframe replaces its document, and nobody notices
 mod restart; // the gateway goes and comes back
 mod same_events; // every transport hands on the same, byte for byte
+mod silence; // connections that stay open and dead
 mod support;

@@ -52,6 +52,11 @@ impl Gateway {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Has it end at once, as a crash or the kernel would.
     pub(crate) async fn kill(&mut self) {
         self.process.kill().await.expect("the gateway runs");

@@ -1,7 +1,8 @@
-//! What the tests are made of: the gateway's own binary, a browser, pages that listen.
+//! What the tests are made of: the gateway's own binary, a browser, pages that listen, and a network that fails.
 
 mod browser;
 mod gateway;
+mod network;
 mod page;
 
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::{
     browser::in_browser,
     gateway::Gateway,
+    network::{Passing, Proxy},
     page::{Heard, Page},
 };
 
