@@ -12,15 +12,21 @@ function startTidegate(options) {
 
   var LOOK = 500; // ms between two looks at the connection and the parent page
   var PATIENCE = 10000; // ms for the answer to a probe, and for a new document to come
-  var LONGEST_WAIT = 30000; // ms between two probes, at most
+  var SHORTEST_WAIT = 200; // ms between two probes, at least
+  var LONGEST_WAIT = 30000; // ms between two probes, at most, if retry is not longer
 
   var isTop = window.parent === window;
   var delivered = options.cursor; // everything up to here is with the parent
   var waiting = []; // events that came before the parent defined its function
-  var heard = new Date().getTime();
+  var heard = now();
   var isOver = false; // nothing that comes on this document's connection counts any more
   var attempts = 0;
   var retry = options.retry;
+
+  // Milliseconds since some moment; by a clock that nobody sets, where there is one.
+  function now() {
+    return window.performance && performance.now ? performance.now() : new Date().getTime();
+  }
 
   // The function in the parent page that options.callback names, or null while there is none.
   function callback() {
@@ -85,7 +91,7 @@ function startTidegate(options) {
 
   window.tidegate = function (argument) {
     clean();
-    heard = new Date().getTime();
+    heard = now();
     if (isOver) {
       return;
     }
@@ -144,8 +150,9 @@ function startTidegate(options) {
   }
 
   function again() {
+    var first = Math.max(retry, SHORTEST_WAIT);
     attempts += 1;
-    var wait = Math.min(LONGEST_WAIT, retry * Math.pow(2, attempts));
+    var wait = Math.min(first * Math.pow(2, attempts), Math.max(first, LONGEST_WAIT));
     setTimeout(probe, wait / 2 + Math.random() * wait / 2);
   }
 
@@ -178,7 +185,7 @@ function startTidegate(options) {
       return;
     }
     var isCut = document.readyState === "complete";
-    var isSilent = new Date().getTime() - heard > options.silence;
+    var isSilent = now() - heard > options.silence;
     if (isCut || isSilent) {
       stopLoading();
       goOn(retry * (0.5 + Math.random()));
