@@ -124,6 +124,11 @@ function startTidegate(options) {
   }
 
   function probe() {
+    if (waiting.length > 0) {
+      // A new document would only be told the same again, and could not hand it on either.
+      setTimeout(probe, LOOK);
+      return;
+    }
     var request = new XMLHttpRequest();
     var isAnswered = false;
     function answered(status) {
@@ -178,7 +183,7 @@ function startTidegate(options) {
   }
 
   // Sees what no script element tells: the end of a connection that was cut, one that is open but dead, and a parent
-  // that has defined its function at last.
+  // that has defined its function at last. What waits for that is bounded by the size at which documents end.
   setInterval(function () {
     handOnWaiting();
     if (isOver) {

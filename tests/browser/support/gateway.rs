@@ -71,6 +71,11 @@ impl Gateway {
         assert!(status.success(), "an orderly end: {status}");
     }
 
+    /// Changes a setting for the next start.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        self.settings.push((format!("TIDEGATE_{key}"), value.to_owned()));
+    }
+
     /// Starts it again after its end.
     pub(crate) async fn restart(&mut self) {
         self.process = launch(self.port, &self.settings, &self.directory).await;
@@ -94,11 +99,19 @@ impl Gateway {
 
     /// How many of something there are for a transport, as `/metrics` tells it.
     pub(crate) async fn count(&self, metric: &str, transport: &str) -> u64 {
+        self.sample(metric, "transport", transport).await.expect("every transport is counted")
+    }
+
+    /// How many requests were refused for this reason.
+    pub(crate) async fn refused(&self, reason: &str) -> u64 {
+        self.sample("requests_refused_total", "reason", reason).await.unwrap_or(0)
+    }
+
+    async fn sample(&self, metric: &str, label: &str, value: &str) -> Option<u64> {
         let response = self.http.get(format!("{}/metrics", self.origin())).send().await;
         let text = response.expect("the gateway answers").text().await.expect("text");
-        let name = format!("tidegate_{metric}{{transport=\"{transport}\"}} ");
-        let value = text.lines().find_map(|line| line.strip_prefix(&name));
-        value.and_then(|it| it.parse().ok()).unwrap_or_else(|| panic!("no {name}in {text}"))
+        let name = format!("tidegate_{metric}{{{label}=\"{value}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok())
     }
 
     /// Waits until each of these transports has a subscriber.

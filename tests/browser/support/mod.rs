@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::{
     browser::in_browser,
-    gateway::Gateway,
-    network::{Passing, Proxy},
+    gateway::{Gateway, free_port},
+    network::{Passing, Proxy, serve_page},
     page::{Heard, Page},
 };
 

@@ -29,6 +29,11 @@ impl Page {
         Self { client }
     }
 
+    /// What the driver can do besides.
+    pub(crate) fn driver(&self) -> &Client {
+        &self.client
+    }
+
     /// Goes to `address`, and returns when its document is there; it need not be complete.
     pub(crate) async fn open(&self, address: &str) {
         self.client.goto(address).await.expect("the browser navigates");
