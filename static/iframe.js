@@ -43,6 +43,30 @@ function startTidegate(options) {
     return typeof found === "function" ? function (event) { found.call(owner, event); } : null;
   }
 
+  // The same event made of the parent's own objects. The page may keep them for longer than this document lives, and
+  // an object of ours would keep the whole document in memory, or break with its end in old browsers.
+  function copyForParent(event) {
+    var copy = new window.parent.Object();
+    for (var name in event) {
+      copy[name] = event[name];
+    }
+    copy.topics = new window.parent.Array();
+    for (var i = 0; i < event.topics.length; i++) {
+      copy.topics.push(event.topics[i]);
+    }
+    return copy;
+  }
+
+  // The page's mistake must not end the stream, but its author should see it, if possible where other mistakes of the
+  // page are seen.
+  function report(error) {
+    if (window.parent.reportError) {
+      window.parent.reportError(error);
+    } else {
+      setTimeout(function () { throw error; }, 0);
+    }
+  }
+
   function handOn(event) {
     if (isTop) {
       return true;
@@ -56,10 +80,9 @@ function startTidegate(options) {
       return false;
     }
     try {
-      receive(event);
+      receive(copyForParent(event));
     } catch (error) {
-      // The page's mistake must not end the stream, but its author should see it.
-      setTimeout(function () { throw error; }, 0);
+      report(error);
     }
     return true;
   }

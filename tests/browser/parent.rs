@@ -1,5 +1,7 @@
 //! The page around the iframe: functions that come late or throw, and pages of other origins.
 
+use serde_json::json;
+
 use crate::support::{Gateway, Page, eventually, free_port, in_browser, serve_page};
 
 /// Everything in order, once.
@@ -31,6 +33,59 @@ async fn a_function_that_the_parent_defines_late_gets_everything_once() {
         gateway.publish_numbered(60..90).await;
         page.until_heard(&["iframe"], "id-89").await;
         assert_ids(&page, 0..90).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_function_that_throws_does_not_end_the_stream_and_the_page_is_told() {
+    in_browser(|page| async move {
+        let gateway = Gateway::start(&[]).await;
+        page.open_listeners(&gateway.origin()).await;
+        // As a script of the page's own: of the driver's scripts a page learns no more than that they failed.
+        page.run(
+            "var script = document.createElement('script');
+            script.text = `
+                var failures = [], note = onEvent;
+                addEventListener('error', function (event) { failures.push(event.error.message); });
+                onEvent = function (event) { note(event); throw new Error('on ' + event.id); };
+            `;
+            document.body.appendChild(script);
+            listenByIframe('topic=x')",
+        )
+        .await;
+        gateway.has_subscribers(&["iframe"]).await;
+        gateway.publish_numbered(0..10).await;
+        page.until_heard(&["iframe"], "id-9").await;
+        assert_ids(&page, 0..10).await;
+        page.until("the page learns of each", "return failures.length === 10").await;
+        page.until("in order", "return failures[9] === 'on id-9'").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn events_are_objects_of_the_parent_and_methods_keep_their_owner() {
+    in_browser(|page| async move {
+        let gateway = Gateway::start(&[]).await;
+        page.open_listeners(&gateway.origin()).await;
+        page.run(
+            "window.app = { feed: { events: [], take: function (event) { this.events.push(event); } } };
+            var frame = document.createElement('iframe');
+            frame.src = '/iframe?topic=x&callback=app.feed.take';
+            document.body.appendChild(frame);",
+        )
+        .await;
+        gateway.has_subscribers(&["iframe"]).await;
+        let topics = ["x", "https://example.com/y"];
+        gateway.publish(&[json!({ "topics": topics, "type": "t", "data": "d", "retry": 7 })]).await;
+        page.until("an event", "return app.feed.events.length === 1").await;
+        let event = page.run("return app.feed.events[0]").await;
+        assert_eq!(event["topics"], json!(topics));
+        assert_eq!((&event["type"], &event["data"], &event["retry"]), (&json!("t"), &json!("d"), &json!(7)));
+        // Objects of the frame would keep each of its documents in memory for as long as the page keeps them.
+        let own = "app.feed.events[0] instanceof Object && app.feed.events[0].topics instanceof Array";
+        page.until("the page's own objects", &format!("return {own}")).await;
     })
     .await;
 }
