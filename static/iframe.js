@@ -7,6 +7,9 @@
 //
 // options: callback or origin (to whom events go), heartbeats (hand those on too), query (of the new document),
 // cursor (to go on from), silence (ms after which the connection counts as dead), retry (ms before the first probe).
+//
+// With origin, the parent is told {tidegate: "event", event} and {tidegate: "state", state, cursor}; the states are
+// open, waiting (the connection is lost, the next one will come) and refused (none will come).
 function startTidegate(options) {
   "use strict";
 
@@ -158,6 +161,8 @@ function startTidegate(options) {
       isAnswered = true;
       if (status === 200) {
         replace();
+      } else if (isRefusal(status)) {
+        giveUp(status);
       } else {
         again();
       }
@@ -175,6 +180,19 @@ function startTidegate(options) {
         request.abort();
       }
     }, PATIENCE);
+  }
+
+  function giveUp(status) {
+    tell("refused");
+    if (window.console && console.error) {
+      console.error("tidegate: the gateway refuses " + location.pathname + " with status " + status);
+    }
+  }
+
+  // Whether the same request will be answered the same next time as well: it is the client's fault, and none of time.
+  function isRefusal(status) {
+    var isTimely = status === 408 || status === 425 || status === 429;
+    return status >= 400 && status < 500 && !isTimely;
   }
 
   function again() {

@@ -157,3 +157,26 @@ async fn pages_of_an_allowed_origin_get_events_and_others_get_nothing() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_document_that_the_gateway_refuses_says_so_and_stops() {
+    in_browser(|page| async move {
+        let port = free_port();
+        serve_page(port, foreign_page()).await;
+        let origin = format!("http://localhost:{port}");
+        let mut gateway = Gateway::start(&[("CORS__ORIGINS", &origin)]).await;
+        page.open(&format!("{origin}/")).await;
+        page.run(&format!("listen('{}/iframe?topic=x&origin={origin}')", gateway.origin())).await;
+        gateway.has_subscribers(&["iframe"]).await;
+
+        gateway.kill().await;
+        gateway.set("CORS__ORIGINS", "https://somebody.else");
+        gateway.restart().await;
+        page.until("refused", "return states[states.length - 1] === 'refused'").await;
+        assert_eq!(gateway.refused("invalid_field").await, 1);
+        // Not a page that shows the refusal.
+        page.driver().enter_frame(0).await.expect("a frame");
+        assert_eq!(page.run("return document.title").await, "tidegate");
+    })
+    .await;
+}
