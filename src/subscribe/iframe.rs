@@ -201,7 +201,7 @@ fn head(gateway: &Gateway, params: &Params, target: &Target, admitted: &Admitted
         Target::Callback(callback) => (Some(callback.as_str()), None),
         Target::OwnOrigin(origin) | Target::Origin(origin) => (None, Some(origin.as_str())),
     };
-    let cursor = gateway.hub().history().token_key().seal(admitted.after);
+    let cursor = admitted.resume_point(gateway.hub().history().token_key());
     let options = json::script_safe(&Options {
         callback,
         origin,
@@ -242,7 +242,21 @@ fn response(gateway: &Gateway, target: &Target, admitted: &Admitted) -> HttpResp
 
 #[cfg(test)]
 mod tests {
+    use actix_web::test::TestRequest;
+
     use super::*;
+    use crate::settings::Settings;
+
+    #[actix_web::test]
+    async fn a_document_that_ends_before_its_gap_is_told_comes_back_for_it() {
+        let gateway = Gateway::start(Settings::default()).expect("a thread can be started");
+        let uri = "/iframe?topic=x&callback=onEvent&last_event_id=gone";
+        let request = TestRequest::with_uri(uri).app_data(gateway).to_http_request();
+        let (gateway, params, target, admitted) = prepare(&request).await.expect("valid");
+        let head = head(&gateway, &params, &target, &admitted);
+        let head = std::str::from_utf8(&head).expect("text");
+        assert!(head.contains(r#""cursor":"gone""#), "{head}");
+    }
 
     #[test]
     fn callbacks_are_dotted_names() {
