@@ -124,13 +124,12 @@ function startTidegate(options) {
     if (argument.event) {
       receive(argument.event, argument.cursor);
     } else if (argument.heartbeat) {
+      handOnWaiting();
       if (waiting.length === 0) {
         delivered = argument.cursor;
-      }
-      if (options.heartbeats) {
-        handOn({
-          id: argument.cursor, type: "tidegate.heartbeat", data: "", topics: [], retry: null
-        });
+        if (options.heartbeats) {
+          handOn({ id: delivered, type: "tidegate.heartbeat", data: "", topics: [], retry: null });
+        }
       }
       tell("open");
     } else if (argument.end) {
