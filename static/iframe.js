@@ -6,7 +6,8 @@
 // cursor: a dead server must not leave the browser's error page in the frame.
 //
 // options: callback or origin (to whom events go), heartbeats (hand those on too), query (of the new document),
-// cursor (to go on from), silence (ms after which the connection counts as dead), retry (ms before the first probe).
+// cursor (to go on from; empty if there is none yet), silence (ms after which the connection counts as dead), retry
+// (ms before the first probe).
 //
 // With origin, the parent is told {tidegate: "event", event} and {tidegate: "state", state, cursor}; the states are
 // open, waiting (the connection is lost, the next one will come) and refused (none will come).
@@ -211,7 +212,8 @@ function startTidegate(options) {
   }
 
   function address() {
-    return location.pathname + "?" + options.query + "&last_event_id=" + encodeURIComponent(delivered);
+    var cursor = delivered ? "&last_event_id=" + encodeURIComponent(delivered) : "";
+    return location.pathname + "?" + options.query + cursor;
   }
 
   // Gives up the connection of this document, or the request for the next one. It must not be called while a probe

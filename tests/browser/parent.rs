@@ -180,3 +180,24 @@ async fn a_document_that_the_gateway_refuses_says_so_and_stops() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_document_that_there_is_no_room_for_comes_when_there_is() {
+    in_browser(|page| async move {
+        let gateway = Gateway::start(&[("LIMITS__SUBSCRIBERS", "1")]).await;
+        page.open_listeners(&gateway.origin()).await;
+        page.run("window.source = listenBySse('topic=x')").await;
+        gateway.has_subscribers(&["sse"]).await;
+        page.run("listenByIframe('topic=x')").await;
+        eventually("the frame is refused", async || {
+            (0 < gateway.refused("subscribers").await).then_some(())
+        })
+        .await;
+        page.run("source.close()").await;
+        gateway.has_subscribers(&["iframe"]).await;
+        gateway.publish_numbered(0..10).await;
+        page.until_heard(&["iframe"], "id-9").await;
+        assert_ids(&page, 0..10).await;
+    })
+    .await;
+}

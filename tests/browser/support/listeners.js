@@ -13,6 +13,7 @@ function listenBySse(query, types) {
       note("sse", event.lastEventId, event.type, event.data);
     });
   });
+  return source;
 }
 
 function onEvent(event) {
