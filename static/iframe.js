@@ -93,7 +93,8 @@ function startTidegate(options) {
 
   function tell(state) {
     if (!isTop && options.origin) {
-      window.parent.postMessage({ tidegate: "state", state: state, cursor: delivered }, options.origin);
+      var cursor = delivered || undefined;
+      window.parent.postMessage({ tidegate: "state", state: state, cursor: cursor }, options.origin);
     }
   }
 
