@@ -17,6 +17,9 @@ use super::Page;
 /// Names under which distributions install the browser.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
+/// Variables that demand every test, if one of them is 1.
+const REQUIRE_ALL: [&str; 2] = ["REQUIRE_ALL_TESTS", "TIDEGATE_REQUIRE_ALL"];
+
 /// A browser of its own for one test.
 struct Browser {
     client: Client,
@@ -25,11 +28,13 @@ struct Browser {
 }
 
 /// Runs a test in a new browser, which is gone afterwards, however the test ends. Without a browser on this machine
-/// the test is skipped, unless `TIDEGATE_REQUIRE_ALL` demands every test.
+/// the test is skipped, unless the environment demands every test.
 pub(crate) async fn in_browser<F: Future<Output = ()> + 'static>(test: impl FnOnce(Page) -> F) {
     let browser = match Browser::start().await {
         Ok(browser) => browser,
-        Err(missing) if env::var_os("TIDEGATE_REQUIRE_ALL").is_some_and(|it| it == "1") => {
+        Err(missing)
+            if REQUIRE_ALL.iter().any(|it| env::var_os(it).is_some_and(|it| it == "1")) =>
+        {
             panic!("{missing}");
         }
         Err(missing) => {
