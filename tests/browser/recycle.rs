@@ -31,8 +31,8 @@ async fn stays_whole(page: &Page, gateway: &Gateway) {
     let ids: Vec<_> = page.heard("iframe").await.into_iter().map(|it| it.id).collect();
     let expected: Vec<_> = (0..published).map(|number| format!("id-{number}")).collect();
     assert_eq!(ids, expected);
-    // The line end behind the last script may be there, until the next one clears it away.
-    assert!(most_nodes <= 1, "the body had {most_nodes} nodes");
+    // The line end behind the last script may be there, and a script of which only a part has arrived.
+    assert!(most_nodes <= 2, "the body had {most_nodes} nodes");
     page.until("no new entries", "return history.length === entries").await;
 }
 
