@@ -24,7 +24,8 @@ const REQUIRE_ALL: [&str; 2] = ["REQUIRE_ALL_TESTS", "TIDEGATE_REQUIRE_ALL"];
 struct Browser {
     client: Client,
     driver: Child,
-    _profile: TempDir,
+    /// The profile and whatever else the browser writes.
+    _directory: TempDir,
 }
 
 /// Runs a test in a new browser, which is gone afterwards, however the test ends. Without a browser on this machine
@@ -54,8 +55,10 @@ impl Browser {
     /// Starts a browser; the error says what is missing on this machine.
     async fn start() -> Result<Self, String> {
         let binary = installed().ok_or("there is no Chromium on this machine")?;
+        let directory = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new("chromedriver");
-        command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        command.arg("--port=0").env("TMPDIR", directory.path());
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut driver = match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err("there is no chromedriver on this machine".to_owned());
@@ -63,9 +66,8 @@ impl Browser {
             driver => driver.expect("chromedriver starts"),
         };
         let port = port(&mut driver).await;
-        let profile = tempfile::tempdir().expect("a temporary directory");
-        let client = connect(port, &binary, &profile).await;
-        Ok(Self { client, driver, _profile: profile })
+        let client = connect(port, &binary, &directory).await;
+        Ok(Self { client, driver, _directory: directory })
     }
 
     async fn stop(mut self) {
@@ -97,8 +99,8 @@ async fn port(driver: &mut Child) -> u16 {
     }
 }
 
-async fn connect(port: u16, binary: &str, profile: &TempDir) -> Client {
-    let user_data = format!("--user-data-dir={}", profile.path().display());
+async fn connect(port: u16, binary: &str, directory: &TempDir) -> Client {
+    let user_data = format!("--user-data-dir={}", directory.path().join("profile").display());
     let capabilities = json!({
         "browserName": "chrome",
         // Pages with endless streams never finish loading.
