@@ -6,21 +6,30 @@
 // cursor: a dead server must not leave the browser's error page in the frame.
 //
 // options: callback or origin (to whom events go), heartbeats (hand those on too), query (of the new document),
-// cursor (to go on from), silence (ms after which the connection counts as dead), retry (ms before the first probe).
+// cursor (to go on from; empty if there is none yet), silence (ms after which the connection counts as dead), retry
+// (ms before the first probe).
+//
+// With origin, the parent is told {tidegate: "event", event} and {tidegate: "state", state, cursor}; the states are
+// open, waiting (the connection is lost, the next one will come) and refused (none will come).
 function startTidegate(options) {
   "use strict";
 
-  var MAX_WAIT = 30000;
+  var LOOK = 500; // ms between two looks at the connection and the parent page
+  var PATIENCE = 10000; // ms for the answer to a probe, and for a new document to come
+  var SHORTEST_WAIT = 200; // ms between two probes, at least
+  var LONGEST_WAIT = 30000; // ms between two probes, at most, if retry is not longer
+
   var isTop = window.parent === window;
   var delivered = options.cursor; // everything up to here is with the parent
   var waiting = []; // events that came before the parent defined its function
-  var heard = new Date().getTime();
-  var isOver = false;
+  var heard = now();
+  var isOver = false; // nothing that comes on this document's connection counts any more
   var attempts = 0;
   var retry = options.retry;
 
-  function address(cursor) {
-    return location.pathname + "?" + options.query + "&last_event_id=" + encodeURIComponent(cursor);
+  // Milliseconds since some moment; by a clock that nobody sets, where there is one.
+  function now() {
+    return window.performance && performance.now ? performance.now() : new Date().getTime();
   }
 
   // The function in the parent page that options.callback names, or null while there is none.
@@ -38,6 +47,30 @@ function startTidegate(options) {
     return typeof found === "function" ? function (event) { found.call(owner, event); } : null;
   }
 
+  // The same event made of the parent's own objects. The page may keep them for longer than this document lives, and
+  // an object of ours would keep the whole document in memory, or break with its end in old browsers.
+  function copyForParent(event) {
+    var copy = new window.parent.Object();
+    for (var name in event) {
+      copy[name] = event[name];
+    }
+    copy.topics = new window.parent.Array();
+    for (var i = 0; i < event.topics.length; i++) {
+      copy.topics.push(event.topics[i]);
+    }
+    return copy;
+  }
+
+  // The page's mistake must not end the stream, but its author should see it, if possible where other mistakes of the
+  // page are seen.
+  function report(error) {
+    if (window.parent.reportError) {
+      window.parent.reportError(error);
+    } else {
+      setTimeout(function () { throw error; }, 0);
+    }
+  }
+
   function handOn(event) {
     if (isTop) {
       return true;
@@ -51,17 +84,17 @@ function startTidegate(options) {
       return false;
     }
     try {
-      receive(event);
+      receive(copyForParent(event));
     } catch (error) {
-      // The page's mistake must not end the stream, but its author should see it.
-      setTimeout(function () { throw error; }, 0);
+      report(error);
     }
     return true;
   }
 
   function tell(state) {
     if (!isTop && options.origin) {
-      window.parent.postMessage({ tidegate: "state", state: state, cursor: delivered }, options.origin);
+      var cursor = delivered || undefined;
+      window.parent.postMessage({ tidegate: "state", state: state, cursor: cursor }, options.origin);
     }
   }
 
@@ -86,20 +119,19 @@ function startTidegate(options) {
 
   window.tidegate = function (argument) {
     clean();
-    heard = new Date().getTime();
+    heard = now();
     if (isOver) {
       return;
     }
     if (argument.event) {
       receive(argument.event, argument.cursor);
     } else if (argument.heartbeat) {
+      handOnWaiting();
       if (waiting.length === 0) {
         delivered = argument.cursor;
-      }
-      if (options.heartbeats) {
-        handOn({
-          id: argument.cursor, type: "tidegate.heartbeat", data: "", topics: [], retry: null
-        });
+        if (options.heartbeats) {
+          handOn({ id: delivered, type: "tidegate.heartbeat", data: "", topics: [], retry: null });
+        }
       }
       tell("open");
     } else if (argument.end) {
@@ -111,65 +143,102 @@ function startTidegate(options) {
     }
   };
 
+  // Leaves this connection for good, and begins to look for the next one.
   function goOn(delay) {
-    if (isOver) {
-      return;
-    }
     isOver = true;
     tell("waiting");
     setTimeout(probe, delay);
   }
 
-  function again() {
-    attempts += 1;
-    var longest = Math.min(MAX_WAIT, retry * Math.pow(2, Math.min(attempts, 6)));
-    setTimeout(probe, longest / 2 + Math.random() * longest / 2);
-  }
-
   function probe() {
-    handOnWaiting();
-    var target = address(delivered);
+    if (waiting.length > 0) {
+      // A new document would only be told the same again, and could not hand it on either.
+      setTimeout(probe, LOOK);
+      return;
+    }
     var request = new XMLHttpRequest();
     var isAnswered = false;
-    function answered(ok) {
-      if (isAnswered) {
-        return;
-      }
+    function answered(status) {
       isAnswered = true;
-      if (ok) {
-        location.replace(target);
+      if (status === 200) {
+        replace();
+      } else if (isRefusal(status)) {
+        giveUp(status);
       } else {
         again();
       }
     }
     request.onreadystatechange = function () {
-      if (request.readyState === 4) {
-        answered(request.status === 200);
+      if (request.readyState === 4 && !isAnswered) {
+        answered(request.status);
       }
     };
-    request.open("HEAD", target, true);
+    request.open("HEAD", address(), true);
     request.send(null);
     setTimeout(function () {
       if (!isAnswered) {
-        answered(false);
+        answered(0);
         request.abort();
       }
-    }, 10000);
+    }, PATIENCE);
+  }
+
+  function giveUp(status) {
+    tell("refused");
+    if (window.console && console.error) {
+      console.error("tidegate: the gateway refuses " + location.pathname + " with status " + status);
+    }
+  }
+
+  // Whether the same request will be answered the same next time as well: it is the client's fault, and none of time.
+  function isRefusal(status) {
+    var isTimely = status === 408 || status === 425 || status === 429;
+    return status >= 400 && status < 500 && !isTimely;
+  }
+
+  function again() {
+    var first = Math.max(retry, SHORTEST_WAIT);
+    attempts += 1;
+    var wait = Math.min(first * Math.pow(2, attempts), Math.max(first, LONGEST_WAIT));
+    setTimeout(probe, wait / 2 + Math.random() * wait / 2);
+  }
+
+  // This document lives until the first bytes of the next one arrive. If they do not, it has to try again.
+  function replace() {
+    location.replace(address());
+    setTimeout(function () {
+      stopLoading();
+      again();
+    }, PATIENCE);
+  }
+
+  function address() {
+    var cursor = delivered ? "&last_event_id=" + encodeURIComponent(delivered) : "";
+    return location.pathname + "?" + options.query + cursor;
+  }
+
+  // Gives up the connection of this document, or the request for the next one. It must not be called while a probe
+  // runs, which it would end as well.
+  function stopLoading() {
+    if (window.stop) {
+      window.stop();
+    }
   }
 
   // Sees what no script element tells: the end of a connection that was cut, one that is open but dead, and a parent
-  // that has defined its function at last.
+  // that has defined its function at last. What waits for that is bounded by the size at which documents end.
   setInterval(function () {
     handOnWaiting();
+    if (isOver) {
+      return;
+    }
     var isCut = document.readyState === "complete";
-    var isSilent = new Date().getTime() - heard > options.silence;
+    var isSilent = now() - heard > options.silence;
     if (isCut || isSilent) {
-      if (isSilent && window.stop) {
-        window.stop();
-      }
+      stopLoading();
       goOn(retry * (0.5 + Math.random()));
     }
-  }, 500);
+  }, LOOK);
 
   tell("open");
 }

@@ -18,7 +18,7 @@ const CHUNKS_IN_A_ROW: u32 = 64;
 /// How a stream ends, and when.
 #[derive(Debug, Clone, Copy)]
 pub struct Ending {
-    /// Bytes behind the head after which the document is recycled, at least 1; `None` for never.
+    /// Bytes behind the head after which the document is recycled, `None` for never.
     pub recycle_after: Option<usize>,
     /// The type of the event after which nothing comes.
     pub last_event: Option<&'static str>,
@@ -46,7 +46,8 @@ impl Body {
     #[must_use]
     pub fn new(feed: Feed, writer: StreamWriter, head: Bytes, ending: Ending) -> Self {
         // What is recycled is what has been delivered, not the head.
-        let recycle_after = ending.recycle_after.map(|bytes| bytes + head.len());
+        let recycle_after =
+            ending.recycle_after.map(|bytes| bytes.max(1).saturating_add(head.len()));
         let ending = Ending { recycle_after, ..ending };
         Self { feed, writer, ending, rest: head, written: 0, in_a_row: 0, has_ended: false }
     }

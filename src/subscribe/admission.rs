@@ -10,7 +10,7 @@ use crate::{
     delivery::{Feed, Gap, Shard, Terms},
     event::Position,
     gateway::Gateway,
-    history::Missing,
+    history::{Missing, TokenKey},
     problem::Problem,
     transport::Transport,
 };
@@ -64,6 +64,14 @@ fn echo(cursor: &str, missing: Option<Missing>) -> HeaderValue {
 }
 
 impl Admitted {
+    /// From where the client can go on before it has been told anything: a gap has to be told again.
+    pub(super) fn resume_point(&self, key: &TokenKey) -> String {
+        match &self.gap {
+            Some(gap) if !gap.cursor.is_empty() => gap.cursor.clone(),
+            _ => key.seal(self.after),
+        }
+    }
+
     /// Begins the subscription, on the shard of the thread that serves `request`.
     pub(super) fn subscribe(self, request: &HttpRequest, params: &Params, terms: Terms) -> Feed {
         let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");

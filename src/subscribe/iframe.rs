@@ -5,6 +5,7 @@
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
+    body::BoxBody,
     http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY},
 };
 use askama::Template as _;
@@ -19,11 +20,11 @@ use super::{
     stream,
 };
 use crate::{
-    delivery::Body,
+    delivery::{Body, EndReason, Ending},
     gateway::Gateway,
     problem::Problem,
     server::public_base,
-    transport::{StreamWriter, Transport, json},
+    transport::{StreamWriter, Transport, iframe, json},
 };
 
 /// Heartbeats that may stay away before the document takes the connection for dead.
@@ -63,11 +64,16 @@ struct Options<'a> {
 /// Opens a document that never ends.
 ///
 /// # Errors
-/// If the request is refused.
+/// If the request is refused for good.
 pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (gateway, params, target, admitted) = prepare(&request).await?;
-    let head = head(&gateway, &params, &target, &admitted);
-    let response = response(&gateway, &target, &admitted);
+    let (gateway, params, target) = understand(&request)?;
+    let admitted = match admission::admit(&gateway, &params).await {
+        Ok(admitted) => admitted,
+        Err(problem) => return Ok(later(&request, &gateway, &params, &target, problem)),
+    };
+    let cursor = admitted.resume_point(gateway.hub().history().token_key());
+    let head = head(&gateway, &params, &target, &params.lasting_query, &cursor);
+    let response = admitted_response(&gateway, &target, &admitted);
     let terms = admission::stream_terms(&gateway, Transport::Iframe);
     let writer = StreamWriter::Iframe { nonce: gateway.nonce().clone() };
     let ending = stream::ending(&gateway, Some(gateway.settings().iframe.recycle_after));
@@ -81,19 +87,39 @@ pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> 
 /// # Errors
 /// If the request would be refused.
 pub async fn probe_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (gateway, _, target, admitted) = prepare(&request).await?;
+    let (gateway, params, target) = understand(&request)?;
+    let admitted = admission::admit(&gateway, &params).await?;
     if gateway.hub().is_draining() {
         return Err(Problem::unavailable("stopping", "the gateway is stopping"));
     }
-    Ok(response(&gateway, &target, &admitted).body(Bytes::new()))
+    Ok(admitted_response(&gateway, &target, &admitted).body(Bytes::new()))
 }
 
-async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Target, Admitted), Problem> {
+/// A document that asks again after a while. A problem document would stay in the frame for ever.
+fn later(
+    request: &HttpRequest,
+    gateway: &Gateway,
+    params: &Params,
+    target: &Target,
+    problem: Problem,
+) -> HttpResponse {
+    let Ending { retry, retry_spread, .. } = stream::ending(gateway, None);
+    let retry = retry + retry_spread.mul_f64(fastrand::f64());
+    // Who is not let in yet is asked for with the same words as before.
+    let mut document = head(gateway, params, target, request.query_string(), "").to_vec();
+    document.extend(iframe::end(EndReason::Unavailable, retry, "", gateway.nonce()));
+    let mut refusal = HttpResponse::from_error(problem);
+    for (name, value) in response(gateway, target).finish().headers() {
+        refusal.headers_mut().insert(name.clone(), value.clone());
+    }
+    refusal.set_body(BoxBody::new(document))
+}
+
+fn understand(request: &HttpRequest) -> Result<(Gateway, Params, Target), Problem> {
     let gateway = Gateway::of(request);
     let params = Params::parse(request, &gateway.settings().limits)?;
     let target = target(request, &gateway, &params)?;
-    let admitted = admission::admit(&gateway, &params).await?;
-    Ok((gateway, params, target, admitted))
+    Ok((gateway, params, target))
 }
 
 fn target(request: &HttpRequest, gateway: &Gateway, params: &Params) -> Result<Target, Problem> {
@@ -120,23 +146,19 @@ fn target(request: &HttpRequest, gateway: &Gateway, params: &Params) -> Result<T
     }
 }
 
-fn head(gateway: &Gateway, params: &Params, target: &Target, admitted: &Admitted) -> Bytes {
+/// The head of a document that goes on with `query` from `cursor`, if there is one.
+fn head(gateway: &Gateway, params: &Params, target: &Target, query: &str, cursor: &str) -> Bytes {
     let settings = gateway.settings();
     let (callback, origin) = match target {
         Target::Callback(callback) => (Some(callback.as_str()), None),
         Target::OwnOrigin(origin) | Target::Origin(origin) => (None, Some(origin.as_str())),
     };
-    // Whoever is cut off before it was told of a gap asks for the same once more.
-    let cursor = match &admitted.gap {
-        Some(gap) if !gap.cursor.is_empty() => gap.cursor.clone(),
-        _ => gateway.hub().history().token_key().seal(admitted.after),
-    };
     let options = json::script_safe(&Options {
         callback,
         origin,
         heartbeats: params.visible_heartbeats,
-        query: &params.lasting_query,
-        cursor: &cursor,
+        query,
+        cursor,
         silence: settings.delivery.heartbeat.as_secs_f64() * 1000.0 * MISSED_HEARTBEATS,
         retry: settings.delivery.retry.as_secs_f64() * 1000.0,
     });
@@ -149,7 +171,17 @@ fn head(gateway: &Gateway, params: &Params, target: &Target, admitted: &Admitted
     head.render().expect("writing to a string does not fail").into()
 }
 
-fn response(gateway: &Gateway, target: &Target, admitted: &Admitted) -> HttpResponseBuilder {
+fn admitted_response(
+    gateway: &Gateway,
+    target: &Target,
+    admitted: &Admitted,
+) -> HttpResponseBuilder {
+    let mut response = response(gateway, target);
+    headers::cursor_echo(&mut response, admitted.cursor_echo.clone());
+    response
+}
+
+fn response(gateway: &Gateway, target: &Target) -> HttpResponseBuilder {
     let ancestor = match target {
         // Not spelt out, for a policy cannot name an IPv6 address.
         Target::Callback(_) | Target::OwnOrigin(_) => "'self'",
@@ -165,6 +197,48 @@ fn response(gateway: &Gateway, target: &Target, admitted: &Admitted) -> HttpResp
     response.insert_header((CONTENT_SECURITY_POLICY, policy));
     response.insert_header((REFERRER_POLICY, "no-referrer"));
     headers::streamed(&mut response);
-    headers::cursor_echo(&mut response, admitted.cursor_echo.clone());
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{body::to_bytes, http::StatusCode, test::TestRequest};
+
+    use super::*;
+    use crate::{delivery::Shard, settings::Settings};
+
+    async fn opened(settings: Settings, uri: &str) -> (StatusCode, String) {
+        let gateway = Gateway::start(settings).expect("a thread can be started");
+        let request = TestRequest::with_uri(uri)
+            .app_data(Shard::new(gateway.hub().clone()))
+            .app_data(gateway.clone())
+            .to_http_request();
+        // Ends every document at its beginning.
+        gateway.hub().drain();
+        let response = open_iframe(request).await.expect("a document");
+        let status = response.status();
+        let body = to_bytes(response.into_body()).await.expect("a body");
+        (status, String::from_utf8(body.into()).expect("text"))
+    }
+
+    #[actix_web::test]
+    async fn a_document_that_ends_before_its_gap_is_told_comes_back_for_it() {
+        let uri = "/iframe?topic=x&callback=onEvent&last_event_id=gone";
+        let (status, document) = opened(Settings::default(), uri).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(document.contains(r#""cursor":"gone""#), "{document}");
+    }
+
+    #[actix_web::test]
+    async fn a_document_that_there_is_no_room_for_asks_again_with_the_same_words() {
+        let mut settings = Settings::default();
+        settings.limits.subscribers = 0;
+        let uri = "/iframe?topic=x&callback=onEvent&last=7&last_event_id=";
+        let (status, document) = opened(settings, uri).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        let query = uri.trim_start_matches("/iframe?").replace('&', "\\u0026");
+        let again = format!(r#""query":"{query}","cursor":"""#);
+        assert!(document.contains(&again), "{document}");
+        assert!(document.contains(r#""end":"unavailable""#), "{document}");
+    }
 }

@@ -1,0 +1,74 @@
+//! The gateway goes and comes back at the same address: every transport recovers by itself, is told of the gap, since
+//! the history was lost with the process, and gets what comes afterwards, once.
+
+use std::time::Duration;
+
+use crate::support::{Gateway, Heard, Page, in_browser};
+
+const ALL: [&str; 3] = ["sse", "iframe", "poll"];
+
+/// Opens a page that listens over everything and has got something over everything.
+async fn listening(page: &Page, gateway: &Gateway) {
+    page.open_listeners(&gateway.origin()).await;
+    page.run("listenBySse('topic=x'); listenByIframe('topic=x'); listenByPoll('topic=x')").await;
+    gateway.has_subscribers(&ALL).await;
+    gateway.publish_numbered(0..30).await;
+    // Without a first event an EventSource has no id to come back with.
+    page.until_heard(&ALL, "id-0").await;
+}
+
+/// Publishes while everybody is away, and when they are back; then looks at everything that arrived.
+async fn recovers(page: &Page, gateway: &Gateway) {
+    gateway.publish_numbered(100..110).await;
+    gateway.has_subscribers(&ALL).await;
+    gateway.publish_numbered(110..130).await;
+    page.until_heard(&ALL, "id-129").await;
+    for transport in ALL {
+        let events = page.heard(transport).await;
+        let is_gap = |it: &Heard| it.kind.as_deref() == Some("tidegate.gap");
+        let gap = events.iter().position(is_gap).expect("the gap is told");
+        let (before, after) = events.split_at(gap);
+        assert!(after[0].data.contains("\"unknown\""), "{transport}: {}", after[0].data);
+        // Of what was sent last before the end, a part may be lost, but nothing in between.
+        assert_numbers(transport, before, 0..before.len());
+        assert_numbers(transport, &after[1..], 100..130);
+    }
+    let frame =
+        "frames[0].document.title === 'tidegate' && typeof frames[0].tidegate === 'function'";
+    page.until("the frame shows the gateway's document", &format!("return {frame}")).await;
+}
+
+fn assert_numbers(transport: &str, events: &[Heard], numbers: std::ops::Range<usize>) {
+    let ids: Vec<_> = events.iter().map(|it| it.id.as_str()).collect();
+    let expected: Vec<_> = numbers.map(|number| format!("id-{number}")).collect();
+    assert_eq!(ids, expected, "over {transport}");
+}
+
+#[tokio::test]
+async fn all_transports_recover_from_a_crash_that_lasts_ten_seconds() {
+    in_browser(|page| async move {
+        // No watchdog would notice within the patience of this test; the end of the connection has to do.
+        let mut gateway = Gateway::start(&[("DELIVERY__HEARTBEAT", "1h")]).await;
+        listening(&page, &gateway).await;
+        gateway.publish_numbered(30..60).await;
+        gateway.kill().await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        gateway.restart().await;
+        recovers(&page, &gateway).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn all_transports_recover_from_an_orderly_restart() {
+    in_browser(|page| async move {
+        let mut gateway = Gateway::start(&[]).await;
+        listening(&page, &gateway).await;
+        gateway.publish_numbered(30..60).await;
+        gateway.terminate().await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        gateway.restart().await;
+        recovers(&page, &gateway).await;
+    })
+    .await;
+}

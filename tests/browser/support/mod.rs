@@ -1,0 +1,33 @@
+//! What the tests are made of: the gateway's own binary, a browser, pages that listen, and a network that fails.
+
+mod browser;
+mod gateway;
+mod network;
+mod page;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use self::{
+    browser::in_browser,
+    gateway::{Gateway, free_port},
+    network::{Passing, Proxy, serve_page},
+    page::{Heard, Page},
+};
+
+/// How long a condition may take to come true. Only a test that fails waits so long.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// Looks until there is something to see.
+pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for this: {what}");
+        tokio::time::sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,83 @@
+//! A page in the browser.
+
+use fantoccini::Client;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::eventually;
+
+/// Defines `listenBySse`, `listenByIframe` and `listenByPoll`.
+const LISTENERS: &str = include_str!("listeners.js");
+
+/// The page that the browser shows.
+#[derive(Clone)]
+pub(crate) struct Page {
+    client: Client,
+}
+
+/// An event as a page got it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Heard {
+    pub(crate) id: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<String>,
+    pub(crate) data: String,
+}
+
+impl Page {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// What the driver can do besides.
+    pub(crate) fn driver(&self) -> &Client {
+        &self.client
+    }
+
+    /// Goes to `address`, and returns when its document is there; it need not be complete.
+    pub(crate) async fn open(&self, address: &str) {
+        self.client.goto(address).await.expect("the browser navigates");
+        let script = format!("return location.href === '{address}' && document.body !== null");
+        self.until(address, &script).await;
+    }
+
+    /// Shows a page of the gateway's own origin that can listen. It is loaded and done with, so it stays when the
+    /// gateway goes.
+    pub(crate) async fn open_listeners(&self, origin: &str) {
+        self.open(&format!("{origin}/health/live")).await;
+        self.until("the page is loaded", "return document.readyState === 'complete'").await;
+        self.run(LISTENERS).await;
+    }
+
+    /// Runs the body of a function in the page.
+    pub(crate) async fn run(&self, script: &str) -> Value {
+        match self.client.execute(script, Vec::new()).await {
+            Ok(value) => value,
+            Err(error) => panic!("{error} in {script}"),
+        }
+    }
+
+    /// Waits until the script returns `true`.
+    pub(crate) async fn until(&self, what: &str, script: &str) {
+        eventually(what, async || {
+            // While a document makes place for another one, there is none that could answer.
+            let answer = self.client.execute(script, Vec::new()).await;
+            answer.is_ok_and(|it| it == Value::Bool(true)).then_some(())
+        })
+        .await;
+    }
+
+    /// What the page has got over a transport.
+    pub(crate) async fn heard(&self, transport: &str) -> Vec<Heard> {
+        let text = self.run(&format!("return report('{transport}')")).await;
+        serde_json::from_str(text.as_str().expect("text")).expect("events")
+    }
+
+    /// Waits until the page has got an event with this id over each of the transports.
+    pub(crate) async fn until_heard(&self, transports: &[&str], id: &str) {
+        for transport in transports {
+            let what = format!("{id} over {transport}");
+            self.until(&what, &format!("return has('{transport}', '{id}')")).await;
+        }
+    }
+}
