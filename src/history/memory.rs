@@ -4,15 +4,16 @@ use std::{
     cmp::Reverse,
     collections::{BTreeSet, BinaryHeap, HashMap, VecDeque},
     future::ready,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak},
 };
 
 use foldhash::fast::RandomState;
 use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     Answer, Batch, Budget, History, HistoryError, Located, Missing, Page, Start, TokenKey,
-    lost::Lost,
+    lost::{Begin, Lost},
 };
 use crate::{
     clock::Clock,
@@ -54,7 +55,6 @@ impl Memory {
             by_topic: HashMap::default(),
             ids: BTreeSet::new(),
             remembered: VecDeque::new(),
-            lost_until: Timestamp::MIN,
         };
         Self { clock, token_key: TokenKey::random(), log: RwLock::new(log) }
     }
@@ -111,12 +111,31 @@ struct Record {
     position: Position,
     accepted_at: Timestamp,
     update: Arc<Update>,
+    /// The event while anybody has it, so that those who read it at the same time share what is encoded.
+    event: Mutex<Weak<Event>>,
 }
 
 impl Record {
     fn to_event(&self) -> Arc<Event> {
-        Arc::new(Event::new(self.position, self.accepted_at, self.update.clone()))
+        let mut shared = self.event.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(event) = shared.upgrade() {
+            return event;
+        }
+        let event = Arc::new(Event::new(self.position, self.accepted_at, self.update.clone()));
+        *shared = Arc::downgrade(&event);
+        event
     }
+}
+
+/// An id, hashed so that what is remembered of long ids is short. A cryptographic hash, because two ids that share one
+/// would be one cursor.
+type IdHash = [u8; 16];
+
+fn hash(id: &EventId) -> IdHash {
+    let digest = Sha256::digest(id.as_str().as_bytes());
+    let mut hash = IdHash::default();
+    hash.copy_from_slice(&digest[..IdHash::default().len()]);
+    hash
 }
 
 #[derive(Debug)]
@@ -127,11 +146,9 @@ struct Log {
     weight: usize,
     by_topic: HashMap<Topic, VecDeque<Position>, RandomState>,
     /// The ids of `records` and those `remembered`.
-    ids: BTreeSet<(EventId, Position)>,
-    remembered: VecDeque<(EventId, Position)>,
+    ids: BTreeSet<(IdHash, Position)>,
+    remembered: VecDeque<(IdHash, Position)>,
     lost: Lost,
-    /// When the newest dropped event was accepted.
-    lost_until: Timestamp,
 }
 
 impl Log {
@@ -141,14 +158,14 @@ impl Log {
         let accepted_at = self.records.back().map_or(now, |newest| newest.accepted_at.max(now));
         self.last = position;
         self.weight += update.weight();
-        self.ids.insert((update.id.clone(), position));
+        self.ids.insert((hash(&update.id), position));
         for topic in &update.topics {
             let positions = self.by_topic.entry(topic.clone()).or_default();
             if positions.back() != Some(&position) {
                 positions.push_back(position);
             }
         }
-        let record = Record { position, accepted_at, update };
+        let record = Record { position, accepted_at, update, event: Mutex::default() };
         let event = record.to_event();
         self.records.push_back(record);
         event
@@ -167,9 +184,8 @@ impl Log {
     }
 
     fn drop_oldest(&mut self) {
-        let Some(Record { position, accepted_at, update }) = self.records.pop_front() else {
-            return;
-        };
+        let Some(record) = self.records.pop_front() else { return };
+        let (position, update) = (record.position, &record.update);
         self.weight -= update.weight();
         for topic in &update.topics {
             let Some(positions) = self.by_topic.get_mut(topic) else { continue };
@@ -180,9 +196,8 @@ impl Log {
                 self.by_topic.remove(topic);
             }
         }
-        self.lost.note(position, &update);
-        self.lost_until = accepted_at;
-        self.remembered.push_back((update.id.clone(), position));
+        self.lost.note(position, record.accepted_at, update);
+        self.remembered.push_back((hash(&update.id), position));
         if self.retention.remembered < self.remembered.len()
             && let Some(forgotten) = self.remembered.pop_front()
         {
@@ -196,7 +211,7 @@ impl Log {
     }
 
     fn page(&self, after: Position, interest: &Interest, budget: Budget) -> Page {
-        let torn = self.lost.may_concern(after, interest).then(|| self.lost.last());
+        let torn = self.lost.may_concern(Begin::Behind(after), interest).then(|| self.lost.last());
         let mut page =
             Page { events: Vec::new(), scanned_to: self.last.max(after), more: false, torn };
         let mut bytes = 0;
@@ -226,7 +241,8 @@ impl Log {
             None => Box::new(self.records.range(self.offset_behind(after)..)),
             Some(topics) => {
                 let lists = topics.iter().filter_map(|topic| self.by_topic.get(topic));
-                let tails = lists.map(|list| list.range(list.partition_point(|it| *it <= after)..));
+                let tails = lists
+                    .map(|list| list.range(list.partition_point(|it| *it <= after)..).copied());
                 let positions = merge(tails.collect());
                 Box::new(positions.filter_map(|it| self.record(it)))
             }
@@ -241,6 +257,7 @@ impl Log {
     fn locate(&self, start: &Start, interest: &Interest) -> Located {
         let oldest = self.lost.last();
         let from = |after| Located { after, missing: None };
+        let torn = |begin| self.lost.may_concern(begin, interest).then_some(Missing::Trimmed);
         match start {
             Start::Now => from(self.last),
             Start::Earliest => from(oldest),
@@ -248,10 +265,9 @@ impl Log {
             Start::Position(position) if self.last < *position => {
                 self.locate(&Start::Unknown, interest)
             }
-            Start::Position(position) => Located {
-                after: oldest.max(*position),
-                missing: self.lost.may_concern(*position, interest).then_some(Missing::Trimmed),
-            },
+            Start::Position(position) => {
+                Located { after: oldest.max(*position), missing: torn(Begin::Behind(*position)) }
+            }
             Start::Id(id) => {
                 let start = self.position_of(id).map_or(Start::Unknown, Start::Position);
                 self.locate(&start, interest)
@@ -260,11 +276,9 @@ impl Log {
             Start::Since(time) => {
                 let offset = self.records.partition_point(|record| record.accepted_at < *time);
                 let before = offset.checked_sub(1).and_then(|it| self.records.get(it));
-                let is_torn =
-                    *time <= self.lost_until && self.lost.may_concern(Position::START, interest);
                 Located {
                     after: before.map_or(oldest, |record| record.position),
-                    missing: is_torn.then_some(Missing::Trimmed),
+                    missing: torn(Begin::Since(*time)),
                 }
             }
         }
@@ -272,57 +286,45 @@ impl Log {
 
     /// The first event with this id that is still there, else the last one that is remembered.
     fn position_of(&self, id: &EventId) -> Option<Position> {
+        let hash = hash(id);
         let first_kept = Position(self.lost.last().0 + 1);
-        let with_id = (id.clone(), Position::START)..=(id.clone(), Position(u64::MAX));
-        let kept =
-            self.ids.range((id.clone(), first_kept)..=(id.clone(), Position(u64::MAX))).next();
-        kept.or_else(|| self.ids.range(with_id).next_back()).map(|(_, position)| *position)
+        let kept = self.ids.range((hash, first_kept)..=(hash, Position(u64::MAX))).next();
+        let any =
+            || self.ids.range((hash, Position::START)..=(hash, Position(u64::MAX))).next_back();
+        kept.or_else(any).map(|(_, position)| *position)
     }
 
     /// The position before the newest `count` events that interest.
     fn before_newest(&self, count: usize, interest: &Interest) -> Position {
         let Some(count) = count.checked_sub(1) else { return self.last };
         let oldest = self.lost.last();
-        let nth_newest = match interest.exact_topics() {
-            None => self
-                .records
-                .iter()
-                .rev()
-                .filter(|it| interest.covers(&it.update))
-                .nth(count)
-                .map(|it| it.position),
+        let newest_first: Box<dyn Iterator<Item = &Record>> = match interest.exact_topics() {
+            None => Box::new(self.records.iter().rev()),
             Some(topics) => {
                 let lists = topics.iter().filter_map(|topic| self.by_topic.get(topic));
-                let newest = lists.flat_map(|list| list.iter().rev().take(count + 1).copied());
-                let positions: BTreeSet<Position> = newest.collect();
-                let mut records = positions.iter().rev().filter_map(|it| self.record(*it));
-                records
-                    .by_ref()
-                    .filter(|it| interest.covers(&it.update))
-                    .nth(count)
-                    .map(|it| it.position)
+                let lists = lists.map(|list| list.iter().rev().copied().map(Reverse));
+                Box::new(merge(lists.collect()).filter_map(|Reverse(it)| self.record(it)))
             }
         };
+        let mut covered = newest_first.filter(|record| interest.covers(&record.update));
+        let nth_newest = covered.nth(count).map(|record| record.position);
         nth_newest.map_or(oldest, |position| Position(position.0 - 1))
     }
 }
 
 /// Merges ascending lists into one ascending list without repetitions.
-fn merge<'a, I>(mut lists: Vec<I>) -> impl Iterator<Item = Position>
-where
-    I: Iterator<Item = &'a Position>,
-{
-    let mut heads: BinaryHeap<Reverse<(Position, usize)>> = BinaryHeap::new();
+fn merge<K: Ord + Copy>(mut lists: Vec<impl Iterator<Item = K>>) -> impl Iterator<Item = K> {
+    let mut heads: BinaryHeap<Reverse<(K, usize)>> = BinaryHeap::new();
     for (at, list) in lists.iter_mut().enumerate() {
-        heads.extend(list.next().map(|position| Reverse((*position, at))));
+        heads.extend(list.next().map(|key| Reverse((key, at))));
     }
     let mut previous = None;
     std::iter::from_fn(move || {
         loop {
-            let Reverse((position, at)) = heads.pop()?;
-            heads.extend(lists[at].next().map(|next| Reverse((*next, at))));
-            if previous.replace(position) != Some(position) {
-                return Some(position);
+            let Reverse((key, at)) = heads.pop()?;
+            heads.extend(lists[at].next().map(|next| Reverse((next, at))));
+            if previous.replace(key) != Some(key) {
+                return Some(key);
             }
         }
     })

@@ -2,13 +2,14 @@
 //!
 //! Settings and a gateway come in; a running HTTP server goes out. It decides nothing about updates or subscribers.
 
+mod descriptors;
 mod guard;
 mod listen;
 mod public;
 mod refusals;
 mod routes;
 
-use std::{io, net::SocketAddr, net::TcpListener};
+use std::{io, net::SocketAddr, net::TcpListener, num::NonZero, time::Duration};
 
 use actix_web::{App, HttpServer, dev::ServerHandle, web::ServiceConfig};
 use tracing::info;
@@ -63,16 +64,19 @@ impl Server {
                 .configure(configure.clone())
                 .configure(move |config| gateway.configure(config))
         };
+        let workers = match settings.workers {
+            0 => std::thread::available_parallelism().map_or(1, NonZero::get),
+            workers => workers,
+        };
         let mut server = HttpServer::new(factory)
             .client_request_timeout(settings.head_timeout)
             .keep_alive(settings.keep_alive)
             .h1_allow_half_closed(false)
             .h1_write_buffer_size(WRITE_BUFFER)
-            .shutdown_timeout(settings.shutdown_timeout.as_secs())
+            .shutdown_timeout(whole_seconds(settings.shutdown_timeout))
+            .max_connections(descriptors::raise_limit() / workers)
+            .workers(workers)
             .disable_signals();
-        if settings.workers != 0 {
-            server = server.workers(settings.workers);
-        }
         for listener in self.listeners {
             server = server.listen(listener)?;
         }
@@ -82,6 +86,11 @@ impl Server {
         info!("stopped");
         Ok(())
     }
+}
+
+/// Rounded up, for actix knows whole seconds only.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(0 < time.subsec_nanos())
 }
 
 /// The orderly end: streams and polls are ended first, because actix would wait for them.

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use config::{Config, Environment, File, FileFormat};
@@ -164,6 +165,35 @@ pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
     }
     if let Err(error) = EnvFilter::try_new(&settings.log.filter) {
         return fail(format!("log.filter: `{}` is not a filter: {error}", settings.log.filter));
+    }
+    // Far below where clocks and the kernel's timers overflow.
+    const LONGEST: Duration = Duration::from_secs(24 * 24 * 3600);
+    let short = [
+        ("server.keep_alive", server.keep_alive),
+        ("server.shutdown_timeout", server.shutdown_timeout),
+        ("delivery.retry", settings.delivery.retry),
+        ("delivery.retry_spread", settings.delivery.retry_spread),
+        ("delivery.write_deadline", settings.delivery.write_deadline),
+        ("poll.max_wait", settings.poll.max_wait),
+        ("poll.session_lease", settings.poll.session_lease),
+        ("jobs.backoff", settings.jobs.backoff),
+        ("jobs.max_backoff", settings.jobs.max_backoff),
+        ("jobs.max_wait", settings.jobs.max_wait),
+    ];
+    let mut bounded = positive.into_iter().chain(short);
+    if let Some((key, _)) = bounded.find(|(_, value)| LONGEST < *value) {
+        return fail(format!("{key} is longer than 24 days"));
+    }
+    const LONGEST_RETENTION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    let retentions = [
+        ("publish.idempotency_retention", settings.publish.idempotency_retention),
+        ("history.max_age", settings.history.max_age),
+        ("jobs.log_grace", settings.jobs.log_grace),
+        ("jobs.succeeded_retention", settings.jobs.succeeded_retention),
+        ("jobs.failed_retention", settings.jobs.failed_retention),
+    ];
+    if let Some((key, _)) = retentions.into_iter().find(|(_, value)| LONGEST_RETENTION < *value) {
+        return fail(format!("{key} is longer than 100 years"));
     }
     if settings.poll.max_wait < settings.poll.wait {
         return fail("poll.wait is longer than poll.max_wait".to_owned());

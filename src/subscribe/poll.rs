@@ -3,10 +3,17 @@
 //! A reply holds what there is, or waits for it; its cursor is a token for everything it has looked at, and `next` is
 //! the address to ask next. The polls of one session are one subscriber.
 
-use std::time::Duration;
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use actix_web::{
     HttpRequest, HttpResponse,
+    body::{BodySize, MessageBody},
     http::{
         StatusCode,
         header::{CONTENT_DISPOSITION, ETAG},
@@ -47,10 +54,7 @@ pub async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Problem> 
     let (gateway, params, admitted) = prepare(&request).await?;
     let settings = &gateway.settings().poll;
     let (wait, preferred) = wait(&request, &params, settings)?;
-    let mut turn = gateway
-        .sessions()
-        .begin(params.session.as_deref())
-        .ok_or_else(|| Problem::unavailable("subscribers", "there are too many poll sessions"))?;
+    let mut turn = gateway.sessions().begin(params.session.as_deref());
     let cursor_echo = admitted.cursor_echo.clone();
     let terms = Terms { transport: Transport::Poll, heartbeat: None, lifetime: wait };
     let mut feed = admitted.subscribe(&request, &params, terms);
@@ -73,15 +77,20 @@ pub async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Problem> 
     let cursor = feed.token();
     let next = next(&request, &gateway, &params, &turn, &cursor);
     response.insert_header((ETAG, format!("\"{cursor}\"")));
-    let body = batch.into_json(&cursor, &next);
+    let mut pieces = batch.into_json(&cursor, &next);
     match &params.callback {
-        None => Ok(response.content_type("application/json").body(body)),
+        None => {
+            response.content_type("application/json");
+        }
         Some(callback) => {
             response.content_type("application/javascript; charset=utf-8");
             response.insert_header((CONTENT_DISPOSITION, "attachment; filename=\"poll.js\""));
-            Ok(response.body(format!("/**/{callback}({body});")))
+            pieces.push_front(format!("/**/{callback}(").into());
+            pieces.push_back(Bytes::from_static(b");"));
         }
     }
+    let size = pieces.iter().map(|piece| piece.len() as u64).sum();
+    Ok(response.body(Reply { pieces, size, _feed: feed, _turn: turn }))
 }
 
 /// What the head of a reply would be, without waiting: `HEAD` subscribes nobody.
@@ -164,20 +173,42 @@ async fn collect(
     }
 }
 
+/// A reply on its way. It shares the encoded events, and its client counts as a subscriber until all of it is written.
+struct Reply {
+    pieces: VecDeque<Bytes>,
+    size: u64,
+    _feed: Feed,
+    _turn: Turn,
+}
+
+impl MessageBody for Reply {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.size)
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Poll::Ready(self.pieces.pop_front().map(Ok))
+    }
+}
+
 impl Batch {
-    fn into_json(self, cursor: &str, next: &str) -> String {
-        let mut body = String::with_capacity(self.bytes + self.events.len() + 256);
-        body.push_str("{\"events\":[");
-        for (at, event) in self.events.iter().enumerate() {
+    fn into_json(self, cursor: &str, next: &str) -> VecDeque<Bytes> {
+        let mut pieces = VecDeque::with_capacity(2 * self.events.len() + 4);
+        pieces.push_back(Bytes::from_static(b"{\"events\":["));
+        for (at, event) in self.events.into_iter().enumerate() {
             if 0 < at {
-                body.push(',');
+                pieces.push_back(Bytes::from_static(b","));
             }
-            body.push_str(std::str::from_utf8(event).expect("JSON is UTF-8"));
+            pieces.push_back(event);
         }
         let rest = serde_json::json!({ "cursor": cursor, "next": next, "more": self.more });
-        body.push_str("],");
-        body.push_str(json::script_safe(&rest).trim_start_matches('{'));
-        body
+        pieces.push_back(format!("],{}", json::script_safe(&rest).trim_start_matches('{')).into());
+        pieces
     }
 }
 
@@ -195,6 +226,6 @@ fn next(
     url.set_query(Some(&params.lasting_query));
     url.query_pairs_mut()
         .append_pair("last_event_id", cursor)
-        .append_pair("session", turn.session());
+        .append_pair("session", &turn.session());
     url.into()
 }

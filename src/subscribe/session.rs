@@ -1,4 +1,7 @@
 //! Sessions of long polls: what makes the polls of one client one subscriber.
+//!
+//! A session's name is made when a client polls for the first time, and kept only once it polls again: whoever polls
+//! just once leaves nothing behind. A name is a sealed number, so nobody can make one up.
 
 use std::{
     collections::HashMap,
@@ -8,7 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::gateway::random_text;
+use crate::{event::Position, history::TokenKey};
 
 /// The sessions that are alive: polling, or between two polls and within the lease.
 #[derive(Debug, Clone)]
@@ -16,12 +19,20 @@ pub struct Sessions(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    key: TokenKey,
     lease: Duration,
     capacity: usize,
-    alive: Mutex<HashMap<String, Session>>,
+    alive: Mutex<Alive>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
+struct Alive {
+    by_number: HashMap<u64, Session>,
+    /// How many there may be before the expired ones are looked for.
+    sweep_at: usize,
+}
+
+#[derive(Debug, Default)]
 struct Session {
     /// When it dies if no poll comes; `None` while one waits.
     expires: Option<Instant>,
@@ -35,19 +46,20 @@ struct Session {
 #[derive(Debug)]
 pub(super) struct Turn {
     sessions: Sessions,
-    id: String,
+    number: u64,
     turn: u64,
-    replaced: oneshot::Receiver<()>,
+    /// `None` for a first poll, which nobody can replace.
+    replaced: Option<oneshot::Receiver<()>>,
 }
 
 impl Sessions {
     /// No sessions yet; each will live for `lease` after its last poll, and at most `capacity` at once.
     #[must_use]
     pub fn new(lease: Duration, capacity: usize) -> Self {
-        Self(Arc::new(Inner { lease, capacity, alive: Mutex::default() }))
+        Self(Arc::new(Inner { key: TokenKey::random(), lease, capacity, alive: Mutex::default() }))
     }
 
-    fn alive(&self) -> MutexGuard<'_, HashMap<String, Session>> {
+    fn alive(&self) -> MutexGuard<'_, Alive> {
         self.0.alive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -55,62 +67,73 @@ impl Sessions {
     #[must_use]
     pub fn count(&self) -> usize {
         let mut alive = self.alive();
-        forget_expired(&mut alive);
-        alive.len()
+        alive.sweep();
+        alive.by_number.len()
     }
 
-    /// Begins a poll: of the session that the client names if it is alive, else of a new one. `None` if there are too
-    /// many.
-    pub(super) fn begin(&self, named: Option<&str>) -> Option<Turn> {
+    /// Begins a poll: of the session that the client names, or the first one of a new session.
+    pub(super) fn begin(&self, named: Option<&str>) -> Turn {
+        let named = named.and_then(|name| self.0.key.open(&format!("#{name}")));
+        match named {
+            Some(Position(number)) => self.go_on(number),
+            None => self.first(),
+        }
+    }
+
+    fn first(&self) -> Turn {
+        Turn { sessions: self.clone(), number: fastrand::u64(..), turn: 0, replaced: None }
+    }
+
+    fn go_on(&self, number: u64) -> Turn {
         let mut alive = self.alive();
+        if alive.sweep_at <= alive.by_number.len() {
+            alive.sweep();
+        }
+        // Beyond the bound polls go on, but each on its own.
+        if self.0.capacity <= alive.by_number.len() && !alive.by_number.contains_key(&number) {
+            return self.first();
+        }
         let (waiting, replaced) = oneshot::channel();
-        if let Some(id) = named
-            && let Some(session) = alive.get_mut(id)
-        {
-            session.turn += 1;
-            session.expires = None;
-            session.waiting = Some(waiting);
-            return Some(Turn {
-                sessions: self.clone(),
-                id: id.to_owned(),
-                turn: session.turn,
-                replaced,
-            });
-        }
-        if self.0.capacity <= alive.len() {
-            forget_expired(&mut alive);
-            if self.0.capacity <= alive.len() {
-                return None;
-            }
-        }
-        let id = random_text();
-        alive.insert(id.clone(), Session { expires: None, turn: 0, waiting: Some(waiting) });
-        Some(Turn { sessions: self.clone(), id, turn: 0, replaced })
+        let session = alive.by_number.entry(number).or_default();
+        session.turn += 1;
+        session.expires = None;
+        session.waiting = Some(waiting);
+        let turn = session.turn;
+        Turn { sessions: self.clone(), number, turn, replaced: Some(replaced) }
     }
 }
 
-fn forget_expired(alive: &mut HashMap<String, Session>) {
-    let now = Instant::now();
-    alive.retain(|_, session| session.expires.is_none_or(|expires| now < expires));
+impl Alive {
+    fn sweep(&mut self) {
+        const LEAST: usize = 1024;
+        let now = Instant::now();
+        self.by_number.retain(|_, session| session.expires.is_none_or(|expires| now < expires));
+        self.sweep_at = LEAST.max(2 * self.by_number.len());
+    }
 }
 
 impl Turn {
     /// The name of the session.
-    pub(super) fn session(&self) -> &str {
-        &self.id
+    pub(super) fn session(&self) -> String {
+        self.sessions.0.key.seal(Position(self.number)).trim_start_matches('#').to_owned()
     }
 
     /// Returns when another poll of the same session has begun.
     pub(super) async fn replaced(&mut self) {
-        // The sender is only ever dropped.
-        let _ = (&mut self.replaced).await;
+        match &mut self.replaced {
+            Some(replaced) => {
+                // The sender is only ever dropped.
+                let _ = replaced.await;
+            }
+            None => std::future::pending().await,
+        }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut alive = self.sessions.alive();
-        if let Some(session) = alive.get_mut(&self.id)
+        if let Some(session) = alive.by_number.get_mut(&self.number)
             && session.turn == self.turn
         {
             session.waiting = None;
@@ -126,8 +149,10 @@ mod tests {
     #[tokio::test]
     async fn a_second_poll_of_a_session_replaces_the_first() {
         let sessions = Sessions::new(Duration::from_secs(60), 2);
-        let mut first = sessions.begin(None).expect("there is room");
-        let second = sessions.begin(Some(first.session())).expect("it is alive");
+        let newcomer = sessions.begin(None);
+        assert_eq!(sessions.count(), 0, "nothing is kept of a first poll");
+        let mut first = sessions.begin(Some(&newcomer.session()));
+        let second = sessions.begin(Some(&newcomer.session()));
         first.replaced().await;
         assert_eq!(first.session(), second.session());
         drop(first);
@@ -135,12 +160,15 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_bounded_and_die_after_their_lease() {
+    fn sessions_are_bounded_die_after_their_lease_and_cannot_be_made_up() {
         let sessions = Sessions::new(Duration::ZERO, 1);
-        let turn = sessions.begin(Some("made up")).expect("there is room");
-        assert_ne!(turn.session(), "made up");
-        assert!(sessions.begin(None).is_none());
+        assert_ne!(sessions.begin(Some("made up")).session(), "made up");
+        let (one, other) = (sessions.begin(None).session(), sessions.begin(None).session());
+        let turn = sessions.begin(Some(&one));
+        assert_eq!(turn.session(), one);
+        assert_ne!(sessions.begin(Some(&other)).session(), other);
         drop(turn);
-        assert!(sessions.begin(None).is_some());
+        assert_eq!(sessions.count(), 0);
+        assert_eq!(sessions.begin(Some(&other)).session(), other);
     }
 }

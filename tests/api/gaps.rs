@@ -102,10 +102,21 @@ async fn a_backlog_that_reaches_behind_what_is_kept_is_said() {
     let mut stream = gateway.open("/events?topic=t&since=2020-01-01T00:00:00Z").await;
     assert_eq!(told(&stream.next().await).1, "trimmed");
     assert_eq!(stream.data(3).await, ["3", "4", "5"]);
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    let now = jiff::Timestamp::now();
+    for _ in 0..4 {
+        gateway.publish("other", "x").await;
+    }
+    let mut stream = gateway.open(&format!("/events?topic=t&since={now}")).await;
+    gateway.publish("t", "6").await;
+    assert_eq!(stream.next().await.data, "6", "of this topic nothing has gone since then");
+    for at in 7..=9 {
+        gateway.publish("t", &at.to_string()).await;
+    }
     let mut stream = gateway.open("/events?topic=t&last=100").await;
-    assert_eq!(stream.data(3).await, ["3", "4", "5"], "as many as there are");
+    assert_eq!(stream.data(3).await, ["7", "8", "9"], "as many as there are");
     let mut stream = gateway.open("/events?topic=t&last_event_id=earliest").await;
-    assert_eq!(stream.data(3).await, ["3", "4", "5"], "the earliest is what is kept");
+    assert_eq!(stream.data(3).await, ["7", "8", "9"], "the earliest is what is kept");
 }
 
 #[tokio::test]

@@ -539,7 +539,7 @@ async fn two_hundred_workers_do_five_thousand_jobs_once_each() {
         creators.join_all().await;
     }
     workers.join_all().await;
-    let done = done.lock().expect("no panic");
+    let done = done.lock().expect("no panic").clone();
     assert_eq!(done.len(), JOBS);
     assert!(done.values().all(|count| *count == 1), "each exactly once");
     let counts = gateway.get("/jobs?limit=1").await.json::<Value>().await.expect("JSON");

@@ -153,6 +153,7 @@ async fn whoever_publishes_and_goes_away_live_and_late_subscribers_see_the_same(
     for event in &seen {
         assert_eq!(late.next().await, *event);
     }
+    assert_eq!(gateway.metric("tidegate_updates_total").await, seen.len() as f64);
     let data: BTreeSet<&str> = seen.iter().map(|it| it.data.as_str()).collect();
     assert_eq!(data.len(), seen.len(), "nothing twice");
     for publisher in (0..16).step_by(2) {

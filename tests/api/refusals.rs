@@ -21,6 +21,8 @@ async fn bad_updates_are_refused_with_the_field_named() {
         (&[("topic", "t"), ("id", &long)], 413, "id"),
         (&[("topic", "t"), ("id", "#token")], 400, "id"),
         (&[("topic", "t"), ("id", "earliest")], 400, "id"),
+        (&[("topic", "t"), ("id", " ")], 400, "id"),
+        (&[("topic", "t"), ("id", "trimmed by headers ")], 400, "id"),
         (&[("topic", "t"), ("id", "a\nid: b")], 400, "id"),
         (&[("topic", "t"), ("id", "a\rb")], 400, "id"),
         (&[("topic", "t"), ("id", "a\0b")], 400, "id"),

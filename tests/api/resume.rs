@@ -196,6 +196,29 @@ proptest! {
     }
 }
 
+#[tokio::test]
+async fn a_drain_that_begins_with_the_first_subscriber_ends_it() {
+    let local = tokio::task::LocalSet::new();
+    let ended = local.run_until(async {
+        let retention =
+            Retention { bytes: 1000, events: 10, age: SignedDuration::MAX, remembered: 10 };
+        let history = Arc::new(Memory::new(retention, Clock::system()));
+        let hub = Hub::start(history, 1000, false).expect("a thread");
+        let shard = Shard::new(hub.clone());
+        let interest = Arc::new(Interest::new([Matcher::Everything], None));
+        let terms = Terms {
+            transport: Transport::Sse,
+            heartbeat: None,
+            lifetime: std::time::Duration::from_secs(3600),
+        };
+        let mut feed = shard.subscribe(interest, Position::START, None, terms);
+        hub.drain();
+        feed.next().await
+    });
+    let ended = tokio::time::timeout(crate::support::DEADLINE, ended).await.expect("it ends");
+    assert!(matches!(ended, Item::End(tidegate::delivery::EndReason::Drain)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn subscribing_while_others_publish_loses_nothing_and_repeats_nothing() {
     use crate::support::Gateway;
