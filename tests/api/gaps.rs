@@ -8,6 +8,7 @@ fn short_memory() -> Gateway {
         ("HISTORY__MAX_EVENTS", "3"),
         ("HISTORY__REMEMBERED", "3"),
         ("DELIVERY__TAIL_BYTES", "1B"),
+        ("PUBLISH__REFUSE_WHEN_BEHIND", "false"),
     ])
 }
 
