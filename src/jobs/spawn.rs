@@ -7,6 +7,7 @@ use serde_json::{json, value::RawValue, value::to_raw_value};
 use tracing::warn;
 
 use super::{Job, JobError, NewJob, Outcome, Report, State, Tracker};
+use crate::history::PublishError;
 
 /// Reports in a lease, so that one that is late does not end it.
 const REPORTS_PER_LEASE: u32 = 3;
@@ -45,34 +46,21 @@ impl Tracker {
     ) -> Result<Job, JobError>
     where
         F: Future<Output = Result<T, E>> + Send + 'static,
-        T: Into<JobResult>,
-        E: Display,
+        T: Into<JobResult> + 'static,
+        E: Display + 'static,
     {
-        let (job, lease) = self.create_claimed(new).await?;
-        let Some(lease) = lease else { return Ok(job) };
-        let handle =
-            JobHandle { tracker: self.clone(), id: job.id.clone(), lease, reports: Arc::default() };
-        let every = job.lease_term() / REPORTS_PER_LEASE;
-        tokio::spawn(async move {
-            let worker = handle.clone();
-            // A task of its own, so that a panic is seen and does not end this one.
-            let mut working = tokio::spawn(async move {
-                work(worker).await.map(Into::into).map_err(|error| error.to_string())
-            });
-            let outcome: Result<JobResult, String> = tokio::select! {
-                done = &mut working => match done {
-                    Ok(outcome) => outcome,
-                    Err(error) if error.is_panic() => Err("the job's code panicked".to_owned()),
-                    Err(_) => Err("the job was stopped".to_owned()),
-                },
-                () = handle.keep_alive(every) => {
-                    working.abort();
-                    return;
-                }
-            };
-            handle.end(outcome).await;
+        let tracker = self.clone();
+        // On its own, so that there is no job without a worker if the caller does not wait.
+        let spawning = tokio::spawn(async move {
+            let (job, lease) = tracker.create_claimed(new).await?;
+            if let Some(lease) = lease {
+                let id = job.id.clone();
+                let handle = JobHandle { tracker, id, lease, reports: Arc::default() };
+                tokio::spawn(handle.carry_out(work, job.lease_term() / REPORTS_PER_LEASE));
+            }
+            Ok(job)
         });
-        Ok(job)
+        spawning.await.unwrap_or(Err(JobError::Publish(PublishError::Stopped)))
     }
 }
 
@@ -153,6 +141,35 @@ impl JobHandle {
         }
     }
 
+    /// Does the work and reports its end; meanwhile extends the lease.
+    async fn carry_out<F, T, E>(
+        self,
+        work: impl FnOnce(Self) -> F + Send + 'static,
+        every: Duration,
+    ) where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<JobResult> + 'static,
+        E: Display + 'static,
+    {
+        let worker = self.clone();
+        // A task of its own, so that a panic is seen and does not end this one.
+        let mut working = tokio::spawn(async move {
+            work(worker).await.map(Into::into).map_err(|error| error.to_string())
+        });
+        let outcome = tokio::select! {
+            done = &mut working => match done {
+                Ok(outcome) => outcome,
+                Err(error) if error.is_panic() => Err("the job's code panicked".to_owned()),
+                Err(_) => Err("the job was stopped".to_owned()),
+            },
+            () = self.keep_alive(every) => {
+                working.abort();
+                return;
+            }
+        };
+        self.end(outcome).await;
+    }
+
     /// Extends the lease again and again; returns when it is lost.
     async fn keep_alive(&self, every: Duration) {
         loop {
@@ -206,5 +223,60 @@ impl JobHandle {
                 Ok(_) | Err(_) => return,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::ready};
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{gateway::Gateway, settings::Settings};
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    /// A gateway with short leases.
+    fn gateway() -> Gateway {
+        let mut settings = Settings::default();
+        settings.jobs.lease = Duration::from_secs(1);
+        Gateway::start(settings).expect("a gateway")
+    }
+
+    fn new_job() -> NewJob {
+        NewJob { kind: "a".to_owned(), title: "A".to_owned(), payload: None, key: None }
+    }
+
+    fn done() -> Result<JobResult, Infallible> {
+        Ok(JobResult::link("/"))
+    }
+
+    /// The job as it is at its end.
+    async fn end(tracker: &Tracker, id: &str) -> Job {
+        let job = tracker.wait(id, DEADLINE, |job| job.state.is_final()).await.expect("a job");
+        assert!(job.state.is_final(), "it is {}", job.state.as_str());
+        job
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_creator_goes_away_is_done() {
+        let gateway = gateway();
+        let tracker = gateway.tracker();
+        tokio::select! {
+            biased;
+            _ = tracker.spawn(new_job(), |_| async { done() }) => panic!("it takes a while"),
+            () = ready(()) => {}
+        }
+        let listed = async {
+            loop {
+                if let Some(job) = tracker.list(None, 1, |_| true).await.pop() {
+                    return job;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let job = timeout(DEADLINE, listed).await.expect("the job is created all the same");
+        assert_eq!(end(tracker, &job.id).await.state, State::Succeeded);
     }
 }
