@@ -128,14 +128,15 @@ impl JobHandle {
         Ok(())
     }
 
-    /// Returns when somebody wants the job to be stopped, or when it has ended. The work should then stop, and say so by
-    /// returning an error.
+    /// Returns when somebody wants the job to be stopped, when the program is about to end, or when the job has ended. The
+    /// work should then stop, and say so by returning an error.
     pub async fn cancelled(&self) {
         const LONG: Duration = Duration::from_secs(3600);
         loop {
             let waited = self.tracker.wait(&self.id, LONG, |job| job.state != State::Running).await;
             match waited {
-                Ok(job) if job.state == State::Running => {}
+                // While the hub drains, waiting returns at once.
+                Ok(job) if job.state == State::Running && !self.tracker.0.hub.is_draining() => {}
                 _ => return,
             }
         }
@@ -278,5 +279,29 @@ mod tests {
         };
         let job = timeout(DEADLINE, listed).await.expect("the job is created all the same");
         assert_eq!(end(tracker, &job.id).await.state, State::Succeeded);
+    }
+
+    #[tokio::test]
+    async fn the_work_is_told_at_once_that_it_is_to_stop() {
+        let gateway = gateway();
+        let tracker = gateway.tracker();
+        let work = |job: JobHandle| async move {
+            job.cancelled().await;
+            Err::<JobResult, _>("stopped")
+        };
+        let cancelled = tracker.spawn(new_job(), work).await.expect("a job");
+        let drained = tracker.spawn(new_job(), work).await.expect("a job");
+        tracker.cancel(&cancelled.id).await.expect("it can be cancelled");
+        assert_eq!(end(tracker, &cancelled.id).await.state, State::Cancelled);
+        let running = tracker.job(&drained.id).await.expect("a job");
+        assert_eq!(running.state, State::Running);
+
+        let ended = async {
+            while !tracker.job(&drained.id).await.expect("a job").state.is_final() {
+                tokio::task::yield_now().await;
+            }
+        };
+        gateway.hub().drain();
+        timeout(DEADLINE, ended).await.expect("it ends with the program");
     }
 }
