@@ -23,13 +23,7 @@ pub struct JobHandle {
     tracker: Tracker,
     id: String,
     lease: String,
-    reports: Arc<tokio::sync::Mutex<Reports>>,
-}
-
-#[derive(Debug, Default)]
-struct Reports {
-    newest: Option<Report>,
-    log_length: u64,
+    newest: Arc<tokio::sync::Mutex<Option<Report>>>,
 }
 
 impl Tracker {
@@ -55,7 +49,7 @@ impl Tracker {
             let (job, lease) = tracker.create_claimed(new).await?;
             if let Some(lease) = lease {
                 let id = job.id.clone();
-                let handle = JobHandle { tracker, id, lease, reports: Arc::default() };
+                let handle = JobHandle { tracker, id, lease, newest: Arc::default() };
                 tokio::spawn(handle.carry_out(work, job.lease_term() / REPORTS_PER_LEASE));
             }
             Ok(job)
@@ -106,11 +100,11 @@ impl JobHandle {
         stage: Option<&str>,
         message: Option<&str>,
     ) -> Result<(), Stopped> {
-        let mut reports = self.reports.lock().await;
-        let seq = reports.newest.as_ref().map_or(1, |it| it.seq + 1);
+        let mut newest = self.newest.lock().await;
+        let seq = newest.as_ref().map_or(1, |it| it.seq + 1);
         let (stage, message) = (stage.map(str::to_owned), message.map(str::to_owned));
         let report = Report { seq, done, total, stage, message };
-        reports.newest = Some(report.clone());
+        *newest = Some(report.clone());
         self.check(self.tracker.report(&self.id, self.lease.clone(), report).await)
     }
 
@@ -119,13 +113,10 @@ impl JobHandle {
     /// # Errors
     /// If the job is no longer this worker's.
     pub async fn log(&self, text: &str) -> Result<(), Stopped> {
-        let mut reports = self.reports.lock().await;
-        let offset = reports.log_length;
-        let appended =
-            self.tracker.append_log(&self.id, self.lease.clone(), offset, text.to_owned()).await;
-        self.check(appended)?;
-        reports.log_length += text.len() as u64;
-        Ok(())
+        let (lease, text) = (self.lease.clone(), text.to_owned());
+        // Nobody else writes it, so its own end is where this belongs, whatever became of the lines before.
+        let append = move |job: &mut Job, now| job.append_log(&lease, job.log.end(), &text, now);
+        self.check(self.tracker.change_by_id(&self.id, append).await)
     }
 
     /// Returns when somebody wants the job to be stopped, when the program is about to end, or when the job has ended. The
@@ -175,10 +166,10 @@ impl JobHandle {
     async fn keep_alive(&self, every: Duration) {
         loop {
             tokio::time::sleep(every).await;
-            let reports = self.reports.lock().await;
-            let report = reports.newest.clone().unwrap_or_default();
+            let newest = self.newest.lock().await;
+            let report = newest.clone().unwrap_or_default();
             let extended = self.tracker.report(&self.id, self.lease.clone(), report).await;
-            drop(reports);
+            drop(newest);
             if let Err(JobError::Refused(_) | JobError::Unknown | JobError::Gone) = extended {
                 return;
             }
@@ -303,5 +294,22 @@ mod tests {
         };
         gateway.hub().drain();
         timeout(DEADLINE, ended).await.expect("it ends with the program");
+    }
+
+    #[tokio::test]
+    async fn the_log_goes_on_after_a_line_that_was_not_waited_for() {
+        let gateway = gateway();
+        let tracker = gateway.tracker();
+        let work = |job: JobHandle| async move {
+            tokio::select! {
+                biased;
+                _ = job.log("one\n") => panic!("it takes a while"),
+                () = ready(()) => {}
+            }
+            job.log("two\n").await.map(|()| JobResult::link("/"))
+        };
+        let job = tracker.spawn(new_job(), work).await.expect("a job");
+        let job = end(tracker, &job.id).await;
+        assert_eq!((job.state, &*job.log.tail(100)), (State::Succeeded, "one\ntwo\n"));
     }
 }
