@@ -89,7 +89,8 @@ impl JobHandle {
         &self.id
     }
 
-    /// Tells how far the job has come: `total` if it is known, the stage it is at, and what people may want to read.
+    /// Tells how far the job has come: `total` if it is known, the stage it is at, and what people may want to read. A
+    /// number that is none, or below 0, counts as 0 or as not known.
     ///
     /// # Errors
     /// If the job is no longer this worker's.
@@ -103,6 +104,10 @@ impl JobHandle {
         let mut newest = self.newest.lock().await;
         let seq = newest.as_ref().map_or(1, |it| it.seq + 1);
         let (stage, message) = (stage.map(str::to_owned), message.map(str::to_owned));
+        // What is not a number equals nothing, so the tracker could not tell a repetition.
+        let is_number = |it: &f64| it.is_finite() && 0.0 <= *it;
+        let done = Some(done).filter(is_number).unwrap_or_default();
+        let total = total.filter(is_number);
         let report = Report { seq, done, total, stage, message };
         *newest = Some(report.clone());
         self.check(self.tracker.report(&self.id, self.lease.clone(), report).await)
@@ -222,7 +227,7 @@ impl JobHandle {
 mod tests {
     use std::{convert::Infallible, future::ready};
 
-    use tokio::time::timeout;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
     use crate::{gateway::Gateway, settings::Settings};
@@ -311,5 +316,28 @@ mod tests {
         let job = tracker.spawn(new_job(), work).await.expect("a job");
         let job = end(tracker, &job.id).await;
         assert_eq!((job.state, &*job.log.tail(100)), (State::Succeeded, "one\ntwo\n"));
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_extended_whatever_was_reported() {
+        let gateway = gateway();
+        let tracker = gateway.tracker();
+        let work = |done| {
+            move |job: JobHandle| async move {
+                if let Some(done) = done {
+                    job.progress(done, Some(done), None, None).await.expect("it is taken");
+                }
+                sleep(3 * job.tracker.settings().lease).await;
+                self::done()
+            }
+        };
+        let mut ids = Vec::new();
+        for done in [None, Some(3.0), Some(f64::NAN), Some(f64::INFINITY), Some(-1.0)] {
+            ids.push(tracker.spawn(new_job(), work(done)).await.expect("a job").id);
+        }
+        for id in ids {
+            assert_eq!(end(tracker, &id).await.state, State::Succeeded);
+        }
+        assert!(tracker.lost_leases().is_empty());
     }
 }
