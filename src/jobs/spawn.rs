@@ -227,10 +227,11 @@ impl JobHandle {
 mod tests {
     use std::{convert::Infallible, future::ready};
 
+    use actix_web::{App, test, web};
     use tokio::time::{sleep, timeout};
 
     use super::*;
-    use crate::{gateway::Gateway, settings::Settings};
+    use crate::{gateway::Gateway, problem::Problem, settings::Settings};
 
     const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -339,5 +340,38 @@ mod tests {
             assert_eq!(end(tracker, &id).await.state, State::Succeeded);
         }
         assert!(tracker.lost_leases().is_empty());
+    }
+
+    #[actix_web::test]
+    async fn a_handler_can_spawn_jobs_and_a_panic_makes_a_failed_one_that_stays_so() {
+        let gateway = gateway();
+        let tracker = gateway.tracker().clone();
+        let spawning = tracker.clone();
+        let handler = move || {
+            let tracker = spawning.clone();
+            async move {
+                let new = NewJob { key: Some("k".to_owned()), ..new_job() };
+                let work = |job: JobHandle| async move {
+                    assert_eq!(job.id(), "another", "a broken promise");
+                    done()
+                };
+                tracker.spawn(new, work).await.map(|job| job.id).map_err(Problem::from)
+            }
+        };
+        let app = App::new().route("/", web::post().to(handler));
+        let app = test::init_service(app).await;
+        let request = test::TestRequest::post().uri("/").to_request();
+        let id = test::call_and_read_body(&app, request).await;
+        let id = str::from_utf8(&id).expect("an id");
+        let job = end(&tracker, id).await;
+        let problem = "{\"detail\":\"the job's code panicked\",\"title\":\"The job failed\"}";
+        let Some(Outcome::Problem(told)) = &job.outcome else { panic!("{:?}", job.outcome) };
+        assert_eq!((job.state, told.get()), (State::Failed, problem));
+
+        assert!(matches!(tracker.retry(id).await, Err(JobError::DoneHere)));
+        let work = |_| async { done() };
+        let new = NewJob { key: Some("k".to_owned()), ..new_job() };
+        let again = tracker.spawn(new, work).await.expect("a job");
+        assert_eq!(end(&tracker, &again.id).await.state, State::Succeeded);
     }
 }
