@@ -30,7 +30,7 @@ const END: Duration = Duration::from_secs(10);
 /// All clones of this program.
 #[derive(Debug)]
 pub(crate) struct Clones {
-    /// Removed with everything in it.
+    /// Everything is in it.
     folder: TempDir,
     /// Oldest first.
     kept: Mutex<VecDeque<Arc<Clone>>>,
@@ -83,7 +83,7 @@ impl Clones {
         })
     }
 
-    /// Keeps [`finished`](Self::finished) from returning as long as it is there.
+    /// Keeps [`end`](Self::end) from returning as long as it is there.
     pub(crate) fn running(&self) -> Running {
         self.n_running.send_modify(|it| *it += 1);
         Running(self.n_running.clone())
@@ -119,10 +119,12 @@ impl Clones {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the end of all that are being made.
-    pub(crate) async fn finished(&self) {
+    /// Waits for the end of all that are being made, and removes all that are kept. Threads that served requests may still
+    /// hold them.
+    pub(crate) async fn end(&self) {
         let mut n_running = self.n_running.subscribe();
         let _ = timeout(END, n_running.wait_for(|it| *it == 0)).await;
+        let _ = fs::remove_dir_all(self.folder.path());
     }
 }
 

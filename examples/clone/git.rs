@@ -67,7 +67,7 @@ impl Git {
             }
             Err(_) => {
                 child.end(&mut stderr).await;
-                Err(format!("it took longer than {} seconds", self.time_limit.as_secs_f64()))
+                Err(format!("it took longer than the limit of {} s", self.time_limit.as_secs()))
             }
         }
     }

@@ -120,7 +120,7 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     greet(&server);
     let context = Context { gateway, clones: clones.clone(), git, runtime: Handle::current() };
     server.run(move |config| configure(config, &context)).await?;
-    clones.finished().await;
+    clones.end().await;
     Ok(())
 }
 
@@ -227,7 +227,12 @@ impl Context {
             key: Some(address.as_str().to_owned()),
         };
         let (tracker, context) = (self.gateway.tracker().clone(), self.clone());
-        let work = |job| async move { context.clone_repository(address, &job).await };
+        // From now on, so that the program does not end between here and the beginning of the work.
+        let running = self.clones.running();
+        let work = |job| async move {
+            let _running = running;
+            context.clone_repository(address, &job).await
+        };
         let spawned = self.runtime.spawn(async move { tracker.spawn(new, work).await }).await;
         let stopping = |_| Problem::unavailable("stopping", "the program is stopping");
         spawned.map_err(stopping)?.map_err(JobError::into)
@@ -239,7 +244,6 @@ impl Context {
         address: Address,
         job: &JobHandle,
     ) -> Result<JobResult, String> {
-        let _running = self.clones.running();
         let _turn = tokio::select! {
             turn = self.clones.turns.acquire() => turn.map_err(|error| error.to_string())?,
             () = job.cancelled() => return Err("it was stopped".to_owned()),
