@@ -126,7 +126,8 @@ async fn follow(
             let (stage, message) = (Some(step.stage), Some(&*step.message));
             let _ = job.progress(step.reached, Some(WHOLE), stage, message).await;
         }
-        last_lines.extend(lines);
+        // How git greets says nothing about why it failed.
+        last_lines.extend(lines.into_iter().filter(|it| !it.starts_with("Cloning into ")));
         last_lines.drain(..last_lines.len().saturating_sub(LAST_LINES));
         if n_bytes == 0 {
             return Ok(child.wait().await?.success());

@@ -277,7 +277,7 @@ async fn what_is_no_repository_is_a_failed_job_that_says_so() {
     let end = told.last().expect("an end");
     assert_eq!(end["state"], "failed");
     let detail = end["error"]["detail"].as_str().expect("a problem has a detail");
-    assert!(detail.starts_with("git could not clone it:\n"), "{detail}");
+    assert!(detail.starts_with("git could not clone it:\nfatal: "), "{detail}");
     assert!(detail.contains("'/nowhere/at/all.git' does not"), "{detail}");
     assert_eq!(cloner.clones(), Vec::<PathBuf>::new());
 
