@@ -181,6 +181,8 @@ pub struct Job {
     pub payload: Option<Arc<RawValue>>,
     /// Jobs of one type and key are one job while it lives.
     pub key: Option<String>,
+    /// Whether its creator does it, in this program: then nobody else can, now or later.
+    pub is_done_here: bool,
     /// Where it is.
     pub state: State,
     /// The try that is running, or the last one; 0 before the first.
@@ -241,6 +243,7 @@ impl Job {
             title: new.title,
             payload: new.payload,
             key: new.key,
+            is_done_here: false,
             state: State::Queued,
             attempt: 0,
             last_attempt: rules.max_attempts,

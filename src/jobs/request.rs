@@ -217,6 +217,7 @@ impl From<JobError> for Problem {
         match error {
             JobError::Unknown => Self::not_found(detail),
             JobError::Gone => Self::gone(detail),
+            JobError::DoneHere => Self::state("done_here", detail),
             JobError::Full(limit) => Self::unavailable("jobs", detail).with_limit(limit),
             JobError::Publish(error) => error.into(),
             JobError::Refused(refusal) => match refusal {

@@ -7,6 +7,7 @@ use serde_json::{json, value::RawValue, value::to_raw_value};
 use tracing::warn;
 
 use super::{Job, JobError, NewJob, Outcome, Report, State, Tracker};
+use crate::history::PublishError;
 
 /// Reports in a lease, so that one that is late does not end it.
 const REPORTS_PER_LEASE: u32 = 3;
@@ -22,13 +23,7 @@ pub struct JobHandle {
     tracker: Tracker,
     id: String,
     lease: String,
-    reports: Arc<tokio::sync::Mutex<Reports>>,
-}
-
-#[derive(Debug, Default)]
-struct Reports {
-    newest: Option<Report>,
-    log_length: u64,
+    newest: Arc<tokio::sync::Mutex<Option<Report>>>,
 }
 
 impl Tracker {
@@ -45,34 +40,21 @@ impl Tracker {
     ) -> Result<Job, JobError>
     where
         F: Future<Output = Result<T, E>> + Send + 'static,
-        T: Into<JobResult>,
-        E: Display,
+        T: Into<JobResult> + 'static,
+        E: Display + 'static,
     {
-        let (job, lease) = self.create_claimed(new).await?;
-        let Some(lease) = lease else { return Ok(job) };
-        let handle =
-            JobHandle { tracker: self.clone(), id: job.id.clone(), lease, reports: Arc::default() };
-        let every = job.lease_term() / REPORTS_PER_LEASE;
-        tokio::spawn(async move {
-            let worker = handle.clone();
-            // A task of its own, so that a panic is seen and does not end this one.
-            let mut working = tokio::spawn(async move {
-                work(worker).await.map(Into::into).map_err(|error| error.to_string())
-            });
-            let outcome: Result<JobResult, String> = tokio::select! {
-                done = &mut working => match done {
-                    Ok(outcome) => outcome,
-                    Err(error) if error.is_panic() => Err("the job's code panicked".to_owned()),
-                    Err(_) => Err("the job was stopped".to_owned()),
-                },
-                () = handle.keep_alive(every) => {
-                    working.abort();
-                    return;
-                }
-            };
-            handle.end(outcome).await;
+        let tracker = self.clone();
+        // On its own, so that there is no job without a worker if the caller does not wait.
+        let spawning = tokio::spawn(async move {
+            let (job, lease) = tracker.create_claimed(new).await?;
+            if let Some(lease) = lease {
+                let id = job.id.clone();
+                let handle = JobHandle { tracker, id, lease, newest: Arc::default() };
+                tokio::spawn(handle.carry_out(work, job.lease_term() / REPORTS_PER_LEASE));
+            }
+            Ok(job)
         });
-        Ok(job)
+        spawning.await.unwrap_or(Err(JobError::Publish(PublishError::Stopped)))
     }
 }
 
@@ -107,7 +89,8 @@ impl JobHandle {
         &self.id
     }
 
-    /// Tells how far the job has come: `total` if it is known, the stage it is at, and what people may want to read.
+    /// Tells how far the job has come: `total` if it is known, the stage it is at, and what people may want to read. A
+    /// number that is none, or below 0, counts as 0 or as not known.
     ///
     /// # Errors
     /// If the job is no longer this worker's.
@@ -118,11 +101,15 @@ impl JobHandle {
         stage: Option<&str>,
         message: Option<&str>,
     ) -> Result<(), Stopped> {
-        let mut reports = self.reports.lock().await;
-        let seq = reports.newest.as_ref().map_or(1, |it| it.seq + 1);
+        let mut newest = self.newest.lock().await;
+        let seq = newest.as_ref().map_or(1, |it| it.seq + 1);
         let (stage, message) = (stage.map(str::to_owned), message.map(str::to_owned));
+        // What is not a number equals nothing, so the tracker could not tell a repetition.
+        let is_number = |it: &f64| it.is_finite() && 0.0 <= *it;
+        let done = Some(done).filter(is_number).unwrap_or_default();
+        let total = total.filter(is_number);
         let report = Report { seq, done, total, stage, message };
-        reports.newest = Some(report.clone());
+        *newest = Some(report.clone());
         self.check(self.tracker.report(&self.id, self.lease.clone(), report).await)
     }
 
@@ -131,36 +118,63 @@ impl JobHandle {
     /// # Errors
     /// If the job is no longer this worker's.
     pub async fn log(&self, text: &str) -> Result<(), Stopped> {
-        let mut reports = self.reports.lock().await;
-        let offset = reports.log_length;
-        let appended =
-            self.tracker.append_log(&self.id, self.lease.clone(), offset, text.to_owned()).await;
-        self.check(appended)?;
-        reports.log_length += text.len() as u64;
-        Ok(())
+        let (lease, text) = (self.lease.clone(), text.to_owned());
+        // Nobody else writes it, so its own end is where this belongs, whatever became of the lines before.
+        let append = move |job: &mut Job, now| job.append_log(&lease, job.log.end(), &text, now);
+        self.check(self.tracker.change_by_id(&self.id, append).await)
     }
 
-    /// Returns when somebody wants the job to be stopped, or when it has ended. The work should then stop, and say so by
-    /// returning an error.
+    /// Returns when somebody wants the job to be stopped, when the program is about to end, or when the job has ended. The
+    /// work should then stop, and say so by returning an error.
     pub async fn cancelled(&self) {
         const LONG: Duration = Duration::from_secs(3600);
         loop {
             let waited = self.tracker.wait(&self.id, LONG, |job| job.state != State::Running).await;
             match waited {
-                Ok(job) if job.state == State::Running => {}
+                // While the hub drains, waiting returns at once.
+                Ok(job) if job.state == State::Running && !self.tracker.0.hub.is_draining() => {}
                 _ => return,
             }
         }
+    }
+
+    /// Does the work and reports its end; meanwhile extends the lease.
+    async fn carry_out<F, T, E>(
+        self,
+        work: impl FnOnce(Self) -> F + Send + 'static,
+        every: Duration,
+    ) where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<JobResult> + 'static,
+        E: Display + 'static,
+    {
+        let worker = self.clone();
+        // A task of its own, so that a panic is seen and does not end this one.
+        let mut working = tokio::spawn(async move {
+            work(worker).await.map(Into::into).map_err(|error| error.to_string())
+        });
+        let outcome = tokio::select! {
+            done = &mut working => match done {
+                Ok(outcome) => outcome,
+                Err(error) if error.is_panic() => Err("the job's code panicked".to_owned()),
+                Err(_) => Err("the job was stopped".to_owned()),
+            },
+            () = self.keep_alive(every) => {
+                working.abort();
+                return;
+            }
+        };
+        self.end(outcome).await;
     }
 
     /// Extends the lease again and again; returns when it is lost.
     async fn keep_alive(&self, every: Duration) {
         loop {
             tokio::time::sleep(every).await;
-            let reports = self.reports.lock().await;
-            let report = reports.newest.clone().unwrap_or_default();
+            let newest = self.newest.lock().await;
+            let report = newest.clone().unwrap_or_default();
             let extended = self.tracker.report(&self.id, self.lease.clone(), report).await;
-            drop(reports);
+            drop(newest);
             if let Err(JobError::Refused(_) | JobError::Unknown | JobError::Gone) = extended {
                 return;
             }
@@ -206,5 +220,158 @@ impl JobHandle {
                 Ok(_) | Err(_) => return,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::ready};
+
+    use actix_web::{App, test, web};
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::{gateway::Gateway, problem::Problem, settings::Settings};
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    /// A gateway with short leases.
+    fn gateway() -> Gateway {
+        let mut settings = Settings::default();
+        settings.jobs.lease = Duration::from_secs(1);
+        Gateway::start(settings).expect("a gateway")
+    }
+
+    fn new_job() -> NewJob {
+        NewJob { kind: "a".to_owned(), title: "A".to_owned(), payload: None, key: None }
+    }
+
+    fn done() -> Result<JobResult, Infallible> {
+        Ok(JobResult::link("/"))
+    }
+
+    /// The job as it is at its end.
+    async fn end(tracker: &Tracker, id: &str) -> Job {
+        let job = tracker.wait(id, DEADLINE, |job| job.state.is_final()).await.expect("a job");
+        assert!(job.state.is_final(), "it is {}", job.state.as_str());
+        job
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_creator_goes_away_is_done() {
+        let gateway = gateway();
+        let tracker = gateway.tracker();
+        tokio::select! {
+            biased;
+            _ = tracker.spawn(new_job(), |_| async { done() }) => panic!("it takes a while"),
+            () = ready(()) => {}
+        }
+        let listed = async {
+            loop {
+                if let Some(job) = tracker.list(None, 1, |_| true).await.pop() {
+                    return job;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let job = timeout(DEADLINE, listed).await.expect("the job is created all the same");
+        assert_eq!(end(tracker, &job.id).await.state, State::Succeeded);
+    }
+
+    #[tokio::test]
+    async fn the_work_is_told_at_once_that_it_is_to_stop() {
+        let gateway = gateway();
+        let tracker = gateway.tracker();
+        let work = |job: JobHandle| async move {
+            job.cancelled().await;
+            Err::<JobResult, _>("stopped")
+        };
+        let cancelled = tracker.spawn(new_job(), work).await.expect("a job");
+        let drained = tracker.spawn(new_job(), work).await.expect("a job");
+        tracker.cancel(&cancelled.id).await.expect("it can be cancelled");
+        assert_eq!(end(tracker, &cancelled.id).await.state, State::Cancelled);
+        let running = tracker.job(&drained.id).await.expect("a job");
+        assert_eq!(running.state, State::Running);
+
+        let ended = async {
+            while !tracker.job(&drained.id).await.expect("a job").state.is_final() {
+                tokio::task::yield_now().await;
+            }
+        };
+        gateway.hub().drain();
+        timeout(DEADLINE, ended).await.expect("it ends with the program");
+    }
+
+    #[tokio::test]
+    async fn the_log_goes_on_after_a_line_that_was_not_waited_for() {
+        let gateway = gateway();
+        let tracker = gateway.tracker();
+        let work = |job: JobHandle| async move {
+            tokio::select! {
+                biased;
+                _ = job.log("one\n") => panic!("it takes a while"),
+                () = ready(()) => {}
+            }
+            job.log("two\n").await.map(|()| JobResult::link("/"))
+        };
+        let job = tracker.spawn(new_job(), work).await.expect("a job");
+        let job = end(tracker, &job.id).await;
+        assert_eq!((job.state, &*job.log.tail(100)), (State::Succeeded, "one\ntwo\n"));
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_extended_whatever_was_reported() {
+        let gateway = gateway();
+        let tracker = gateway.tracker();
+        let work = |done| {
+            move |job: JobHandle| async move {
+                if let Some(done) = done {
+                    job.progress(done, Some(done), None, None).await.expect("it is taken");
+                }
+                sleep(3 * job.tracker.settings().lease).await;
+                self::done()
+            }
+        };
+        let mut ids = Vec::new();
+        for done in [None, Some(3.0), Some(f64::NAN), Some(f64::INFINITY), Some(-1.0)] {
+            ids.push(tracker.spawn(new_job(), work(done)).await.expect("a job").id);
+        }
+        for id in ids {
+            assert_eq!(end(tracker, &id).await.state, State::Succeeded);
+        }
+        assert!(tracker.lost_leases().is_empty());
+    }
+
+    #[actix_web::test]
+    async fn a_handler_can_spawn_jobs_and_a_panic_makes_a_failed_one_that_stays_so() {
+        let gateway = gateway();
+        let tracker = gateway.tracker().clone();
+        let spawning = tracker.clone();
+        let handler = move || {
+            let tracker = spawning.clone();
+            async move {
+                let new = NewJob { key: Some("k".to_owned()), ..new_job() };
+                let work = |job: JobHandle| async move {
+                    assert_eq!(job.id(), "another", "a broken promise");
+                    done()
+                };
+                tracker.spawn(new, work).await.map(|job| job.id).map_err(Problem::from)
+            }
+        };
+        let app = App::new().route("/", web::post().to(handler));
+        let app = test::init_service(app).await;
+        let request = test::TestRequest::post().uri("/").to_request();
+        let id = test::call_and_read_body(&app, request).await;
+        let id = str::from_utf8(&id).expect("an id");
+        let job = end(&tracker, id).await;
+        let problem = "{\"detail\":\"the job's code panicked\",\"title\":\"The job failed\"}";
+        let Some(Outcome::Problem(told)) = &job.outcome else { panic!("{:?}", job.outcome) };
+        assert_eq!((job.state, told.get()), (State::Failed, problem));
+
+        assert!(matches!(tracker.retry(id).await, Err(JobError::DoneHere)));
+        let work = |_| async { done() };
+        let new = NewJob { key: Some("k".to_owned()), ..new_job() };
+        let again = tracker.spawn(new, work).await.expect("a job");
+        assert_eq!(end(&tracker, &again.id).await.state, State::Succeeded);
     }
 }

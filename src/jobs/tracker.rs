@@ -44,6 +44,9 @@ pub enum JobError {
     /// The job's state or the caller's rights on it do not allow it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// It was to be done once more, but it was done by its creator, who is no longer at it.
+    #[error("the program that created the job did it itself, and does not do it again")]
+    DoneHere,
     /// There are as many jobs as there may be.
     #[error("there are {0} jobs, which is the limit")]
     Full(usize),
@@ -148,6 +151,7 @@ impl Tracker {
         let key = new.key.clone();
         let mut job = Job::new(id.clone(), number, new, rules, self.0.settings.log_bytes, now);
         if let Some(lease) = lease {
+            job.is_done_here = true;
             let _ = job.claim(lease, now)?;
         }
         let cell = Arc::new(Cell {
@@ -318,12 +322,15 @@ impl Tracker {
     /// Queues a job once more.
     ///
     /// # Errors
-    /// If there is no such job, or it has not ended badly.
+    /// If there is no such job, it has not ended badly, or nobody could do it.
     pub async fn retry(&self, id: &str) -> Result<Job, JobError> {
+        if self.job(id).await?.is_done_here {
+            return Err(JobError::DoneHere);
+        }
         self.change_by_id(id, |job, _| job.retry()).await
     }
 
-    async fn change_by_id(
+    pub(super) async fn change_by_id(
         &self,
         id: &str,
         change: impl FnOnce(&mut Job, Now) -> Result<Change, Refusal> + Send + 'static,

@@ -3,6 +3,7 @@
 //! They are built by `cargo test`, which builds all examples; after `cargo test --test examples` alone they may be
 //! missing or old, so run `cargo build --examples` before.
 
+mod clone;
 mod feed;
 mod nginx;
 mod prices;

@@ -2,12 +2,13 @@
 
 use std::{
     env,
+    ffi::OsStr,
     path::PathBuf,
     process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
 
-use reqwest::{Client, Response};
+use reqwest::{Client, Response, header::ACCEPT};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
@@ -46,7 +47,13 @@ impl App {
 
     /// Starts an example and waits until it says where it listens.
     pub(crate) async fn start_at(name: &str, address: &str) -> Self {
+        Self::start_with(name, address, &[]).await
+    }
+
+    /// Starts an example with more arguments.
+    pub(crate) async fn start_with(name: &str, address: &str, arguments: &[&OsStr]) -> Self {
         let mut command = command(name, address);
+        command.args(arguments);
         let mut child = command.stderr(Stdio::null()).spawn().expect("the example starts");
         let stdout = child.stdout.take().expect("a pipe");
         let mut lines = BufReader::new(stdout).lines();
@@ -127,7 +134,7 @@ pub(crate) struct Event {
 impl Stream {
     /// Opens a stream; `cursor` is the `Last-Event-ID`.
     pub(crate) async fn open(url: &str, cursor: Option<&str>) -> Self {
-        let mut request = client().get(url);
+        let mut request = client().get(url).header(ACCEPT, "text/event-stream, */*;q=0.1");
         if let Some(cursor) = cursor {
             request = request.header("last-event-id", cursor);
         }
