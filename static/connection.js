@@ -15,3 +15,16 @@ export function isForeign(frame) {
   const isLoaded = page?.readyState === "complete" && page.URL !== "about:blank";
   return !page || (isLoaded && !frame.contentWindow.tidegate);
 }
+
+// A signal that aborts with another or after a time; AbortSignal.any is too new for some browsers.
+export function deadline(signal, delay) {
+  const controller = new AbortController();
+  const abort = () => controller.abort();
+  const timer = setTimeout(abort, delay);
+  signal.addEventListener("abort", abort, { signal: controller.signal });
+  if (signal.aborted) {
+    abort();
+  }
+  controller.signal.addEventListener("abort", () => clearTimeout(timer));
+  return controller.signal;
+}

@@ -1,7 +1,6 @@
 //! Pages for people: the start page and the files that pages need, embedded in the binary.
 
 use actix_web::{HttpRequest, HttpResponse, http::header::IF_NONE_MATCH, web};
-use askama::Template as _;
 use rust_embed::RustEmbed;
 
 use crate::{gateway::Gateway, problem::Problem, server::public_base};
@@ -74,6 +73,8 @@ pub async fn asset(request: HttpRequest, path: web::Path<String>) -> Result<Http
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use askama::Template as _;
+
     use super::*;
 
     /// Checks that a page needs only what its policy allows and the binary holds.

@@ -28,7 +28,7 @@ use crate::{
     gateway::Gateway,
     problem::Problem,
     publish::{Claim as KeyClaim, Fingerprint, Reply, idempotency_key},
-    server::resource,
+    server::{public_base, resource},
     subscribe::preferred_wait,
 };
 
@@ -126,10 +126,13 @@ async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpR
 async fn view_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(&request);
     match accepted(&request, &["application/json", "text/html", "text/event-stream"]) {
-        Some("text/html") => {
-            let job = gateway.tracker().job(&id).await?;
-            page::holding(&request, &job, gateway.tracker().now().time)
-        }
+        Some("text/html") => match gateway.tracker().job(&id).await {
+            Ok(job) => {
+                let root = root(&request, &gateway);
+                page::holding(&request, &root, &job, gateway.tracker().now().time)
+            }
+            Err(error) => Ok(page::missing(error)),
+        },
         Some("text/event-stream") => watch(&request, &gateway, &id).await,
         Some(_) => view_status(&request, &gateway, &id).await,
         None => Err(Problem::not_acceptable(
@@ -249,6 +252,11 @@ async fn read_log(request: HttpRequest, id: web::Path<String>) -> Result<HttpRes
         .insert_header(("tidegate-log-offset", offset))
         .insert_header(("tidegate-log-length", job.log.end()))
         .body(job.log.read(offset, usize::MAX)))
+}
+
+/// The path of the gateway as the client sees it, without a slash at the end.
+fn root(request: &HttpRequest, gateway: &Gateway) -> String {
+    public_base(request, gateway.settings()).path().trim_end_matches('/').to_owned()
 }
 
 /// A parameter of the query.
