@@ -102,7 +102,7 @@ async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpR
     let wait = preferred_wait(&request).map(|wait| wait.min(settings.max_wait));
     let is_over = |job: &Job| job.state.is_final();
     let job = gateway.tracker().wait(&id, wait.unwrap_or_default(), is_over).await?;
-    let location = format!("/jobs/{id}");
+    let location = format!("{}/jobs/{id}", root(&request, &gateway));
     let mut response = match job.state {
         State::Succeeded if wait.is_some() => {
             let mut response = HttpResponse::SeeOther();
@@ -202,7 +202,7 @@ async fn retry_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpRe
 /// A form without a script goes back to the page.
 fn asked(request: &HttpRequest, gateway: &Gateway, job: &Job) -> HttpResponse {
     if accepted(request, &["application/json", "text/html"]) == Some("text/html") {
-        let page = format!("/jobs/{}?page", job.id);
+        let page = format!("{}/jobs/{}?page", root(request, gateway), job.id);
         return HttpResponse::SeeOther().insert_header((LOCATION, page)).finish();
     }
     let mut response = HttpResponse::build(if job.state == State::Cancelling {
