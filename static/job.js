@@ -197,7 +197,7 @@ function forget() {
   main.dataset.state = "unknown";
   document.title = `? ${job.title}`;
   write("state", "The gateway no longer knows this job");
-  tell("It was restarted, or has forgotten the job some time after its end. What is below is the last that was heard.");
+  tell("It was restarted, or has forgotten the job some time after its end. What is shown is the last that was heard.");
   ["cancel", "retry", "result", "left"].forEach((id) => { part(id).hidden = true; });
 }
 

@@ -66,7 +66,7 @@ struct List<'a> {
 struct Counts<'a> {
     kind: &'a str,
     counts: Vec<(State, u64)>,
-    oldest: String,
+    oldest: Option<String>,
 }
 
 struct Row<'a> {
@@ -228,10 +228,7 @@ impl<'a> List<'a> {
                 .iter()
                 .map(|state| (*state, counts.get(&(kind.to_owned(), *state)).map_or(0, |it| *it)))
                 .collect(),
-            oldest: waiting
-                .iter()
-                .find(|(it, _)| it == kind)
-                .map_or_else(|| "–".to_owned(), |(_, age)| words::duration(*age)),
+            oldest: waiting.iter().find(|(it, _)| it == kind).map(|(_, age)| words::duration(*age)),
         };
         let counts = kinds.into_iter().map(of_kind).collect();
         let rows = jobs.iter().map(|job| Row { job, now }).collect();
