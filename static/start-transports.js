@@ -3,9 +3,10 @@
 // Each is a function of a pane, a topic and a signal that ends it. It goes on from the pane's cursor, tells the pane
 // its state and what arrives, and recovers by itself.
 
+import { backOff, isForeign } from "./connection.js";
+
 const BACKLOG = 10; // events that a newcomer begins with
 const SILENCE = 65_000; // ms after which a connection counts as dead: two and a half heartbeats
-const MAX_WAIT = 8000; // ms between two attempts at most
 const WAITING = "waiting for the gateway";
 
 // EventSource hands a page only those types that it asks for by name.
@@ -15,13 +16,6 @@ const types = new Set(["message", "tidegate.gap", "tidegate.heartbeat"]);
 function address(path, topic, cursor, more = {}) {
   const start = cursor === undefined ? { last: BACKLOG } : { last_event_id: cursor };
   return `${path}?${new URLSearchParams({ topic, ...start, ...more })}`;
-}
-
-// The time before the next attempt: longer from failure to failure, and different for everybody, so that a gateway
-// that comes back is not overrun.
-function backOff(failures) {
-  const longest = Math.min(MAX_WAIT, 500 * 2 ** failures);
-  return longest / 2 + (Math.random() * longest) / 2;
 }
 
 // EventSource reconnects by itself, except when it is refused or believes in a connection that is dead.
@@ -143,13 +137,6 @@ export function listenByIframe(pane, topic, signal) {
     frame.remove();
   });
   open();
-}
-
-// Whether the frame shows something else than the gateway's document or the blank one before it.
-function isForeign(frame) {
-  const page = frame.contentDocument; // null for the browser's error page
-  const isLoaded = page?.readyState === "complete" && page.URL !== "about:blank";
-  return !page || (isLoaded && !frame.contentWindow.tidegate);
 }
 
 export async function listenByPoll(pane, topic, signal) {

@@ -98,6 +98,16 @@ impl JobLog {
         read
     }
 
+    /// The text from `offset` on, and where it really begins: later if what was there is no longer kept.
+    #[must_use]
+    pub fn text_from(&self, offset: u64) -> (u64, String) {
+        let offset = offset.max(self.start);
+        let bytes = self.read(offset, usize::MAX);
+        // What is cut off may end within a character.
+        let cut = bytes.iter().take_while(|it| **it & 0xC0 == 0x80).count();
+        (offset + cut as u64, String::from_utf8_lossy(&bytes[cut..]).into_owned())
+    }
+
     /// The last lines, at most `bytes` of them, as text.
     #[must_use]
     pub fn tail(&self, bytes: usize) -> String {
@@ -126,6 +136,17 @@ mod tests {
         assert_eq!(log.append(1, "X"), Err(Refusal::LogConflict(1)));
         assert_eq!(log.append(0, "one\nTWO"), Err(Refusal::LogConflict(0)));
         assert_eq!(log.read(0, 100), b"one\ntwo\n");
+    }
+
+    #[test]
+    fn text_is_told_with_the_offset_where_it_begins() {
+        let mut log = JobLog::new(4);
+        log.append(0, "one\n").expect("it fits");
+        assert_eq!(log.text_from(2), (2, "e\n".to_owned()));
+        log.append(4, "äöüß").expect("it fits");
+        assert_eq!(log.text_from(4), (8, "üß".to_owned()));
+        log.append(12, "x").expect("it fits");
+        assert_eq!(log.text_from(4), (10, "ßx".to_owned()));
     }
 
     proptest! {

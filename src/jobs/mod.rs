@@ -16,6 +16,7 @@ mod spawn;
 mod status;
 mod table;
 mod tracker;
+mod words;
 
 pub use self::{
     claim::Claimed,

@@ -2,11 +2,20 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use actix_web::{HttpRequest, HttpResponse, http::header::LOCATION};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    body::BoxBody,
+    http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, VARY},
+};
+use askama::Template as _;
 use jiff::Timestamp;
+use serde_json::{Value, value::RawValue};
 
-use super::{Job, State, endpoint::parameter};
-use crate::problem::Problem;
+use super::{Job, JobError, Outcome, State, endpoint::parameter, status::Status, words};
+use crate::{pages, problem::Problem};
+
+/// Bytes of the log that the page is sent with; a script fetches what follows.
+const LOG_TAIL: usize = 4096;
 
 /// What the list shows.
 #[derive(Debug)]
@@ -14,29 +23,253 @@ pub(super) struct Filter {
     /// A type, or empty for all.
     pub(super) kind: String,
     pub(super) state: Option<State>,
+    /// The query for the jobs before these, if there may be some.
+    pub(super) older: Option<String>,
+}
+
+/// The page of one job. `static/job.js` draws the same once it runs.
+#[derive(askama::Template)]
+#[template(path = "job.html")]
+struct Holding<'a> {
+    job: &'a Job,
+    now: Timestamp,
+    /// The status document, for the script.
+    status: String,
+    failure: Option<Failure>,
+    log: String,
+}
+
+/// A problem document for people.
+struct Failure {
+    title: String,
+    detail: String,
+    document: String,
+}
+
+#[derive(askama::Template)]
+#[template(path = "job-missing.html")]
+struct Missing<'a> {
+    detail: &'a str,
+}
+
+#[derive(askama::Template)]
+#[template(path = "jobs.html")]
+struct List<'a> {
+    /// Those in which there is a job.
+    states: Vec<State>,
+    counts: Vec<Counts<'a>>,
+    rows: Vec<Row<'a>>,
+    filter: &'a Filter,
+}
+
+/// The jobs of a type.
+struct Counts<'a> {
+    kind: &'a str,
+    counts: Vec<(State, u64)>,
+    oldest: Option<String>,
+}
+
+struct Row<'a> {
+    job: &'a Job,
+    now: Timestamp,
 }
 
 /// The page that waits for a job. Without a script it refreshes itself; when the job has succeeded it goes on to the
-/// result, unless `page` asks for the page all the same.
+/// result, unless `page` asks for the page all the same. `root` is the path of the gateway.
 pub(super) fn holding(
     request: &HttpRequest,
+    root: &str,
     job: &Job,
-    _now: Timestamp,
+    now: Timestamp,
 ) -> Result<HttpResponse, Problem> {
     if job.state == State::Succeeded && parameter(request, "page")?.is_none() {
-        let result = format!("/jobs/{}/result", job.id);
-        return Ok(HttpResponse::SeeOther().insert_header((LOCATION, result)).finish());
+        let result = format!("{root}/jobs/{}/result", job.id);
+        return Ok(HttpResponse::SeeOther()
+            .insert_header((LOCATION, result))
+            .insert_header((CACHE_CONTROL, "private, no-cache"))
+            .insert_header((VARY, "accept"))
+            .finish());
     }
-    Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(String::new()))
+    private(pages::html(&Holding::of(job, now)))
+}
+
+/// The page for a job that is not there.
+pub(super) fn missing(error: JobError) -> HttpResponse {
+    let problem = Problem::from(error);
+    let html = Missing { detail: &problem.to_string() }.render().unwrap_or_default();
+    let mut response = HttpResponse::from_error(problem).set_body(BoxBody::new(html));
+    let html_type = HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, html_type);
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    response
 }
 
 /// The list of jobs.
 pub(super) fn list(
-    _jobs: &[Job],
-    _counts: &BTreeMap<(String, State), u64>,
-    _waiting: &[(String, Duration)],
-    _filter: &Filter,
-    _now: Timestamp,
+    jobs: &[Job],
+    counts: &BTreeMap<(String, State), u64>,
+    waiting: &[(String, Duration)],
+    filter: &Filter,
+    now: Timestamp,
 ) -> Result<HttpResponse, Problem> {
-    Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(String::new()))
+    private(pages::html(&List::of(jobs, counts, waiting, filter, now)))
 }
+
+/// The same address has other representations, and nobody but who asked should keep this one.
+fn private(page: Result<HttpResponse, Problem>) -> Result<HttpResponse, Problem> {
+    let mut page = page?;
+    page.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    page.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    Ok(page)
+}
+
+// === impl Holding ===
+
+impl<'a> Holding<'a> {
+    fn of(job: &'a Job, now: Timestamp) -> Self {
+        let failure = match &job.outcome {
+            Some(Outcome::Problem(problem)) => Some(Failure::of(problem)),
+            _ => None,
+        };
+        let status = serde_json::to_string(&Status::of(job, now)).unwrap_or_default();
+        Self { job, now, status, failure, log: job.log.tail(LOG_TAIL) }
+    }
+
+    fn document_title(&self) -> String {
+        let title = &self.job.title;
+        match (self.job.state, self.percent()) {
+            (State::Succeeded, _) => format!("✓ {title}"),
+            (State::Failed | State::Cancelled | State::Lost, _) => format!("✗ {title}"),
+            (State::Running | State::Cancelling, Some(percent)) => format!("{percent} % {title}"),
+            (State::Running | State::Cancelling | State::Queued, _) => title.clone(),
+        }
+    }
+
+    fn state_in_words(&self) -> &'static str {
+        words::state(self.job.state, self.job.attempt)
+    }
+
+    fn percent(&self) -> Option<u8> {
+        words::percent(self.job)
+    }
+
+    /// What [`Self::time`] is.
+    fn time_name(&self) -> &'static str {
+        match self.job.state {
+            State::Queued if self.job.attempt == 0 => "Waiting for",
+            State::Queued => "Created",
+            State::Running | State::Cancelling => "Running for",
+            _ if self.job.started_at.is_none() => "Waited for",
+            _ => "Took",
+        }
+    }
+
+    fn time(&self) -> String {
+        let since = match self.job.state {
+            State::Queued => self.job.created_at,
+            _ => self.job.started_at.unwrap_or(self.job.created_at),
+        };
+        let time = words::duration(words::between(since, self.job.ended_at.unwrap_or(self.now)));
+        if self.time_name() == "Created" { format!("{time} ago") } else { time }
+    }
+
+    fn left(&self) -> Option<String> {
+        let seconds = self.job.progress.estimate_seconds()?;
+        (self.job.state == State::Running).then(|| words::estimate(seconds))
+    }
+
+    fn is_cancellable(&self) -> bool {
+        words::is_cancellable(self.job.state)
+    }
+
+    fn is_retryable(&self) -> bool {
+        words::is_retryable(self.job.state)
+    }
+
+    fn has_result(&self) -> bool {
+        self.job.state == State::Succeeded
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    fn of(problem: &RawValue) -> Self {
+        let document: Value = serde_json::from_str(problem.get()).unwrap_or_default();
+        let text = |name| document.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let title = match text("title") {
+            title if title.is_empty() => "The job failed".to_owned(),
+            title => title,
+        };
+        let detail = text("detail");
+        Self { title, detail, document: format!("{document:#}") }
+    }
+}
+
+// === impl List ===
+
+impl<'a> List<'a> {
+    fn of(
+        jobs: &'a [Job],
+        counts: &'a BTreeMap<(String, State), u64>,
+        waiting: &[(String, Duration)],
+        filter: &'a Filter,
+        now: Timestamp,
+    ) -> Self {
+        let is_there =
+            |state: &State| counts.iter().any(|((_, it), count)| it == state && 0 < *count);
+        let states: Vec<State> = State::ALL.into_iter().filter(is_there).collect();
+        let mut kinds: Vec<&str> =
+            counts.iter().filter(|(_, count)| 0 < **count).map(|((kind, _), _)| &**kind).collect();
+        kinds.dedup();
+        let of_kind = |kind: &'a str| Counts {
+            kind,
+            counts: states
+                .iter()
+                .map(|state| (*state, counts.get(&(kind.to_owned(), *state)).map_or(0, |it| *it)))
+                .collect(),
+            oldest: waiting.iter().find(|(it, _)| it == kind).map(|(_, age)| words::duration(*age)),
+        };
+        let counts = kinds.into_iter().map(of_kind).collect();
+        let rows = jobs.iter().map(|job| Row { job, now }).collect();
+        Self { states, counts, rows, filter }
+    }
+
+    /// Whether the filter names a type of which there are no jobs.
+    fn is_unknown_type(&self) -> bool {
+        let kind = &self.filter.kind;
+        !kind.is_empty() && self.counts.iter().all(|it| it.kind != kind)
+    }
+}
+
+// === impl Row ===
+
+impl Row<'_> {
+    fn percent(&self) -> Option<u8> {
+        words::percent(self.job)
+    }
+
+    fn age(&self) -> String {
+        words::duration(words::between(self.job.created_at, self.now))
+    }
+
+    fn run_time(&self) -> String {
+        match self.job.started_at {
+            Some(start) if self.job.state != State::Queued => {
+                words::duration(words::between(start, self.job.ended_at.unwrap_or(self.now)))
+            }
+            _ => "–".to_owned(),
+        }
+    }
+
+    fn is_cancellable(&self) -> bool {
+        words::is_cancellable(self.job.state)
+    }
+
+    fn is_retryable(&self) -> bool {
+        words::is_retryable(self.job.state)
+    }
+}
+
+#[cfg(test)]
+mod tests;

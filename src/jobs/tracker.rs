@@ -441,8 +441,8 @@ pub(super) fn status_event(job: &Job, kind: &'static str, now: Now) -> Update {
 
 /// An event with the log text from an offset on.
 fn log_event(job: &Job, from: u64) -> Update {
-    let text = String::from_utf8_lossy(&job.log.read(from, usize::MAX)).into_owned();
-    event(job, "job.log", script_safe(&serde_json::json!({ "offset": from, "text": text })))
+    let (offset, text) = job.log.text_from(from);
+    event(job, "job.log", script_safe(&serde_json::json!({ "offset": offset, "text": text })))
 }
 
 fn event(job: &Job, kind: &'static str, data: String) -> Update {

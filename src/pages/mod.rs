@@ -1,7 +1,6 @@
 //! Pages for people: the start page and the files that pages need, embedded in the binary.
 
 use actix_web::{HttpRequest, HttpResponse, http::header::IF_NONE_MATCH, web};
-use askama::Template as _;
 use rust_embed::RustEmbed;
 
 use crate::{gateway::Gateway, problem::Problem, server::public_base};
@@ -34,6 +33,11 @@ pub async fn start(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let base = public_base(&request, gateway.settings());
     let base = base.as_str().trim_end_matches('/');
     let page = Start { version: env!("CARGO_PKG_VERSION"), reach, base };
+    html(&page)
+}
+
+/// A page as a response. It may load what the gateway itself serves, and nothing that is written into it.
+pub(crate) fn html(page: &impl askama::Template) -> Result<HttpResponse, Problem> {
     let html =
         page.render().map_err(|error| Problem::unavailable("internal", error.to_string()))?;
     Ok(HttpResponse::Ok()
@@ -68,22 +72,29 @@ pub async fn asset(request: HttpRequest, path: web::Path<String>) -> Result<Http
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use askama::Template as _;
+
     use super::*;
+
+    /// Checks that a page needs only what its policy allows and the binary holds.
+    pub(crate) fn assert_self_contained(html: &str) {
+        for inline in ["<script>", "<style", " style=", " onload=", " onclick=", "data:"] {
+            assert!(!html.contains(inline), "{inline}");
+        }
+        let assets: Vec<&str> =
+            html.split("static/").skip(1).filter_map(|it| it.split('"').next()).collect();
+        assert!(!assets.is_empty());
+        for asset in assets {
+            assert!(Assets::get(asset).is_some(), "{asset}");
+        }
+    }
 
     #[test]
     fn the_start_page_needs_only_what_its_policy_allows_and_the_binary_holds() {
         let page = Start { version: "1", reach: "<everybody>", base: "http://localhost" };
         let html = page.render().expect("the template is valid");
         assert!(!html.contains("<everybody>"));
-        for inline in ["<script>", "<style", " style=", " onload=", " onclick=", "data:"] {
-            assert!(!html.contains(inline), "{inline}");
-        }
-        let assets: Vec<&str> =
-            html.split("\"static/").skip(1).filter_map(|it| it.split('"').next()).collect();
-        assert!(!assets.is_empty());
-        for asset in assets {
-            assert!(Assets::get(asset).is_some(), "{asset}");
-        }
+        assert_self_contained(&html);
     }
 }

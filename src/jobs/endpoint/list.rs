@@ -43,11 +43,20 @@ pub(super) async fn list_jobs(request: HttpRequest) -> Result<HttpResponse, Prob
     let jobs = tracker.list(before.as_deref(), limit, is_wanted).await;
     let now = tracker.now().time;
     let (counts, waiting) = (tracker.counts(), tracker.oldest_queued());
+    let next = jobs.last().filter(|_| jobs.len() == limit).map(|job| job.id.as_str());
     if accepted(&request, &["application/json", "text/html"]) == Some("text/html") {
-        let filter = page::Filter { kind: kind.unwrap_or_default(), state };
+        let kind = kind.unwrap_or_default();
+        let older = next.map(|before| {
+            url::form_urlencoded::Serializer::new(String::new())
+                .append_pair("type", &kind)
+                .append_pair("state", state.map_or("", State::as_str))
+                .append_pair("limit", &limit.to_string())
+                .append_pair("before", before)
+                .finish()
+        });
+        let filter = page::Filter { kind, state, older };
         return page::list(&jobs, &counts, &waiting, &filter, now);
     }
-    let next = jobs.last().filter(|_| jobs.len() == limit).map(|job| job.id.as_str());
     let mut by_type: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
     for ((kind, state), count) in &counts {
         by_type.entry(kind).or_default().insert(state.as_str(), *count);

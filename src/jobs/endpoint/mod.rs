@@ -28,7 +28,7 @@ use crate::{
     gateway::Gateway,
     problem::Problem,
     publish::{Claim as KeyClaim, Fingerprint, Reply, idempotency_key},
-    server::resource,
+    server::{public_base, resource},
     subscribe::preferred_wait,
 };
 
@@ -105,7 +105,7 @@ async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpR
     let wait = preferred_wait(&request).map(|wait| wait.min(settings.max_wait));
     let is_over = |job: &Job| job.state.is_final();
     let job = gateway.tracker().wait(&id, wait.unwrap_or_default(), is_over).await?;
-    let location = format!("/jobs/{id}");
+    let location = format!("{}/jobs/{id}", root(&request, &gateway));
     let mut response = match job.state {
         State::Succeeded if wait.is_some() => {
             let mut response = HttpResponse::SeeOther();
@@ -129,10 +129,13 @@ async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpR
 async fn view_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(&request);
     match accepted(&request, &["application/json", "text/html", "text/event-stream"]) {
-        Some("text/html") => {
-            let job = gateway.tracker().job(&id).await?;
-            page::holding(&request, &job, gateway.tracker().now().time)
-        }
+        Some("text/html") => match gateway.tracker().job(&id).await {
+            Ok(job) => {
+                let root = root(&request, &gateway);
+                page::holding(&request, &root, &job, gateway.tracker().now().time)
+            }
+            Err(error) => Ok(page::missing(error)),
+        },
         Some("text/event-stream") => watch(&request, &gateway, &id).await,
         Some(_) => view_status(&request, &gateway, &id).await,
         None => Err(Problem::not_acceptable(
@@ -202,7 +205,7 @@ async fn retry_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpRe
 /// A form without a script goes back to the page.
 fn asked(request: &HttpRequest, gateway: &Gateway, job: &Job) -> HttpResponse {
     if accepted(request, &["application/json", "text/html"]) == Some("text/html") {
-        let page = format!("/jobs/{}?page", job.id);
+        let page = format!("{}/jobs/{}?page", root(request, gateway), job.id);
         return HttpResponse::SeeOther().insert_header((LOCATION, page)).finish();
     }
     let mut response = HttpResponse::build(if job.state == State::Cancelling {
@@ -252,6 +255,11 @@ async fn read_log(request: HttpRequest, id: web::Path<String>) -> Result<HttpRes
         .insert_header(("tidegate-log-offset", offset))
         .insert_header(("tidegate-log-length", job.log.end()))
         .body(job.log.read(offset, usize::MAX)))
+}
+
+/// The path of the gateway as the client sees it, without a slash at the end.
+fn root(request: &HttpRequest, gateway: &Gateway) -> String {
+    public_base(request, gateway.settings()).path().trim_end_matches('/').to_owned()
 }
 
 /// A parameter of the query.

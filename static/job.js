@@ -1,0 +1,309 @@
+// The page of a job: draws each status document as the gateway did the first, and goes on to the result.
+//
+// `?via=sse`, `?via=iframe`, `?via=poll` and `?via=reload` begin with that transport instead of the first.
+
+import { deadline } from "./connection.js";
+import { Log } from "./job-log.js";
+import { listenByEventSource, listenByIframe, listenByPoll, listenSlowly, reload } from "./job-transports.js";
+
+const AWAY = "The gateway does not answer; trying again…";
+const SHOWN_DONE = 900; // ms that the full bar is seen before the result
+const LATE_LOG = [1000, 5000, 30_000]; // ms after the end at which late lines of the log are looked for
+const TIMEOUT = 10_000; // ms for a request, besides what it may wait
+const OVERDUE = -10; // seconds after which a guess that was wrong is no longer shown
+
+const query = new URLSearchParams(location.search);
+const address = new URL(location.pathname, location.origin).href;
+const part = (id) => document.getElementById(id);
+const main = part("job");
+let job = JSON.parse(main.dataset.status);
+let isKnown = true; // to the gateway
+let bar = { attempt: job.attempt, percent: null }; // as far as it has come in this attempt
+let estimate = { seconds: null, at: 0 };
+let skew = -Infinity; // of the gateway's clock against this one
+
+const log = new Log(part("log"), `${address}/log`, job.log.length);
+
+// === Words: as in src/jobs/words.rs ===
+
+const WORDS = {
+  running: "Running",
+  cancelling: "Being cancelled",
+  succeeded: "Done",
+  failed: "Failed",
+  cancelled: "Cancelled",
+  lost: "Lost: its worker fell silent",
+};
+const isFinal = (state) => ["succeeded", "failed", "cancelled", "lost"].includes(state);
+const isRetryable = (state) => ["failed", "cancelled", "lost"].includes(state);
+
+function stateInWords({ state, attempt }) {
+  return WORDS[state] ?? (attempt === 0 ? "Waiting for a worker" : "Waiting for another attempt");
+}
+
+function durationInWords(ms) {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  const [minutes, hours, days] = [60, 3600, 86_400].map((unit) => Math.floor(seconds / unit));
+  const two = (number) => String(number).padStart(2, "0");
+  if (seconds < 60) {
+    return `${seconds} s`;
+  }
+  if (minutes < 60) {
+    return `${minutes} min ${two(seconds % 60)} s`;
+  }
+  return hours < 24 ? `${hours} h ${two(minutes % 60)} min` : `${days} d ${two(hours % 24)} h`;
+}
+
+function estimateInWords(seconds) {
+  const about = (count, unit) => `about ${count} ${unit}${count === 1 ? "" : "s"} left`;
+  if (seconds < 10) {
+    return "a few seconds left";
+  }
+  if (seconds < 55) {
+    return about(Math.round(seconds / 10) * 10, "second");
+  }
+  if (seconds < 3570) {
+    return about(Math.round(seconds / 60), "minute");
+  }
+  return seconds < 84_600 ? about(Math.round(seconds / 3600), "hour") : about(Math.round(seconds / 86_400), "day");
+}
+
+// === Drawing ===
+
+// Text is set only if it is another, for the same once more would be read out once more.
+function write(id, text) {
+  const element = part(id);
+  if (element.textContent !== text) {
+    element.textContent = text;
+  }
+}
+
+function tell(text) {
+  write("connection", text);
+}
+
+function draw() {
+  const { state, attempt, progress } = job;
+  main.dataset.state = state;
+  write("title", job.title);
+  write("state", stateInWords(job));
+  write("stage", progress.stage ?? "");
+  write("message", progress.message ?? "");
+  write("attempt", `${attempt} of ${job.max_attempts}`);
+  part("attempts").hidden = attempt < 2;
+  part("cancel").hidden = state !== "queued" && state !== "running";
+  part("retry").hidden = !isRetryable(state);
+  part("result").hidden = state !== "succeeded";
+  part("log-section").hidden = job.log.length === 0;
+  drawBar(state === "succeeded" ? 100 : progress.percent);
+  drawError(job.error);
+  drawTimes();
+}
+
+function drawBar(percent) {
+  const isSame = bar.attempt === job.attempt && job.state !== "queued";
+  const before = isSame ? bar.percent : null;
+  bar = { attempt: job.attempt, percent: percent === null ? before : Math.max(before ?? 0, Math.floor(percent)) };
+  const element = part("bar");
+  if (bar.percent === null) {
+    element.removeAttribute("value");
+    element.removeAttribute("aria-valuenow");
+  } else {
+    element.value = bar.percent;
+    element.setAttribute("aria-valuenow", bar.percent);
+  }
+  write("percent", bar.percent === null ? "" : `${bar.percent} %`);
+  document.title = documentTitle();
+}
+
+function documentTitle() {
+  if (isFinal(job.state)) {
+    return `${job.state === "succeeded" ? "✓" : "✗"} ${job.title}`;
+  }
+  return bar.percent === null || job.state === "queued" ? job.title : `${bar.percent} % ${job.title}`;
+}
+
+function drawError(problem) {
+  part("error").hidden = !problem;
+  const text = (value) => (typeof value === "string" ? value : "");
+  write("error-title", problem ? text(problem.title) || "The job failed" : "");
+  write("error-detail", problem ? text(problem.detail) : "");
+  write("error-document", problem ? JSON.stringify(problem, null, 2) : "");
+}
+
+// Ticks by itself, by the gateway's clock.
+function drawTimes() {
+  const { state, attempt } = job;
+  const end = job.ended_at ? Date.parse(job.ended_at) : Date.now() + skew;
+  const start = Date.parse((state !== "queued" && job.started_at) || job.created_at);
+  const time = durationInWords(end - start);
+  if (state === "queued") {
+    write("time-name", attempt === 0 ? "Waiting for" : "Created");
+    write("time", attempt === 0 ? time : `${time} ago`);
+  } else {
+    write("time-name", !isFinal(state) ? "Running for" : job.started_at ? "Took" : "Waited for");
+    write("time", time);
+  }
+  const left = state === "running" && estimate.seconds !== null
+    ? estimate.seconds - (performance.now() - estimate.at) / 1000
+    : OVERDUE;
+  part("left").hidden = left <= OVERDUE;
+  if (OVERDUE < left) {
+    write("estimate", estimateInWords(left));
+  }
+}
+
+// === Changes ===
+
+function take(next) {
+  if (!isKnown || next.version < job.version) {
+    return;
+  }
+  const wasFinal = isFinal(job.state);
+  if (next.progress.estimate_seconds !== estimate.seconds || next.attempt !== job.attempt) {
+    estimate = { seconds: next.progress.estimate_seconds, at: performance.now() };
+  }
+  job = next;
+  // What was held up on its way tells an earlier time, so the latest is the best.
+  skew = Math.max(skew, Date.parse(job.now) - Date.now());
+  draw();
+  log.expect(job.log.length);
+  if (isFinal(job.state)) {
+    if (!wasFinal) {
+      end();
+    }
+  } else if (wasFinal) {
+    listen();
+  }
+}
+
+function end() {
+  listening.abort();
+  if (job.state === "succeeded" && !query.has("page")) {
+    tell("Going on to the result…");
+    setTimeout(() => location.replace(`${address}/result`), SHOWN_DONE);
+    return;
+  }
+  // Workers may send their last lines when all is over.
+  for (const delay of LATE_LOG) {
+    setTimeout(() => log.expect(log.length + 1), delay);
+  }
+}
+
+function forget() {
+  isKnown = false;
+  listening.abort();
+  clearInterval(ticking);
+  main.dataset.state = "unknown";
+  document.title = `? ${job.title}`;
+  write("state", "The gateway no longer knows this job");
+  tell("It was restarted, or has forgotten the job some time after its end. What is shown is the last that was heard.");
+  ["cancel", "retry", "result", "left"].forEach((id) => { part(id).hidden = true; });
+}
+
+// Asks for the status document.
+async function check(wait = 0, signal = listening.signal) {
+  try {
+    const headers = { accept: "application/json", "if-none-match": `"v${job.version}"`, prefer: `wait=${wait}` };
+    const response = await fetch(address, { headers, signal: deadline(signal, wait * 1000 + TIMEOUT) });
+    const type = response.headers.get("content-type") ?? "";
+    if (response.ok && !type.startsWith("application/json")) {
+      return "odd";
+    }
+    if (response.status === 404 || response.status === 410) {
+      forget();
+      return "gone";
+    }
+    const next = response.status === 304 ? undefined : await response.json();
+    if (next && !response.ok) {
+      throw new Error(next.detail);
+    }
+    tell("");
+    if (next) {
+      take(next);
+    }
+    return next ? "new" : "same";
+  } catch {
+    if (!signal.aborted) {
+      tell(AWAY);
+    }
+    return "away";
+  }
+}
+
+async function ask(form) {
+  const button = form.querySelector("button");
+  button.disabled = true;
+  try {
+    const headers = { accept: "application/json" };
+    const response = await fetch(form.action, { method: "POST", headers });
+    const reply = await response.json();
+    if (response.ok) {
+      tell("");
+      take(reply);
+    } else if (response.status === 404 || response.status === 410) {
+      forget();
+    } else {
+      await check();
+      tell(reply.detail);
+    }
+  } catch {
+    tell("The gateway does not answer; nothing was asked of it.");
+  } finally {
+    button.disabled = false;
+  }
+}
+
+// === Listening ===
+
+const transports = [
+  ["sse", listenByEventSource],
+  ["iframe", listenByIframe],
+  ["poll", listenByPoll],
+  ["reload", reload],
+];
+let chosen = Math.max(0, transports.findIndex(([name]) => name === query.get("via")));
+let listening = new AbortController();
+
+function listen() {
+  listening.abort();
+  if (!isKnown || isFinal(job.state)) {
+    return;
+  }
+  listening = new AbortController();
+  const { signal } = listening;
+  const [name, listenBy] = document.hidden ? ["slow", listenSlowly] : transports[chosen];
+  main.dataset.via = name;
+  const link = {
+    address,
+    take,
+    log: (piece) => {
+      part("log-section").hidden = false;
+      log.receive(piece);
+    },
+    check: (wait) => check(wait, signal),
+    giveUp: () => {
+      chosen = Math.min(chosen + 1, transports.length - 1);
+      listen();
+    },
+  };
+  listenBy(link, signal);
+}
+
+for (const form of main.querySelectorAll("form")) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    ask(form);
+  });
+}
+document.addEventListener("visibilitychange", listen);
+const ticking = setInterval(drawTimes, 1000);
+
+take(job);
+
+// Behind the load event, so that a frame, which never ends, does not make the page look as if it still loaded.
+if (document.readyState === "complete") {
+  setTimeout(listen, 0);
+} else {
+  addEventListener("load", () => setTimeout(listen, 0));
+}
