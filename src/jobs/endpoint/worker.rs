@@ -45,6 +45,7 @@ pub(super) async fn claim_job(
             payload: job.payload.as_deref(),
             attempt: job.attempt,
             max_attempts: job.last_attempt,
+            log_length: job.log.end(),
         },
         lease: &claimed.lease,
         lease_seconds: job.lease_term().as_secs_f64(),
@@ -70,6 +71,8 @@ struct Work<'a> {
     payload: Option<&'a RawValue>,
     attempt: u32,
     max_attempts: u32,
+    /// Earlier tries have written so much; the next text begins there.
+    log_length: u64,
 }
 
 /// `POST /jobs/{id}/progress`
