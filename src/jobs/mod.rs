@@ -15,7 +15,9 @@ mod request;
 mod spawn;
 mod status;
 mod table;
+mod task;
 mod tracker;
+mod worker;
 
 pub use self::{
     claim::Claimed,
@@ -24,5 +26,7 @@ pub use self::{
     log::JobLog,
     progress::{Progress, Report},
     spawn::{JobHandle, JobResult, Stopped},
+    task::{Task, WorkError},
     tracker::{JobError, Tracker},
+    worker::{Worker, WorkerError},
 };
