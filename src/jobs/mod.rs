@@ -17,6 +17,7 @@ mod status;
 mod table;
 mod task;
 mod tracker;
+mod webhook;
 mod worker;
 
 pub use self::{

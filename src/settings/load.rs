@@ -162,6 +162,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
     if let Some((key, _)) = positive.into_iter().find(|(_, value)| value.is_zero()) {
         return fail(format!("{key} is 0s; it has to be longer"));
     }
+    settings.jobs.check().map_err(SettingsError::Invalid)?;
     if let Err(error) = EnvFilter::try_new(&settings.log.filter) {
         return fail(format!("log.filter: `{}` is not a filter: {error}", settings.log.filter));
     }
@@ -220,6 +221,17 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_not_shown() {
+        let text = "[jobs.types.x]\nwebhook = 'https://a.test'\nwebhook_secret = 'open sesame'";
+        let settings = with_file(text).expect("valid");
+        let printed = toml::to_string(&settings).expect("settings serialize");
+        assert!(printed.contains("webhook_secret = \"(hidden)\""), "{printed}");
+        for shown in [printed, format!("{settings:?}"), format!("{settings:#?}")] {
+            assert!(!shown.contains("sesame"), "{shown}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let message = |outcome: Result<Settings, SettingsError>| match outcome {
             Ok(_) => "valid".to_owned(),
@@ -234,6 +246,15 @@ mod tests {
             (with_file("[limits]\nbody_bytes = '5 feet'"), "5 feet"),
             (with_file("[limits]\nbody_bytes = '0B'"), "limits.body_bytes"),
             (with_file("[server]\nlisten = '0.0.0.0:80'"), "open_to_everybody"),
+            (with_file("[jobs.types.x]\nlease = '0s'"), "jobs.types.x.lease"),
+            (with_file("[jobs.types.x]\nmax_attempts = 0"), "jobs.types.x.max_attempts"),
+            (with_file("[jobs.types.x]\nwebhook = 'https://a.test'"), "webhook_secret"),
+            (with_file("[jobs.types.x]\nwebhook = 'ftp://a.test'"), "ftp://a.test"),
+            (with_file("[jobs.types.x]\nwebhook_secret = 's'"), "jobs.types.x.webhook is"),
+            (
+                with_file("[jobs.types.x]\nwebhook = 'https://u@a.test'\nwebhook_secret = 's'"),
+                "user name",
+            ),
             (with_file("[cors]\norigins = ['https://a.test/']"), "https://a.test/"),
             (with_variable("TIDEGATE_SERVER_LISTEN", "x"), "TIDEGATE_SERVER_LISTEN"),
             (with_variable("TIDEGATE_SERVER__LISTN", "x"), "listn"),
