@@ -4,6 +4,8 @@
 //! missing or old, so run `cargo build --examples` before.
 
 mod feed;
+mod gateway;
 mod nginx;
 mod prices;
 mod support;
+mod worker;
