@@ -7,5 +7,8 @@ mod feed;
 mod gateway;
 mod nginx;
 mod prices;
+mod receiver;
+mod reports;
 mod support;
+mod webhook;
 mod worker;
