@@ -45,17 +45,23 @@ const LONGEST_MESSAGE: usize = 500;
 pub struct WorkError {
     detail: String,
     is_retryable: bool,
+    is_given_back: bool,
 }
 
 impl WorkError {
     /// A failure that another try may not have.
     pub fn retryable(detail: impl Display) -> Self {
-        Self { detail: detail.to_string(), is_retryable: true }
+        Self { is_retryable: true, ..Self::fatal(detail) }
     }
 
     /// A failure that every try would have, or the end of a job that was cancelled.
     pub fn fatal(detail: impl Display) -> Self {
-        Self { detail: detail.to_string(), is_retryable: false }
+        Self { detail: detail.to_string(), is_retryable: false, is_given_back: false }
+    }
+
+    /// No failure: the worker stops.
+    pub(super) fn stopped() -> Self {
+        Self { is_given_back: true, ..Self::retryable("the worker was stopped") }
     }
 }
 
@@ -364,5 +370,6 @@ impl Task {
 /// The body of a failure.
 fn failure(error: &WorkError) -> String {
     let problem = json!({ "title": "The job failed", "detail": error.detail });
-    json!({ "problem": problem, "retryable": error.is_retryable }).to_string()
+    let (retryable, given_back) = (error.is_retryable, error.is_given_back);
+    json!({ "problem": problem, "retryable": retryable, "given_back": given_back }).to_string()
 }

@@ -327,7 +327,7 @@ impl Tracker {
         self.change_by_id(id, |job, _| job.retry()).await
     }
 
-    async fn change_by_id(
+    pub(super) async fn change_by_id(
         &self,
         id: &str,
         change: impl FnOnce(&mut Job, Now) -> Result<Change, Refusal> + Send + 'static,

@@ -230,7 +230,7 @@ async fn carry_out(
         }
         () = told(&mut stopped) => {
             working.shutdown().await;
-            Err(WorkError::retryable("the worker was stopped"))
+            Err(WorkError::stopped())
         }
     };
     task.end(outcome).await;

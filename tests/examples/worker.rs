@@ -92,7 +92,7 @@ async fn jobs_are_done_over_http() {
         .filter(|it| it.file_type().expect("a type").is_file())
         .map(|it| it.metadata().expect("metadata").len())
         .sum();
-    assert_eq!(status["progress"]["done"].as_f64().map(|it| it as u64), Some(bytes));
+    assert_eq!(status["progress"]["done"].to_string(), format!("{bytes}.0"));
     assert_eq!(result(&gateway, &job).await, checksums);
     let log = gateway.get(&format!("{job}/log")).await.text().await.expect("text");
     let lines: Vec<String> = checksums.iter().map(|(name, sum)| format!("{sum}  {name}")).collect();
@@ -152,8 +152,10 @@ async fn a_lease_lasts_as_long_as_its_worker_works() {
 
 #[tokio::test]
 async fn a_worker_that_is_stopped_hands_its_job_over() {
-    // The lease is a minute, so it is not its end that another worker waits for.
-    let gateway = Gateway::start(SOON).await;
+    // The lease and the back-off are a minute, so it is not their end that another worker waits for. Nor is it a try
+    // that has failed.
+    let settings = "[jobs]\nlease = '60s'\nbackoff = '60s'\nmax_attempts = 1";
+    let gateway = Gateway::start(settings).await;
     let (root, checksums) = files(30);
     let job = gateway.create("checksum", json!({ "folder": "some" })).await;
     let options = ["--delay", "50ms", "--grace", "0s"];
@@ -165,6 +167,20 @@ async fn a_worker_that_is_stopped_hands_its_job_over() {
     let status = gateway.wait_for_state(&job, "succeeded").await;
     assert_eq!(status["attempt"], 2);
     assert_eq!(result(&gateway, &job).await, checksums);
+}
+
+#[tokio::test]
+async fn a_cancelled_job_of_a_worker_that_is_stopped_is_not_done_by_another() {
+    let gateway = Gateway::start("").await;
+    let (root, _) = files(2);
+    let job = gateway.create("checksum", json!({ "folder": "some" })).await;
+    let options = ["--delay", "60s", "--grace", "0s"];
+    let worker = WorkerProcess::start(&gateway.url(""), root.path(), &options);
+    gateway.wait_for(&job, has_begun).await;
+    assert_eq!(gateway.post(&format!("{job}/cancel")).await.status(), 202);
+    worker.terminate();
+    assert!(worker.end().await.success());
+    gateway.wait_for_state(&job, "cancelled").await;
 }
 
 #[tokio::test]
