@@ -17,6 +17,9 @@ const DEFAULT_FILE: &str = "tidegate.toml";
 const LISTS: [&str; 4] =
     ["server.trusted_proxies", "server.hosts", "cors.origins", "jobs.result_origins"];
 
+/// How the names of variables end that are taken as they are: a secret of digits is not a number.
+const SECRET: &str = "__WEBHOOK_SECRET";
+
 /// Where settings come from, later ones winning over earlier ones.
 #[derive(Debug, Default)]
 pub struct Source {
@@ -61,16 +64,23 @@ pub fn load(source: Source) -> Result<Settings, SettingsError> {
         check_syntax(&file, &text)?;
         builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
     }
+    let (secrets, environment) = variables(source.environment)?
+        .into_iter()
+        .partition::<HashMap<_, _>, _>(|(name, _)| name.ends_with(SECRET));
     let mut environment = Environment::with_prefix("TIDEGATE")
         .prefix_separator("_")
         .separator("__")
         .try_parsing(true)
         .list_separator(",")
-        .source(Some(variables(source.environment)?));
+        .source(Some(environment));
     for key in LISTS {
         environment = environment.with_list_parse_key(key);
     }
     builder = builder.add_source(environment);
+    for (name, value) in secrets {
+        let key = name.trim_start_matches("TIDEGATE_").to_lowercase().replace("__", ".");
+        builder = builder.set_override(key, value).map_err(|error| invalid(&error))?;
+    }
     for (key, value) in source.flags {
         builder = builder.set_override(key, value).map_err(|error| invalid(&error))?;
     }
@@ -226,6 +236,16 @@ mod tests {
         let settings = with_file(text).expect("valid");
         let printed = toml::to_string(&settings).expect("settings serialize");
         assert!(printed.contains("webhook_secret = \"(hidden)\""), "{printed}");
+        let name = "TIDEGATE_JOBS__TYPES__X__WEBHOOK_SECRET";
+        let environment = HashMap::from([
+            ("TIDEGATE_JOBS__TYPES__X__WEBHOOK".to_owned(), "http://a.test/".to_owned()),
+            (name.to_owned(), "0123".to_owned()),
+        ]);
+        let from_variables =
+            load(Source { file: Some("/dev/null".into()), environment, flags: Vec::new() })
+                .expect("valid");
+        let secret = from_variables.jobs.types["x"].webhook_secret.as_ref();
+        assert_eq!(secret.map(crate::settings::Secret::reveal), Some("0123"));
         for shown in [printed, format!("{settings:?}"), format!("{settings:#?}")] {
             assert!(!shown.contains("sesame"), "{shown}");
         }
