@@ -81,7 +81,7 @@ async fn main() -> ExitCode {
     match work(Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("worker: {error}");
+            eprintln!("worker: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -194,7 +194,8 @@ impl Task {
         self.0.news.notify_one();
     }
 
-    /// Appends to the job's log; lines end with a line feed. This returns at once; the text is sent soon.
+    /// Appends to the job's log; lines end with a line feed. This returns at once; the text is sent soon. Of text that
+    /// cannot be sent for long only the newest is kept.
     pub fn log(&self, text: &str) {
         let mut unsent = self.unsent();
         unsent.pending.push_str(text);

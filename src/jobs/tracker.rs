@@ -79,7 +79,7 @@ impl Tracker {
     /// If its thread cannot be started, or there is no HTTP client for webhooks.
     pub fn start(hub: Hub, settings: JobSettings, clock: Clock) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let webhooks = Webhooks::new(&settings, clock.clone()).map_err(io::Error::other)?;
+        let webhooks = Webhooks::new(&settings, clock.clone())?;
         let tracker = Self(Arc::new(Inner {
             hub,
             clock,

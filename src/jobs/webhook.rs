@@ -2,17 +2,21 @@
 //!
 //! What is still to be told is kept in memory only: a service that must not miss an end asks for the job as well.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, io, sync::Arc, time::Duration};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
-use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE, redirect::Policy};
+use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
 use serde::Serialize;
 use sha2::Sha256;
 use tokio::{runtime::Handle, sync::Semaphore, time::sleep};
 use tracing::{debug, warn};
 
-use super::{Job, State, status::Status, worker::is_passing};
+use super::{
+    Job, State,
+    status::Status,
+    worker::{causes, client, is_passing},
+};
 use crate::{
     clock::Clock,
     settings::{JobSettings, Secret},
@@ -61,13 +65,14 @@ struct Notice<'a> {
 
 impl Webhooks {
     /// None, unless the settings name some.
-    pub(super) fn new(settings: &JobSettings, clock: Clock) -> reqwest::Result<Self> {
+    pub(super) fn new(settings: &JobSettings, clock: Clock) -> io::Result<Self> {
         let turns = Arc::new(Semaphore::new(AT_ONCE));
         let mut targets = BTreeMap::new();
         for (kind, own) in &settings.types {
             let (Some(url), Some(secret)) = (&own.webhook, &own.webhook_secret) else { continue };
-            // Redirects could lead where the operator does not want it.
-            let client = Client::builder().redirect(Policy::none()).timeout(PATIENCE).build()?;
+            let client = client(url).timeout(PATIENCE).build().map_err(|error| {
+                io::Error::other(format!("jobs.types.{kind}.webhook: {}", causes(&error)))
+            })?;
             let (url, secret, turns) = (url.clone(), secret.clone(), turns.clone());
             targets.insert(kind.clone(), Arc::new(Target { client, url, secret, turns }));
         }
@@ -112,7 +117,7 @@ impl Target {
                 }
                 Ok(status) => status.to_string(),
                 // The address may be as secret as the key.
-                Err(error) => error.without_url().to_string(),
+                Err(error) => causes(&error.without_url()),
             };
             warn!(key, attempt, reason, "the end of a job could not be told");
             if attempt < TRIES {

@@ -3,9 +3,9 @@
 //! A job is never lost because its worker was: a worker that is told to stop hands over what it cannot finish, and the
 //! lease of one that is killed ends.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
-use reqwest::{Client, StatusCode, Url, redirect::Policy};
+use reqwest::{Client, ClientBuilder, StatusCode, Url, redirect::Policy};
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use tokio::{
@@ -39,7 +39,7 @@ pub enum WorkerError {
     #[error("`{0}` is not the http or https address of a gateway")]
     Address(String),
     /// There is no HTTP client, as if the certificates of this machine cannot be read.
-    #[error("the worker has no HTTP client: {0}")]
+    #[error("the worker has no HTTP client")]
     Client(#[from] reqwest::Error),
     /// The gateway understands the worker, but does not give it jobs of these types.
     #[error("the gateway refuses to give out jobs: {0}")]
@@ -89,7 +89,7 @@ impl Worker {
         // So that what is joined to it comes below it.
         url.set_path(&format!("{}/", url.path().trim_end_matches('/')));
         Ok(Self {
-            client: Client::builder().redirect(Policy::none()).build()?,
+            client: client(&url).build()?,
             base: url,
             kinds: kinds.iter().map(|&it| it.to_owned()).collect(),
             concurrency: 1,
@@ -178,7 +178,7 @@ impl Worker {
     }
 
     async fn ask(&self) -> Result<Option<Claimed>, Asked> {
-        let away = |error: reqwest::Error| Asked::Away(error.to_string());
+        let away = |error: reqwest::Error| Asked::Away(causes(&error));
         let url = self.base.join("jobs/claim").expect("a valid path");
         let request = self.client.post(url).json(&json!({ "types": self.kinds }));
         // As a preference, because the gateway may have a lower limit.
@@ -193,6 +193,24 @@ impl Worker {
             status => Err(Asked::Away(format!("it says {status}"))),
         }
     }
+}
+
+/// A client for one server only: it follows no redirect. One that never uses TLS needs no certificates, so that it can
+/// do without those of the system, which small containers do not have.
+pub(super) fn client(url: &Url) -> ClientBuilder {
+    let builder = Client::builder().redirect(Policy::none());
+    if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder }
+}
+
+/// An error and what led to it.
+pub(super) fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// Why there was no answer to a claim.
