@@ -12,6 +12,8 @@ COPY examples examples
 RUN cargo build --release --locked --bin tidegate
 
 FROM debian:bookworm-slim
+# Webhooks to https addresses need to know who can be trusted.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 RUN useradd --system --no-create-home tidegate
 COPY --from=build /src/target/release/tidegate /usr/local/bin/tidegate
 USER tidegate

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 use super::{
-    Job, JobError, Tracker,
+    Change, Job, JobError, Now, Progress, Refusal, State, Tracker,
     table::{Cell, Turn},
 };
 use crate::gateway::random_text;
@@ -76,6 +76,36 @@ impl Tracker {
             }
         });
         answer.await.unwrap_or(Ok(None))
+    }
+}
+
+impl Tracker {
+    /// Takes a job back from a worker that stops, and gives it to another at once.
+    ///
+    /// # Errors
+    /// If there is no such job, or the lease is stale.
+    pub async fn give_back(&self, id: &str, lease: String) -> Result<Job, JobError> {
+        self.change_by_id(id, move |job, now| job.give_back(&lease, now)).await
+    }
+}
+
+impl Job {
+    /// Takes it back from a worker that stops. That is nobody's failure, so the try does not count as one of those that
+    /// the job has.
+    ///
+    /// # Errors
+    /// If the lease is stale.
+    pub fn give_back(&mut self, token: &str, now: Now) -> Result<Change, Refusal> {
+        self.check_lease(token)?;
+        if self.state == State::Cancelling {
+            return self.end(State::Cancelled, None, now);
+        }
+        self.state = State::Queued;
+        self.last_attempt = self.last_attempt.saturating_add(1);
+        self.not_before = None;
+        self.progress = Progress::default();
+        self.version += 1;
+        Ok(Change::State)
     }
 }
 

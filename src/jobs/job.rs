@@ -319,7 +319,7 @@ impl Job {
     }
 
     /// Checks the right to report.
-    fn check_lease(&self, token: &str) -> Result<(), Refusal> {
+    pub(super) fn check_lease(&self, token: &str) -> Result<(), Refusal> {
         match &self.lease {
             _ if self.state.is_final() => Err(Refusal::State(self.state)),
             Some(lease) if lease.token == token && self.state != State::Queued => Ok(()),
@@ -480,7 +480,12 @@ impl Job {
         self.changed(Change::State)
     }
 
-    fn end(&mut self, state: State, outcome: Option<Outcome>, now: Now) -> Result<Change, Refusal> {
+    pub(super) fn end(
+        &mut self,
+        state: State,
+        outcome: Option<Outcome>,
+        now: Now,
+    ) -> Result<Change, Refusal> {
         self.state = state;
         self.outcome = outcome;
         self.ended_at = Some(now.time);

@@ -15,8 +15,11 @@ mod request;
 mod spawn;
 mod status;
 mod table;
+mod task;
 mod tracker;
+mod webhook;
 mod words;
+mod worker;
 
 pub use self::{
     claim::Claimed,
@@ -25,5 +28,7 @@ pub use self::{
     log::JobLog,
     progress::{Progress, Report},
     spawn::{JobHandle, JobResult, Stopped},
+    task::{Task, WorkError},
     tracker::{JobError, Tracker},
+    worker::{Worker, WorkerError},
 };

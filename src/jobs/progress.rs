@@ -11,7 +11,7 @@ const ESTIMATE_FROM_PERCENT: f64 = 1.0;
 const ESTIMATE_FROM: Duration = Duration::from_secs(1);
 
 /// A worker's report.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
     /// Grows with each report of a try, so that one that was held up is not taken for a newer one.

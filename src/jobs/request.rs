@@ -58,6 +58,9 @@ pub(super) struct Fail {
     pub(super) problem: Option<Box<RawValue>>,
     #[serde(default)]
     pub(super) retryable: bool,
+    /// The worker stops; the job is for another one at once, and this was not one of its tries.
+    #[serde(default)]
+    pub(super) given_back: bool,
 }
 
 /// The body of a request as JSON; an empty one counts as an empty object.

@@ -21,6 +21,7 @@ use super::{
     due::Look,
     status::Status,
     table::{Agenda, Cell, Table},
+    webhook::Webhooks,
 };
 use crate::{
     clock::Clock,
@@ -69,6 +70,7 @@ pub(super) struct Inner {
     pub(super) runtime: Handle,
     pub(super) looks: Mutex<BinaryHeap<Reverse<Look>>>,
     pub(super) earlier_look: Notify,
+    webhooks: Webhooks,
     lost_leases: Mutex<BTreeMap<String, u64>>,
     run_times: Mutex<BTreeMap<String, (f64, u64)>>,
 }
@@ -77,9 +79,10 @@ impl Tracker {
     /// Starts a tracker whose events go to `hub`.
     ///
     /// # Errors
-    /// If its thread cannot be started.
+    /// If its thread cannot be started, or there is no HTTP client for webhooks.
     pub fn start(hub: Hub, settings: JobSettings, clock: Clock) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let webhooks = Webhooks::new(&settings, clock.clone())?;
         let tracker = Self(Arc::new(Inner {
             hub,
             clock,
@@ -88,6 +91,7 @@ impl Tracker {
             runtime: runtime.handle().clone(),
             looks: Mutex::default(),
             earlier_look: Notify::new(),
+            webhooks,
             lost_leases: Mutex::default(),
             run_times: Mutex::default(),
         }));
@@ -398,6 +402,9 @@ impl Tracker {
         {
             *lock(&self.0.lost_leases).entry(kind.clone()).or_default() += 1;
             info!(job = after.id, kind, attempt = before.attempt, "a worker has fallen silent");
+        }
+        if after.state.is_final() {
+            self.0.webhooks.tell(after, now.time, &self.0.runtime);
         }
         if after.state.is_final()
             && let Some(time) = after.run_time(now.instant)

@@ -4,7 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::units::{duration, optional_duration, size};
+use url::Url;
+
+use super::{
+    secret::Secret,
+    units::{duration, optional_duration, optional_url, size},
+};
 use crate::jobs::Rules;
 
 /// `[jobs]`
@@ -66,6 +71,12 @@ pub struct JobTypeSettings {
     /// See [`JobSettings::max_attempts`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
+    /// Where the end of each job is told.
+    #[serde(with = "optional_url", skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Url>,
+    /// What such a notice is signed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_secret: Option<Secret>,
 }
 
 impl Default for JobSettings {
@@ -96,6 +107,33 @@ impl JobSettings {
     #[must_use]
     pub fn knows(&self, kind: &str) -> bool {
         self.types.is_empty() || self.types.contains_key(kind)
+    }
+
+    /// Checks what no single key can tell, and says what is wrong.
+    pub(super) fn check(&self) -> Result<(), String> {
+        for (kind, own) in &self.types {
+            let of_type = |what: &str| Err(format!("jobs.types.{kind}.{what}"));
+            if own.lease.is_some_and(|it| it.is_zero()) {
+                return of_type("lease is 0s; it has to be longer");
+            }
+            if own.max_attempts == Some(0) {
+                return of_type("max_attempts is 0; it has to be at least 1");
+            }
+            let secret = own.webhook_secret.as_ref().map_or("", Secret::reveal);
+            match &own.webhook {
+                Some(_) if secret.is_empty() => {
+                    return of_type("webhook_secret is missing; notices are signed with it");
+                }
+                None if !secret.is_empty() => {
+                    return of_type("webhook is missing, but there is a webhook_secret");
+                }
+                Some(url) if !url.username().is_empty() || url.password().is_some() => {
+                    return of_type("webhook has a user name or a password, which others can read");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The rules for jobs of a type.

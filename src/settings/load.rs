@@ -18,6 +18,9 @@ const DEFAULT_FILE: &str = "tidegate.toml";
 const LISTS: [&str; 4] =
     ["server.trusted_proxies", "server.hosts", "cors.origins", "jobs.result_origins"];
 
+/// How the names of variables end that are taken as they are: a secret of digits is not a number.
+const SECRET: &str = "__WEBHOOK_SECRET";
+
 /// Where settings come from, later ones winning over earlier ones.
 #[derive(Debug, Default)]
 pub struct Source {
@@ -62,16 +65,23 @@ pub fn load(source: Source) -> Result<Settings, SettingsError> {
         check_syntax(&file, &text)?;
         builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
     }
+    let (secrets, environment) = variables(source.environment)?
+        .into_iter()
+        .partition::<HashMap<_, _>, _>(|(name, _)| name.ends_with(SECRET));
     let mut environment = Environment::with_prefix("TIDEGATE")
         .prefix_separator("_")
         .separator("__")
         .try_parsing(true)
         .list_separator(",")
-        .source(Some(variables(source.environment)?));
+        .source(Some(environment));
     for key in LISTS {
         environment = environment.with_list_parse_key(key);
     }
     builder = builder.add_source(environment);
+    for (name, value) in secrets {
+        let key = name.trim_start_matches("TIDEGATE_").to_lowercase().replace("__", ".");
+        builder = builder.set_override(key, value).map_err(|error| invalid(&error))?;
+    }
     for (key, value) in source.flags {
         builder = builder.set_override(key, value).map_err(|error| invalid(&error))?;
     }
@@ -163,6 +173,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
     if let Some((key, _)) = positive.into_iter().find(|(_, value)| value.is_zero()) {
         return fail(format!("{key} is 0s; it has to be longer"));
     }
+    settings.jobs.check().map_err(SettingsError::Invalid)?;
     if let Err(error) = EnvFilter::try_new(&settings.log.filter) {
         return fail(format!("log.filter: `{}` is not a filter: {error}", settings.log.filter));
     }
@@ -250,6 +261,27 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_not_shown() {
+        let text = "[jobs.types.x]\nwebhook = 'https://a.test'\nwebhook_secret = 'open sesame'";
+        let settings = with_file(text).expect("valid");
+        let printed = toml::to_string(&settings).expect("settings serialize");
+        assert!(printed.contains("webhook_secret = \"(hidden)\""), "{printed}");
+        let name = "TIDEGATE_JOBS__TYPES__X__WEBHOOK_SECRET";
+        let environment = HashMap::from([
+            ("TIDEGATE_JOBS__TYPES__X__WEBHOOK".to_owned(), "http://a.test/".to_owned()),
+            (name.to_owned(), "0123".to_owned()),
+        ]);
+        let from_variables =
+            load(Source { file: Some("/dev/null".into()), environment, flags: Vec::new() })
+                .expect("valid");
+        let secret = from_variables.jobs.types["x"].webhook_secret.as_ref();
+        assert_eq!(secret.map(crate::settings::Secret::reveal), Some("0123"));
+        for shown in [printed, format!("{settings:?}"), format!("{settings:#?}")] {
+            assert!(!shown.contains("sesame"), "{shown}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let message = |outcome: Result<Settings, SettingsError>| match outcome {
             Ok(_) => "valid".to_owned(),
@@ -264,6 +296,15 @@ mod tests {
             (with_file("[limits]\nbody_bytes = '5 feet'"), "5 feet"),
             (with_file("[limits]\nbody_bytes = '0B'"), "limits.body_bytes"),
             (with_file("[server]\nlisten = '0.0.0.0:80'"), "open_to_everybody"),
+            (with_file("[jobs.types.x]\nlease = '0s'"), "jobs.types.x.lease"),
+            (with_file("[jobs.types.x]\nmax_attempts = 0"), "jobs.types.x.max_attempts"),
+            (with_file("[jobs.types.x]\nwebhook = 'https://a.test'"), "webhook_secret"),
+            (with_file("[jobs.types.x]\nwebhook = 'ftp://a.test'"), "ftp://a.test"),
+            (with_file("[jobs.types.x]\nwebhook_secret = 's'"), "jobs.types.x.webhook is"),
+            (
+                with_file("[jobs.types.x]\nwebhook = 'https://u@a.test'\nwebhook_secret = 's'"),
+                "user name",
+            ),
             (with_file("[cors]\norigins = ['https://a.test/']"), "https://a.test/"),
             (with_variable("TIDEGATE_SERVER_LISTEN", "x"), "TIDEGATE_SERVER_LISTEN"),
             (with_variable("TIDEGATE_SERVER__LISTN", "x"), "listn"),

@@ -4,6 +4,7 @@
 
 mod jobs;
 mod load;
+mod secret;
 mod units;
 
 use std::{net::IpAddr, net::SocketAddr, time::Duration};
@@ -14,6 +15,7 @@ use url::Url;
 
 pub use self::jobs::{JobSettings, JobTypeSettings};
 pub use self::load::{SettingsError, Source, load};
+pub use self::secret::Secret;
 use self::units::{addresses, duration, optional_url, size};
 
 /// All settings. `tidegate.toml` in the repository documents each.

@@ -5,6 +5,11 @@
 
 mod clone;
 mod feed;
+mod gateway;
 mod nginx;
 mod prices;
+mod receiver;
+mod reports;
 mod support;
+mod webhook;
+mod worker;

@@ -103,7 +103,7 @@ fn command(name: &str, address: &str) -> tokio::process::Command {
 }
 
 /// The example's program: `target/debug/examples/…`, where this one is in `target/debug/deps`.
-fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     let this = env::current_exe().expect("this program has a path");
     let target = this.ancestors().nth(2).expect("it lies in the target directory");
     let program = target.join("examples").join(format!("{name}{}", env::consts::EXE_SUFFIX));

@@ -45,6 +45,7 @@ pub(super) async fn claim_job(
             payload: job.payload.as_deref(),
             attempt: job.attempt,
             max_attempts: job.last_attempt,
+            log_length: job.log.end(),
         },
         lease: &claimed.lease,
         lease_seconds: job.lease_term().as_secs_f64(),
@@ -70,6 +71,8 @@ struct Work<'a> {
     payload: Option<&'a RawValue>,
     attempt: u32,
     max_attempts: u32,
+    /// Earlier tries have written so much; the next text begins there.
+    log_length: u64,
 }
 
 /// `POST /jobs/{id}/progress`
@@ -131,7 +134,7 @@ pub(super) async fn complete_job(
     Ok(reported(&job))
 }
 
-/// `POST /jobs/{id}/fail`
+/// `POST /jobs/{id}/fail`: a failure, or a worker that stops and gives the job back.
 pub(super) async fn fail_job(
     request: HttpRequest,
     id: web::Path<String>,
@@ -140,6 +143,10 @@ pub(super) async fn fail_job(
     let tracker = Gateway::of(&request).tracker().clone();
     let limit = tracker.settings().result_bytes;
     let fail: Fail = request::read(&request, payload, limit).await?;
+    if fail.given_back {
+        let job = tracker.give_back(&id, request::lease(&request)?).await?;
+        return Ok(reported(&job));
+    }
     let (problem, is_retryable) = fail.problem(tracker.settings())?;
     let job = tracker.fail(&id, request::lease(&request)?, problem, is_retryable).await?;
     Ok(reported(&job))

@@ -1,0 +1,376 @@
+//! A job in the hands of a worker: what the work says is kept here, and sent to the gateway as it can be.
+
+use std::{
+    fmt::Display,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use reqwest::{
+    Client, RequestBuilder, StatusCode, Url,
+    header::{CONTENT_RANGE, CONTENT_TYPE},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{json, value::RawValue};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::warn;
+
+use super::{
+    JobResult, Report,
+    worker::{Backoff, Claimed, Work, is_passing},
+};
+
+/// The shortest time between two reports; what is new until then goes together.
+const PACE: Duration = Duration::from_millis(100);
+
+/// The longest time for an answer to a report.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes of log text sent at once.
+const CHUNK: usize = 64 << 10;
+
+/// Bytes of log text that wait for a gateway that is away; more than that, and the oldest are left out.
+const PENDING: usize = 256 << 10;
+
+/// Bytes of a stage and of a message, so that the report is one that the gateway takes.
+const LONGEST_STAGE: usize = 100;
+const LONGEST_MESSAGE: usize = 500;
+
+/// Why a job was not done.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{detail}")]
+pub struct WorkError {
+    detail: String,
+    is_retryable: bool,
+    is_given_back: bool,
+}
+
+impl WorkError {
+    /// A failure that another try may not have.
+    pub fn retryable(detail: impl Display) -> Self {
+        Self { is_retryable: true, ..Self::fatal(detail) }
+    }
+
+    /// A failure that every try would have, or the end of a job that was cancelled.
+    pub fn fatal(detail: impl Display) -> Self {
+        Self { detail: detail.to_string(), is_retryable: false, is_given_back: false }
+    }
+
+    /// No failure: the worker stops.
+    pub(super) fn stopped() -> Self {
+        Self { is_given_back: true, ..Self::retryable("the worker was stopped") }
+    }
+}
+
+/// What the work on a job has in its hands; clones are the same.
+#[derive(Debug, Clone)]
+pub struct Task(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    client: Client,
+    base: Url,
+    job: Work,
+    lease: String,
+    lease_term: Duration,
+    report_every: Duration,
+    cancelled: watch::Sender<bool>,
+    news: Notify,
+    state: Mutex<Unsent>,
+}
+
+/// What the gateway is yet to be told.
+#[derive(Debug)]
+struct Unsent {
+    report: Report,
+    sent_seq: u64,
+    /// By this clock, the lease is good until then.
+    lease_end: Instant,
+    log_length: u64,
+    /// On its way; sent again and again at the same offset until it has arrived.
+    chunk: String,
+    pending: String,
+}
+
+/// What the gateway answers to reports.
+#[derive(Debug, Deserialize)]
+struct Reported {
+    cancel: bool,
+}
+
+/// What became of something sent.
+enum Sent {
+    Taken,
+    /// There is no answer, or one that may be another later.
+    Away,
+    /// The log is shorter than was thought.
+    Hole(u64),
+    /// The job has ended, or is another's.
+    Gone,
+    Refused(String),
+}
+
+impl Task {
+    pub(super) fn new(client: Client, base: &Url, claimed: Claimed) -> Self {
+        let seconds = |it: f64| Duration::try_from_secs_f64(it).unwrap_or_default();
+        let lease_term = seconds(claimed.lease_seconds);
+        let unsent = Unsent {
+            report: Report::default(),
+            sent_seq: 0,
+            lease_end: Instant::now() + lease_term,
+            log_length: claimed.job.log_length,
+            chunk: String::new(),
+            pending: String::new(),
+        };
+        Self(Arc::new(Inner {
+            client,
+            base: base.join(&format!("jobs/{}/", claimed.job.id)).unwrap_or_else(|_| base.clone()),
+            job: claimed.job,
+            lease: claimed.lease,
+            lease_term,
+            report_every: seconds(claimed.report_seconds).max(PACE),
+            cancelled: watch::Sender::new(false),
+            news: Notify::new(),
+            state: Mutex::new(unsent),
+        }))
+    }
+
+    /// The job's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.0.job.id
+    }
+
+    /// The job's type.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.0.job.kind
+    }
+
+    /// What people read.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        &self.0.job.title
+    }
+
+    /// Which try this is; the first one is 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.0.job.attempt
+    }
+
+    /// What is to be done.
+    ///
+    /// # Errors
+    /// If the payload is not such a value; no other try would make it one.
+    pub fn payload<T: DeserializeOwned>(&self) -> Result<T, WorkError> {
+        let text = self.0.job.payload.as_deref().map_or("null", RawValue::get);
+        serde_json::from_str(text)
+            .map_err(|error| WorkError::fatal(format_args!("the payload: {error}")))
+    }
+
+    /// Tells how far the job has come: `total` if it is known, the stage it is at, and what people may want to read.
+    /// This returns at once; the newest report is sent soon.
+    pub fn progress(
+        &self,
+        done: f64,
+        total: Option<f64>,
+        stage: Option<&str>,
+        message: Option<&str>,
+    ) {
+        let is_number = |it: &f64| it.is_finite() && 0.0 <= *it;
+        let mut unsent = self.unsent();
+        unsent.report = Report {
+            seq: unsent.report.seq + 1,
+            done: Some(done).filter(is_number).unwrap_or_default(),
+            total: total.filter(is_number),
+            stage: stage.map(|it| it[..it.floor_char_boundary(LONGEST_STAGE)].to_owned()),
+            message: message.map(|it| it[..it.floor_char_boundary(LONGEST_MESSAGE)].to_owned()),
+        };
+        drop(unsent);
+        self.0.news.notify_one();
+    }
+
+    /// Appends to the job's log; lines end with a line feed. This returns at once; the text is sent soon. Of text that
+    /// cannot be sent for long only the newest is kept.
+    pub fn log(&self, text: &str) {
+        let mut unsent = self.unsent();
+        unsent.pending.push_str(text);
+        if let Some(excess) = unsent.pending.len().checked_sub(PENDING) {
+            let cut = unsent.pending.ceil_char_boundary(excess);
+            unsent.pending.drain(..cut);
+        }
+        drop(unsent);
+        self.0.news.notify_one();
+    }
+
+    /// Whether somebody wants the job to be stopped.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        *self.0.cancelled.borrow()
+    }
+
+    /// Returns when somebody wants the job to be stopped. The work should then stop, and say so by returning an error.
+    pub async fn cancelled(&self) {
+        // The sender lives as long as this task.
+        let _ = self.0.cancelled.subscribe().wait_for(|cancelled| *cancelled).await;
+    }
+
+    /// Sends what is new, and what extends the lease; returns when the lease is lost.
+    pub(super) async fn keep_reporting(&self) {
+        let mut backoff = Backoff::default();
+        let mut due = Instant::now() + self.0.report_every;
+        loop {
+            tokio::select! {
+                () = sleep_until(due) => {}
+                () = self.0.news.notified() => {}
+            }
+            let is_heartbeat = due <= Instant::now();
+            match self.send_news(is_heartbeat).await {
+                Sent::Gone => return,
+                Sent::Away if self.is_over() => return,
+                Sent::Away => {
+                    sleep(backoff.next().min(self.0.report_every)).await;
+                    due = Instant::now();
+                }
+                Sent::Taken | Sent::Hole(_) | Sent::Refused(_) => {
+                    backoff = Backoff::default();
+                    if is_heartbeat {
+                        due = Instant::now() + self.0.report_every;
+                    }
+                    sleep(PACE.min(self.0.report_every)).await;
+                }
+            }
+        }
+    }
+
+    /// Reports the end, until it is taken, or the lease must be over.
+    pub(super) async fn end(&self, outcome: Result<JobResult, WorkError>) {
+        let (mut action, mut body) = match outcome {
+            Ok(JobResult::Inline(value)) => ("complete", format!(r#"{{"result":{value}}}"#)),
+            Ok(JobResult::Link(link)) => ("complete", json!({ "link": link }).to_string()),
+            Err(error) => ("fail", failure(&error)),
+        };
+        let mut backoff = Backoff::default();
+        loop {
+            let told = match self.send_news(false).await {
+                Sent::Away => Sent::Away,
+                Sent::Gone => return,
+                _ => {
+                    let request = self.post(action).header(CONTENT_TYPE, "application/json");
+                    self.send(request.body(body.clone())).await
+                }
+            };
+            match told {
+                Sent::Taken => return,
+                Sent::Away if !self.is_over() => sleep(backoff.next()).await,
+                Sent::Refused(detail) if action == "complete" => {
+                    let detail = format!("the gateway does not take the result: {detail}");
+                    (action, body) = ("fail", failure(&WorkError::fatal(detail)));
+                }
+                _ => {
+                    warn!(job = self.id(), "the end of a job was not taken");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sends log text and the newest report, which is sent even if it is old for a heartbeat.
+    async fn send_news(&self, is_heartbeat: bool) -> Sent {
+        let report = {
+            let unsent = self.unsent();
+            let is_new = unsent.sent_seq < unsent.report.seq;
+            Some(unsent.report.clone()).filter(|_| is_new || is_heartbeat)
+        };
+        if let Some(report) = report {
+            match self.send(self.post("progress").json(&report)).await {
+                Sent::Taken => self.unsent().sent_seq = report.seq,
+                Sent::Refused(detail) => {
+                    warn!(job = self.id(), detail, "a report was refused");
+                    self.unsent().sent_seq = report.seq;
+                }
+                other => return other,
+            }
+        }
+        while let Some((offset, chunk)) = self.next_chunk() {
+            let last = offset + chunk.len() as u64 - 1;
+            let range = format!("bytes {offset}-{last}/*");
+            let n_bytes = chunk.len() as u64;
+            let request = self.post("log").header(CONTENT_RANGE, range).body(chunk);
+            match self.send(request).await {
+                Sent::Taken => {
+                    let mut unsent = self.unsent();
+                    unsent.log_length += n_bytes;
+                    unsent.chunk.clear();
+                }
+                Sent::Hole(length) => self.unsent().log_length = length,
+                Sent::Refused(detail) => {
+                    warn!(job = self.id(), detail, "log text was refused");
+                    self.unsent().chunk.clear();
+                }
+                other => return other,
+            }
+        }
+        Sent::Taken
+    }
+
+    /// The log text to send next, and its offset.
+    fn next_chunk(&self) -> Option<(u64, String)> {
+        let mut unsent = self.unsent();
+        if unsent.chunk.is_empty() {
+            let cut = unsent.pending.floor_char_boundary(CHUNK);
+            unsent.chunk = unsent.pending.drain(..cut).collect();
+        }
+        Some((unsent.log_length, unsent.chunk.clone())).filter(|(_, chunk)| !chunk.is_empty())
+    }
+
+    fn post(&self, action: &str) -> RequestBuilder {
+        let url = self.0.base.join(action).unwrap_or_else(|_| self.0.base.clone());
+        // An answer that does not come in time leaves time to ask again before the lease ends.
+        let patience = self.0.report_every.clamp(Duration::from_millis(250), PATIENCE);
+        self.0.client.post(url).header("tidegate-lease", &self.0.lease).timeout(patience)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Sent {
+        let sent = Instant::now();
+        let Ok(response) = request.send().await else { return Sent::Away };
+        match response.status() {
+            StatusCode::OK => {
+                let Ok(reported) = response.json::<Reported>().await else { return Sent::Away };
+                self.unsent().lease_end = sent + self.0.lease_term;
+                if reported.cancel {
+                    self.0.cancelled.send_replace(true);
+                }
+                Sent::Taken
+            }
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                let range = response.headers().get(CONTENT_RANGE).and_then(|it| it.to_str().ok());
+                let length = range.and_then(|it| it.strip_prefix("bytes */")?.parse().ok());
+                length.map_or_else(|| Sent::Refused("it has a hole".to_owned()), Sent::Hole)
+            }
+            StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::GONE => Sent::Gone,
+            status if is_passing(status) => Sent::Away,
+            status => Sent::Refused(response.text().await.unwrap_or_else(|_| status.to_string())),
+        }
+    }
+
+    /// Whether the gateway must have given up this worker.
+    fn is_over(&self) -> bool {
+        self.unsent().lease_end <= Instant::now()
+    }
+
+    fn unsent(&self) -> std::sync::MutexGuard<'_, Unsent> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The body of a failure.
+fn failure(error: &WorkError) -> String {
+    let problem = json!({ "title": "The job failed", "detail": error.detail });
+    let (retryable, given_back) = (error.is_retryable, error.is_given_back);
+    json!({ "problem": problem, "retryable": retryable, "given_back": given_back }).to_string()
+}

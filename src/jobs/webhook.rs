@@ -1,0 +1,170 @@
+//! Tells other services when jobs end: a signed request to the address that the operator gave for the job's type.
+//!
+//! What is still to be told is kept in memory only: a service that must not miss an end asks for the job as well.
+
+use std::{collections::BTreeMap, fmt::Write as _, io, sync::Arc, time::Duration};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use jiff::Timestamp;
+use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
+use serde::Serialize;
+use sha2::Sha256;
+use tokio::{runtime::Handle, sync::Semaphore, time::sleep};
+use tracing::{debug, warn};
+
+use super::{
+    Job, State,
+    status::Status,
+    worker::{causes, client, is_passing},
+};
+use crate::{
+    clock::Clock,
+    settings::{JobSettings, Secret},
+};
+
+/// Ends that are yet to be told; of more than that nobody is told.
+const OUTSTANDING: usize = 1000;
+
+/// Requests at a time, whatever number of jobs end at once.
+const AT_ONCE: usize = 16;
+
+/// Tries for each end, and the waits between them: about 6 minutes in all.
+const TRIES: u32 = 8;
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+/// Time for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Sends what is to be told.
+#[derive(Debug)]
+pub(super) struct Webhooks {
+    targets: BTreeMap<String, Arc<Target>>,
+    outstanding: Arc<Semaphore>,
+    clock: Clock,
+}
+
+/// Where the ends of the jobs of a type are told.
+#[derive(Debug)]
+struct Target {
+    client: Client,
+    url: Url,
+    secret: Secret,
+    turns: Arc<Semaphore>,
+}
+
+/// What is told.
+#[derive(Serialize)]
+struct Notice<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    id: &'a str,
+    state: State,
+    status: Status<'a>,
+}
+
+impl Webhooks {
+    /// None, unless the settings name some.
+    pub(super) fn new(settings: &JobSettings, clock: Clock) -> io::Result<Self> {
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        let mut targets = BTreeMap::new();
+        for (kind, own) in &settings.types {
+            let (Some(url), Some(secret)) = (&own.webhook, &own.webhook_secret) else { continue };
+            let client = client(url).timeout(PATIENCE).build().map_err(|error| {
+                io::Error::other(format!("jobs.types.{kind}.webhook: {}", causes(&error)))
+            })?;
+            let (url, secret, turns) = (url.clone(), secret.clone(), turns.clone());
+            targets.insert(kind.clone(), Arc::new(Target { client, url, secret, turns }));
+        }
+        Ok(Self { targets, outstanding: Arc::new(Semaphore::new(OUTSTANDING)), clock })
+    }
+
+    /// Tells of a job's end, some time soon, if its type has somebody to tell it.
+    pub(super) fn tell(&self, job: &Job, now: Timestamp, runtime: &Handle) {
+        let Some(target) = self.targets.get(&job.kind).cloned() else { return };
+        let Ok(place) = self.outstanding.clone().try_acquire_owned() else {
+            warn!(job = job.id, kind = job.kind, "too many ends of jobs are yet to be told");
+            return;
+        };
+        let status = Status::of(job, now);
+        let notice = Notice { kind: &job.kind, id: &job.id, state: job.state, status };
+        let Ok(body) = serde_json::to_string(&notice) else { return };
+        let key = format!("{}-{}", job.id, job.attempt);
+        let clock = self.clock.clone();
+        runtime.spawn(async move {
+            target.deliver(&key, body, &clock).await;
+            drop(place);
+        });
+    }
+}
+
+impl Target {
+    async fn deliver(&self, key: &str, body: String, clock: &Clock) {
+        let mut wait = FIRST_WAIT;
+        for attempt in 1..=TRIES {
+            // The semaphore is never closed.
+            let turn = self.turns.acquire().await.ok();
+            let outcome = self.send(key, body.clone(), clock.now().as_second()).await;
+            drop(turn);
+            let reason = match outcome {
+                Ok(status) if status.is_success() => {
+                    debug!(key, attempt, "the end of a job was told");
+                    return;
+                }
+                Ok(status) if !is_passing(status) => {
+                    warn!(key, %status, "the end of a job is not taken");
+                    return;
+                }
+                Ok(status) => status.to_string(),
+                // The address may be as secret as the key.
+                Err(error) => causes(&error.without_url()),
+            };
+            warn!(key, attempt, reason, "the end of a job could not be told");
+            if attempt < TRIES {
+                sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                wait = (wait * 3).min(LONGEST_WAIT);
+            }
+        }
+    }
+
+    /// Each try is signed anew, so that the receiver can refuse what is old.
+    async fn send(&self, key: &str, body: String, time: i64) -> reqwest::Result<StatusCode> {
+        let signature = format!("v1={}", signature(&self.secret, time, &body));
+        let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
+        let response = request
+            .header("tidegate-timestamp", time)
+            .header("tidegate-signature", signature)
+            .header("idempotency-key", key)
+            .body(body)
+            .send()
+            .await?;
+        Ok(response.status())
+    }
+}
+
+/// HMAC-SHA256 of the time, a full stop and the body, in hexadecimal.
+fn signature(secret: &Secret, time: i64, body: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes())
+        .expect("HMAC takes keys of any length");
+    mac.update(time.to_string().as_bytes());
+    mac.update(b".");
+    mac.update(body.as_bytes());
+    mac.finalize().into_bytes().iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signatures_are_those_that_others_compute() {
+        // printf '1700000000.{"id":"x"}' | openssl dgst -sha256 -hmac 'a secret of the operator'
+        let secret = Secret::from("a secret of the operator");
+        let expected = "4e2c24f82908f37a9210c9f4f803de515db382fe24708047c53f5d7adf309187";
+        assert_eq!(signature(&secret, 1_700_000_000, r#"{"id":"x"}"#), expected);
+    }
+}

@@ -1,0 +1,280 @@
+//! A worker: it claims jobs from a gateway over HTTP, has them done, and reports on them.
+//!
+//! A job is never lost because its worker was: a worker that is told to stop hands over what it cannot finish, and the
+//! lease of one that is killed ends.
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use reqwest::{Client, ClientBuilder, StatusCode, Url, redirect::Policy};
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use tracing::{info, warn};
+
+use super::{
+    JobResult,
+    task::{Task, WorkError},
+};
+
+/// How long a claim waits for a job; the gateway may answer sooner. Shorter than the idle timeout of any proxy.
+const CLAIM_WAIT: Duration = Duration::from_secs(20);
+
+/// How much later than that the answer may come.
+const CLAIM_GRACE: Duration = Duration::from_secs(10);
+
+/// A gateway that has no job and says so sooner than this does not let workers wait: it is stopping.
+const SOON: Duration = Duration::from_secs(1);
+
+/// How long jobs may go on after the worker was told to stop, unless it is told otherwise.
+const STOP_GRACE: Duration = Duration::from_secs(30);
+
+/// Why a worker does not work.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The address is none.
+    #[error("`{0}` is not the http or https address of a gateway")]
+    Address(String),
+    /// There is no HTTP client, as if the certificates of this machine cannot be read.
+    #[error("the worker has no HTTP client")]
+    Client(#[from] reqwest::Error),
+    /// The gateway understands the worker, but does not give it jobs of these types.
+    #[error("the gateway refuses to give out jobs: {0}")]
+    Refused(String),
+}
+
+/// Takes jobs of some types from a gateway.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    client: Client,
+    base: Url,
+    kinds: Vec<String>,
+    concurrency: usize,
+    grace: Duration,
+}
+
+/// What a worker gets from `POST /jobs/claim`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Claimed {
+    pub(super) job: Work,
+    pub(super) lease: String,
+    pub(super) lease_seconds: f64,
+    pub(super) report_seconds: f64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Work {
+    pub(super) id: String,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) title: String,
+    pub(super) payload: Option<Box<RawValue>>,
+    pub(super) attempt: u32,
+    pub(super) log_length: u64,
+}
+
+impl Worker {
+    /// A worker for jobs of some types, one at a time, of the gateway at `base`.
+    ///
+    /// # Errors
+    /// If the address is none, or there can be no HTTP client.
+    pub fn new(base: &str, kinds: &[&str]) -> Result<Self, WorkerError> {
+        let mut url = Url::parse(base)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https"))
+            .ok_or_else(|| WorkerError::Address(base.to_owned()))?;
+        // So that what is joined to it comes below it.
+        url.set_path(&format!("{}/", url.path().trim_end_matches('/')));
+        Ok(Self {
+            client: client(&url).build()?,
+            base: url,
+            kinds: kinds.iter().map(|&it| it.to_owned()).collect(),
+            concurrency: 1,
+            grace: STOP_GRACE,
+        })
+    }
+
+    /// Lets it do so many jobs at a time.
+    #[must_use]
+    pub fn concurrency(self, jobs: usize) -> Self {
+        Self { concurrency: jobs.max(1), ..self }
+    }
+
+    /// Lets jobs go on for so long after it was told to stop.
+    #[must_use]
+    pub fn grace(self, grace: Duration) -> Self {
+        Self { grace, ..self }
+    }
+
+    /// Does jobs until `shutdown` is ready: `work` is called for each, and what it returns is reported. An error or a
+    /// panic makes a failed job. The work is stopped at an await if the job is no longer this worker's. After
+    /// `shutdown` no more jobs are taken; those that run may go on for the time of grace, and are then given back.
+    ///
+    /// # Errors
+    /// If the gateway refuses to give out such jobs.
+    pub async fn run<F, W>(
+        self,
+        shutdown: impl Future<Output = ()>,
+        work: W,
+    ) -> Result<(), WorkerError>
+    where
+        W: Fn(Task) -> F,
+        F: Future<Output = Result<JobResult, WorkError>> + Send + 'static,
+    {
+        let slots = Arc::new(Semaphore::new(self.concurrency));
+        let stop = watch::Sender::new(false);
+        let mut running = JoinSet::new();
+        tokio::pin!(shutdown);
+        let outcome = loop {
+            let next = async {
+                // The semaphore is never closed.
+                let slot = slots.clone().acquire_owned().await.ok();
+                self.claim().await.map(|claimed| (claimed, slot))
+            };
+            let (claimed, slot) = tokio::select! {
+                () = &mut shutdown => break Ok(()),
+                claimed = next => match claimed {
+                    Ok(claimed) => claimed,
+                    Err(error) => break Err(error),
+                },
+            };
+            let task = Task::new(self.client.clone(), &self.base, claimed);
+            info!(job = task.id(), kind = task.kind(), attempt = task.attempt(), "took a job");
+            let (working, stopped) = (work(task.clone()), stop.subscribe());
+            running.spawn(async move {
+                carry_out(task, working, stopped).await;
+                drop(slot);
+            });
+            while running.try_join_next().is_some() {}
+        };
+        let ended = async { while running.join_next().await.is_some() {} };
+        if timeout(self.grace, ended).await.is_err() {
+            stop.send_replace(true);
+            while running.join_next().await.is_some() {}
+        }
+        outcome
+    }
+
+    /// Asks for a job until there is one.
+    async fn claim(&self) -> Result<Claimed, WorkerError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let asked = Instant::now();
+            match self.ask().await {
+                Ok(Some(claimed)) => return Ok(claimed),
+                Ok(None) if SOON <= asked.elapsed() => backoff = Backoff::default(),
+                Ok(None) => sleep(backoff.next()).await,
+                Err(Asked::Refused(detail)) => return Err(WorkerError::Refused(detail)),
+                Err(Asked::Away(error)) => {
+                    let wait = backoff.next();
+                    warn!(error, ?wait, "the gateway gives no answer");
+                    sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<Option<Claimed>, Asked> {
+        let away = |error: reqwest::Error| Asked::Away(causes(&error));
+        let url = self.base.join("jobs/claim").expect("a valid path");
+        let request = self.client.post(url).json(&json!({ "types": self.kinds }));
+        // As a preference, because the gateway may have a lower limit.
+        let request = request.header("prefer", format!("wait={}", CLAIM_WAIT.as_secs()));
+        let response = request.timeout(CLAIM_WAIT + CLAIM_GRACE).send().await.map_err(away)?;
+        match response.status() {
+            StatusCode::OK => response.json().await.map(Some).map_err(away),
+            StatusCode::NO_CONTENT => Ok(None),
+            status if status.is_client_error() && !is_passing(status) => {
+                Err(Asked::Refused(response.text().await.unwrap_or_else(|_| status.to_string())))
+            }
+            status => Err(Asked::Away(format!("it says {status}"))),
+        }
+    }
+}
+
+/// A client for one server only: it follows no redirect. One that never uses TLS needs no certificates, so that it can
+/// do without those of the system, which small containers do not have.
+pub(super) fn client(url: &Url) -> ClientBuilder {
+    let builder = Client::builder().redirect(Policy::none());
+    if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder }
+}
+
+/// An error and what led to it.
+pub(super) fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Why there was no answer to a claim.
+enum Asked {
+    /// It may be better later.
+    Away(String),
+    /// It will not be better later.
+    Refused(String),
+}
+
+/// Whether the same request may be answered otherwise later.
+pub(super) fn is_passing(status: StatusCode) -> bool {
+    let is_passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+    status.is_server_error() || is_passing.contains(&status)
+}
+
+/// Has one job done, and reports on it until its end.
+async fn carry_out(
+    task: Task,
+    work: impl Future<Output = Result<JobResult, WorkError>> + Send + 'static,
+    mut stopped: watch::Receiver<bool>,
+) {
+    // A task of its own, so that a panic is seen; in a set, so that it does not outlive this one.
+    let mut working = JoinSet::new();
+    working.spawn(work);
+    let outcome = tokio::select! {
+        done = working.join_next() => match done {
+            Some(Ok(outcome)) => outcome,
+            _ => Err(WorkError::fatal("the job's code panicked")),
+        },
+        () = task.keep_reporting() => {
+            warn!(job = task.id(), "a job is no longer this worker's");
+            working.shutdown().await;
+            return;
+        }
+        () = told(&mut stopped) => {
+            working.shutdown().await;
+            Err(WorkError::stopped())
+        }
+    };
+    task.end(outcome).await;
+}
+
+/// Waits until the worker is told to stop; it waits for its jobs, so the sender is there.
+async fn told(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Waits that double, each shortened by chance, so that workers do not return all at once.
+#[derive(Debug)]
+pub(super) struct Backoff(Duration);
+
+impl Backoff {
+    const LONGEST: Duration = Duration::from_secs(10);
+
+    pub(super) fn next(&mut self) -> Duration {
+        let wait = self.0;
+        self.0 = (wait * 2).min(Self::LONGEST);
+        wait.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(Duration::from_millis(100))
+    }
+}

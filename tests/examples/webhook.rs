@@ -1,0 +1,123 @@
+//! Webhooks: the ends of jobs are told to whom the operator names, signed, and again if need be.
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::{
+    gateway::Gateway,
+    receiver::{Receiver, Request},
+    support::{client, in_time},
+};
+
+const SECRET: &str = "open sesame";
+
+/// A gateway that tells `receiver` of the ends of jobs of the type `told`.
+async fn gateway(receiver: &Receiver) -> Gateway {
+    let url = &receiver.url;
+    Gateway::start(&format!(
+        "[jobs.types.other]\n[jobs.types.told]\nwebhook = '{url}/ended?a=b'\nwebhook_secret = '{SECRET}'"
+    ))
+    .await
+}
+
+/// Creates and does a job, and returns its id.
+async fn finish(gateway: &Gateway, kind: &str, report: &str, body: Value) -> String {
+    let job = gateway.create(kind, Value::Null).await;
+    let claim = client().post(gateway.url("/jobs/claim")).json(&json!({ "types": [kind] }));
+    let claimed = in_time("a job", claim.send()).await.expect("an answer");
+    let claimed: Value = claimed.json().await.expect("JSON");
+    let lease = claimed["lease"].as_str().expect("a lease");
+    let request = client().post(format!("{job}/{report}")).header("tidegate-lease", lease);
+    let response = in_time("an answer", request.json(&body).send()).await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    claimed["job"]["id"].as_str().expect("an id").to_owned()
+}
+
+/// Checks a notice as its receiver should.
+fn check(request: &Request) -> Value {
+    let header = |name: &str| request.headers[name].as_str();
+    let timestamp: i64 = header("tidegate-timestamp").parse().expect("seconds");
+    assert!((Timestamp::now().as_second() - timestamp).abs() < 30, "{timestamp}");
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("a key");
+    mac.update(format!("{timestamp}.{}", request.body).as_bytes());
+    let expected: String =
+        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(header("tidegate-signature"), format!("v1={expected}"));
+    assert_eq!(header("content-type"), "application/json");
+    serde_json::from_str(&request.body).expect("JSON")
+}
+
+#[tokio::test]
+async fn the_ends_of_jobs_are_told_with_a_signature() {
+    let mut receiver = Receiver::start(|_, _| "204 No Content\r\n\r\n".to_owned()).await;
+    let gateway = gateway(&receiver).await;
+    finish(&gateway, "other", "complete", json!({})).await;
+    let id = finish(&gateway, "told", "complete", json!({ "result": 7 })).await;
+    let request = receiver.request().await;
+    let notice = check(&request);
+    assert_eq!(request.path, "/ended?a=b");
+    assert_eq!(request.headers["idempotency-key"], format!("{id}-1"));
+    assert_eq!(notice["type"], "told");
+    assert_eq!((&notice["id"], &notice["state"]), (&json!(id), &json!("succeeded")));
+    let status = gateway.get(&gateway.url(&format!("/jobs/{id}"))).await;
+    let mut status: Value = status.json().await.expect("JSON");
+    status["now"] = notice["status"]["now"].clone();
+    assert_eq!(notice["status"], status);
+
+    let failure = json!({ "problem": { "title": "No" }, "retryable": true });
+    let id = finish(&gateway, "told", "fail", failure.clone()).await;
+    // Another try follows, so this is not the end.
+    gateway.post(&gateway.url(&format!("/jobs/{id}/cancel"))).await;
+    let notice = check(&receiver.request().await);
+    assert_eq!((&notice["id"], &notice["state"]), (&json!(id), &json!("cancelled")));
+
+    let failure = json!({ "problem": { "title": "No" }, "retryable": false });
+    let id = finish(&gateway, "told", "fail", failure).await;
+    let notice = check(&receiver.request().await);
+    assert_eq!((&notice["id"], &notice["state"]), (&json!(id), &json!("failed")));
+    assert_eq!(notice["status"]["error"]["title"], "No");
+    assert!(receiver.is_quiet());
+}
+
+#[tokio::test]
+async fn what_was_not_taken_is_told_again() {
+    let mut receiver = Receiver::start(|number, _| match number {
+        0 => "500 Internal Server Error\r\n\r\nno".to_owned(),
+        // A connection that breaks.
+        1 => String::new(),
+        _ => "200 OK\r\n\r\n".to_owned(),
+    })
+    .await;
+    let gateway = gateway(&receiver).await;
+    finish(&gateway, "told", "complete", json!({})).await;
+    let first = receiver.request().await;
+    for _ in 0..2 {
+        let again = receiver.request().await;
+        assert_eq!(check(&again), check(&first));
+        assert_eq!(again.headers["idempotency-key"], first.headers["idempotency-key"]);
+    }
+    finish(&gateway, "told", "complete", json!({})).await;
+    let next = receiver.request().await;
+    assert_ne!(next.headers["idempotency-key"], first.headers["idempotency-key"]);
+    assert!(receiver.is_quiet());
+}
+
+#[tokio::test]
+async fn redirects_and_refusals_are_the_end_of_it() {
+    let mut elsewhere = Receiver::start(|_, _| "200 OK\r\n\r\n".to_owned()).await;
+    let url = elsewhere.url.clone();
+    let mut receiver = Receiver::start(move |number, _| match number {
+        0 => format!("307 Temporary Redirect\r\nlocation: {url}/\r\n\r\n"),
+        1 => "400 Bad Request\r\n\r\n".to_owned(),
+        _ => "200 OK\r\n\r\n".to_owned(),
+    })
+    .await;
+    let gateway = gateway(&receiver).await;
+    for _ in 0..3 {
+        let id = finish(&gateway, "told", "complete", json!({})).await;
+        assert_eq!(check(&receiver.request().await)["id"], json!(id));
+    }
+    assert!(elsewhere.is_quiet() && receiver.is_quiet());
+}
