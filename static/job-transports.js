@@ -12,6 +12,7 @@ import { backOff, isForeign } from "./connection.js";
 const OPENING = 4000; // ms after which a connection that is not open has failed
 const LASTING = 5000; // ms after which one that ends has worked
 const SILENCE = 30_000; // ms without anything, after which the page asks whether it was not told
+const FRAME_SILENCE = 10_000; // the same for a frame: where a proxy cuts it off, a browser does not tell
 const MOST_FAILURES = 3; // in a row, before the transport is given up
 const POLL_WAIT = 20; // seconds that the gateway may keep a request
 const POLL_PAUSE = 500; // ms between two of them
@@ -20,16 +21,19 @@ const SLOW_PAUSE = 10_000; // the same while the page is hidden
 
 function sleep(delay, signal) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, delay);
-    signal.addEventListener("abort", () => {
+    const done = () => {
       clearTimeout(timer);
+      signal.removeEventListener("abort", done);
       resolve();
-    });
+    };
+    const timer = setTimeout(done, delay);
+    signal.addEventListener("abort", done);
   });
 }
 
-// Keeps a connection open. `connect` opens one; it calls opened(), heard() and failed(), and returns what closes it.
-function keepOpen(link, signal, connect) {
+// Keeps a connection open. `connect` opens one; it calls heard() and failed(), and returns what closes it.
+// After `silence` ms without anything it asks the gateway.
+function keepOpen(link, signal, silence, connect) {
   let close = () => {};
   let timer;
   let openedAt;
@@ -42,17 +46,14 @@ function keepOpen(link, signal, connect) {
     openedAt = undefined;
     heardAt = Date.now();
     timer = setTimeout(failed, OPENING);
-    close = connect({ opened, heard, failed });
+    close = connect({ heard, failed });
   }
 
-  function opened() {
-    clearTimeout(timer);
-    openedAt ??= Date.now();
-    hasOpened = true;
-    heard();
-  }
-
+  // To be called for everything that comes.
   function heard() {
+    clearTimeout(timer);
+    hasOpened = true;
+    openedAt ??= Date.now();
     heardAt = Date.now();
     untold = 0;
   }
@@ -62,6 +63,7 @@ function keepOpen(link, signal, connect) {
     close();
     close = () => {};
     failures = openedAt && LASTING < Date.now() - openedAt ? 1 : failures + 1;
+    openedAt = undefined;
     // Whether it is the gateway that fails, or only this way to it.
     let isSound = true;
     for (let attempts = 1; !signal.aborted; attempts += 1) {
@@ -87,13 +89,13 @@ function keepOpen(link, signal, connect) {
 
   // A connection can be open and bring nothing: a proxy may hold everything back until it ends.
   const ask = setInterval(async () => {
-    if (openedAt && SILENCE <= Date.now() - heardAt) {
+    if (openedAt && silence <= Date.now() - heardAt) {
       heardAt = Date.now();
       const answer = await link.check();
-      untold = answer === "new" ? untold + 1 : 0;
-      if (signal.aborted) {
+      if (signal.aborted || !openedAt) {
         return;
       }
+      untold = answer === "new" ? untold + 1 : 0;
       if (1 < untold) {
         link.giveUp();
       } else if (answer === "away") {
@@ -115,9 +117,9 @@ export function listenByEventSource(link, signal) {
     link.giveUp();
     return;
   }
-  keepOpen(link, signal, ({ opened, heard, failed }) => {
+  keepOpen(link, signal, SILENCE, ({ heard, failed }) => {
     const source = new EventSource(link.address);
-    source.addEventListener("open", opened);
+    // The gateway tells the state at once. Before that comes, a proxy may have passed on the head and nothing more.
     source.addEventListener("error", failed);
     for (const type of ["job.state", "job.progress", "job.done"]) {
       source.addEventListener(type, ({ data }) => {
@@ -137,7 +139,7 @@ export function listenByIframe(link, signal) {
   const topic = `/jobs/${new URL(link.address).pathname.split("/").pop()}`;
   const address = new URL("../iframe", link.address);
   address.search = new URLSearchParams({ topic, origin: location.origin });
-  keepOpen(link, signal, ({ opened, heard, failed }) => {
+  keepOpen(link, signal, FRAME_SILENCE, ({ heard, failed }) => {
     const listening = new AbortController();
     const frame = document.createElement("iframe");
     frame.hidden = true;
@@ -151,7 +153,7 @@ export function listenByIframe(link, signal) {
       if (data.tidegate === "state") {
         if (data.state === "open") {
           // It brings what happens from now on, and nothing of before.
-          opened();
+          heard();
           link.check();
         } else {
           failed();

@@ -48,8 +48,8 @@ struct Failure {
 
 #[derive(askama::Template)]
 #[template(path = "job-missing.html")]
-struct Missing<'a> {
-    detail: &'a str,
+struct Missing {
+    was_there: bool,
 }
 
 #[derive(askama::Template)]
@@ -95,9 +95,9 @@ pub(super) fn holding(
 
 /// The page for a job that is not there.
 pub(super) fn missing(error: JobError) -> HttpResponse {
-    let problem = Problem::from(error);
-    let html = Missing { detail: &problem.to_string() }.render().unwrap_or_default();
-    let mut response = HttpResponse::from_error(problem).set_body(BoxBody::new(html));
+    let was_there = matches!(error, JobError::Gone);
+    let html = Missing { was_there }.render().unwrap_or_default();
+    let mut response = HttpResponse::from_error(Problem::from(error)).set_body(BoxBody::new(html));
     let html_type = HeaderValue::from_static("text/html; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, html_type);
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
