@@ -462,6 +462,8 @@ impl Job {
             return Err(Refusal::State(self.state));
         }
         self.state = State::Queued;
+        self.began = None;
+        self.started_at = None;
         self.last_attempt = self.attempt + self.rules.max_attempts;
         self.ended_at = None;
         self.ended = None;
@@ -475,6 +477,8 @@ impl Job {
         let doublings = self.attempt.saturating_sub(1).min(16);
         let wait = self.rules.backoff.saturating_mul(1 << doublings).min(self.rules.max_backoff);
         self.state = State::Queued;
+        self.began = None;
+        self.started_at = None;
         self.not_before = Some(now.instant + wait);
         self.progress = Progress::default();
         self.changed(Change::State)

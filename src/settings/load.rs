@@ -3,13 +3,11 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use config::{Config, Environment, File, FileFormat};
-use tracing_subscriber::EnvFilter;
 
-use super::Settings;
+use super::{Settings, check::check};
 
 /// The file that is read if it is there and no other is named.
 const DEFAULT_FILE: &str = "tidegate.toml";
@@ -125,91 +123,6 @@ fn variables(all: HashMap<String, String>) -> Result<HashMap<String, String>, Se
         }
     }
     Ok(settings)
-}
-
-/// What no single key can tell.
-pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
-    let fail = |reason: String| Err(SettingsError::Invalid(reason));
-    let server = &settings.server;
-    if server.listen.is_empty() {
-        return fail("server.listen names no address".to_owned());
-    }
-    if let Some(address) = server.listen.iter().find(|it| !it.ip().is_loopback())
-        && !server.open_to_everybody
-    {
-        return fail(format!(
-            "server.listen is {address}, but there are no keys, so everybody who reaches that address could publish \
-             and subscribe; listen on a loopback address, or set server.open_to_everybody = true"
-        ));
-    }
-    let cors = settings.cors.origins.iter().map(|it| ("cors.origins", it));
-    let results = settings.jobs.result_origins.iter().map(|it| ("jobs.result_origins", it));
-    for (key, origin) in cors.chain(results) {
-        let parsed = url::Url::parse(origin);
-        if !parsed.is_ok_and(|it| it.origin().ascii_serialization() == *origin) {
-            return fail(format!("{key}: `{origin}` is not an origin such as https://example.com"));
-        }
-    }
-    let at_least_one = [
-        ("history.max_events", settings.history.max_events),
-        ("delivery.tail_bytes", settings.delivery.tail_bytes),
-        ("poll.batch_events", settings.poll.batch_events),
-        ("limits.body_bytes", settings.limits.body_bytes),
-        ("limits.updates_per_request", settings.limits.updates_per_request),
-        ("limits.topics_per_update", settings.limits.topics_per_update),
-        ("limits.matchers", settings.limits.matchers),
-        ("jobs.max_attempts", settings.jobs.max_attempts as usize),
-    ];
-    if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
-        return fail(format!("{key} is 0; it has to be at least 1"));
-    }
-    let positive = [
-        ("delivery.heartbeat", settings.delivery.heartbeat),
-        ("delivery.lifetime", settings.delivery.lifetime),
-        ("jobs.lease", settings.jobs.lease),
-        ("server.head_timeout", server.head_timeout),
-        ("server.body_timeout", server.body_timeout),
-    ];
-    if let Some((key, _)) = positive.into_iter().find(|(_, value)| value.is_zero()) {
-        return fail(format!("{key} is 0s; it has to be longer"));
-    }
-    settings.jobs.check().map_err(SettingsError::Invalid)?;
-    if let Err(error) = EnvFilter::try_new(&settings.log.filter) {
-        return fail(format!("log.filter: `{}` is not a filter: {error}", settings.log.filter));
-    }
-    // Far below where clocks and the kernel's timers overflow.
-    const LONGEST: Duration = Duration::from_secs(24 * 24 * 3600);
-    let short = [
-        ("server.keep_alive", server.keep_alive),
-        ("server.shutdown_timeout", server.shutdown_timeout),
-        ("delivery.retry", settings.delivery.retry),
-        ("delivery.retry_spread", settings.delivery.retry_spread),
-        ("delivery.write_deadline", settings.delivery.write_deadline),
-        ("poll.max_wait", settings.poll.max_wait),
-        ("poll.session_lease", settings.poll.session_lease),
-        ("jobs.backoff", settings.jobs.backoff),
-        ("jobs.max_backoff", settings.jobs.max_backoff),
-        ("jobs.max_wait", settings.jobs.max_wait),
-    ];
-    let mut bounded = positive.into_iter().chain(short);
-    if let Some((key, _)) = bounded.find(|(_, value)| LONGEST < *value) {
-        return fail(format!("{key} is longer than 24 days"));
-    }
-    const LONGEST_RETENTION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-    let retentions = [
-        ("publish.idempotency_retention", settings.publish.idempotency_retention),
-        ("history.max_age", settings.history.max_age),
-        ("jobs.log_grace", settings.jobs.log_grace),
-        ("jobs.succeeded_retention", settings.jobs.succeeded_retention),
-        ("jobs.failed_retention", settings.jobs.failed_retention),
-    ];
-    if let Some((key, _)) = retentions.into_iter().find(|(_, value)| LONGEST_RETENTION < *value) {
-        return fail(format!("{key} is longer than 100 years"));
-    }
-    if settings.poll.max_wait < settings.poll.wait {
-        return fail("poll.wait is longer than poll.max_wait".to_owned());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

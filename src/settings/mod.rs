@@ -2,6 +2,7 @@
 //!
 //! A file, the environment and flags come in; [`Settings`] go out, complete and valid. Nothing is read again later.
 
+mod check;
 mod jobs;
 mod load;
 mod secret;
@@ -336,7 +337,7 @@ impl Settings {
     /// # Errors
     /// The first thing that makes no sense.
     pub fn check(&self) -> Result<(), SettingsError> {
-        load::check(self)
+        check::check(self)
     }
 }
 
