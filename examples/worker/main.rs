@@ -11,7 +11,8 @@
 //! Open the address in the reply's `Location` in a browser: it shows how far the job has come, what the worker writes,
 //! and at the end leads to the result. Add `--delay 1s` to have time to look. Then stop the worker with Ctrl-C while it
 //! works, or kill it, and start another: the job goes on. A worker that is stopped gives its job back; one that is
-//! killed cannot, and so the other gets the job when the lease (`jobs.lease`) has ended.
+//! killed cannot, and so the other gets the job when the lease (`jobs.lease`) has ended. An idle worker takes up to five
+//! seconds to stop, because it waits for the answer to its last claim.
 
 use std::{
     collections::BTreeMap,

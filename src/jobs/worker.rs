@@ -20,8 +20,8 @@ use super::{
     task::{Task, WorkError},
 };
 
-/// How long a claim waits for a job; the gateway may answer sooner. Shorter than the idle timeout of any proxy.
-const CLAIM_WAIT: Duration = Duration::from_secs(20);
+/// How long a claim waits for a job; the gateway may answer sooner. It is also how long an idle worker may take to stop.
+const CLAIM_WAIT: Duration = Duration::from_secs(5);
 
 /// How much later than that the answer may come.
 const CLAIM_GRACE: Duration = Duration::from_secs(10);
@@ -127,53 +127,72 @@ impl Worker {
         let slots = Arc::new(Semaphore::new(self.concurrency));
         let stop = watch::Sender::new(false);
         let mut running = JoinSet::new();
+        let mut backoff = Backoff::default();
         tokio::pin!(shutdown);
-        let outcome = loop {
-            let next = async {
-                // The semaphore is never closed.
-                let slot = slots.clone().acquire_owned().await.ok();
-                self.claim().await.map(|claimed| (claimed, slot))
+        let (outcome, unanswered) = loop {
+            let slot = tokio::select! {
+                () = &mut shutdown => break (Ok(()), None),
+                slot = slots.clone().acquire_owned() => slot,
             };
-            let (claimed, slot) = tokio::select! {
-                () = &mut shutdown => break Ok(()),
-                claimed = next => match claimed {
-                    Ok(claimed) => claimed,
-                    Err(error) => break Err(error),
-                },
+            let (asked, mut asking) = (Instant::now(), Box::pin(self.ask()));
+            let answer = tokio::select! {
+                () = &mut shutdown => break (Ok(()), Some(asking)),
+                answer = &mut asking => answer,
             };
-            let task = Task::new(self.client.clone(), &self.base, claimed);
-            info!(job = task.id(), kind = task.kind(), attempt = task.attempt(), "took a job");
-            let (working, stopped) = (work(task.clone()), stop.subscribe());
-            running.spawn(async move {
-                carry_out(task, working, stopped).await;
-                drop(slot);
-            });
-            while running.try_join_next().is_some() {}
+            let pause = match answer {
+                Ok(Some(claimed)) => {
+                    let task = self.task(claimed);
+                    let (working, stopped) = (work(task.clone()), stop.subscribe());
+                    running.spawn(async move {
+                        carry_out(task, working, stopped).await;
+                        drop(slot);
+                    });
+                    while running.try_join_next().is_some() {}
+                    Duration::ZERO
+                }
+                Ok(None) if SOON <= asked.elapsed() => Duration::ZERO,
+                Ok(None) => backoff.next().min(SOON),
+                Err(Asked::Refused(detail)) => break (Err(WorkerError::Refused(detail)), None),
+                Err(Asked::Away(error)) => {
+                    warn!(error, "the gateway gives no answer");
+                    backoff.next()
+                }
+            };
+            if pause.is_zero() {
+                backoff = Backoff::default();
+                continue;
+            }
+            tokio::select! {
+                () = &mut shutdown => break (Ok(()), None),
+                () = sleep(pause) => {}
+            }
         };
+        info!("takes no more jobs");
+        tokio::join!(self.decline(unanswered), self.wind_down(running, &stop));
+        outcome
+    }
+
+    fn task(&self, claimed: Claimed) -> Task {
+        let task = Task::new(self.client.clone(), &self.base, claimed);
+        info!(job = task.id(), kind = task.kind(), attempt = task.attempt(), "took a job");
+        task
+    }
+
+    /// Waits for the answer to the last claim, and gives the job back if there is one. If the claim were dropped, a job
+    /// that is on its way would be without a worker until its lease ends.
+    async fn decline(&self, asking: Option<impl Future<Output = Result<Option<Claimed>, Asked>>>) {
+        let Some(asking) = asking else { return };
+        if let Ok(Some(claimed)) = asking.await {
+            self.task(claimed).end(Err(WorkError::stopped())).await;
+        }
+    }
+
+    /// Waits for the jobs that run, and stops them when the time of grace is over.
+    async fn wind_down(&self, mut running: JoinSet<()>, stop: &watch::Sender<bool>) {
         let ended = async { while running.join_next().await.is_some() {} };
         if timeout(self.grace, ended).await.is_err() {
             stop.send_replace(true);
             while running.join_next().await.is_some() {}
-        }
-        outcome
-    }
-
-    /// Asks for a job until there is one.
-    async fn claim(&self) -> Result<Claimed, WorkerError> {
-        let mut backoff = Backoff::default();
-        loop {
-            let asked = Instant::now();
-            match self.ask().await {
-                Ok(Some(claimed)) => return Ok(claimed),
-                Ok(None) if SOON <= asked.elapsed() => backoff = Backoff::default(),
-                Ok(None) => sleep(backoff.next()).await,
-                Err(Asked::Refused(detail)) => return Err(WorkerError::Refused(detail)),
-                Err(Asked::Away(error)) => {
-                    let wait = backoff.next();
-                    warn!(error, ?wait, "the gateway gives no answer");
-                    sleep(wait).await;
-                }
-            }
         }
     }
 

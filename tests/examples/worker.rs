@@ -213,6 +213,27 @@ async fn a_cancelled_job_stops() {
 }
 
 #[tokio::test]
+async fn workers_that_have_ended_are_given_nothing() {
+    let gateway = Gateway::start("").await;
+    let (root, _) = files(1);
+    for is_killed in [true, false] {
+        let worker = WorkerProcess::start(&gateway.url(""), root.path(), &[]);
+        let job = gateway.create("checksum", json!({ "folder": "some" })).await;
+        gateway.wait_for_state(&job, "succeeded").await;
+        // Now it waits for the next one.
+        if is_killed {
+            worker.kill().await;
+        } else {
+            worker.terminate();
+            assert!(worker.end().await.success());
+        }
+        let job = gateway.create("checksum", json!({ "folder": "some" })).await;
+        let _another = WorkerProcess::start(&gateway.url(""), root.path(), &[]);
+        assert_eq!(gateway.wait_for_state(&job, "succeeded").await["attempt"], 1);
+    }
+}
+
+#[tokio::test]
 async fn a_worker_waits_for_a_gateway_that_is_away() {
     let gateway = Gateway::start("").await;
     let (root, checksums) = files(2);
