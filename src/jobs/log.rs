@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use super::job::Refusal;
+use super::state::Refusal;
 
 /// Pieces smaller than this are joined, so that a log of short lines is not a long list.
 const PIECE: usize = 4096;

@@ -13,6 +13,7 @@ mod page;
 mod progress;
 mod request;
 mod spawn;
+mod state;
 mod status;
 mod table;
 mod task;
@@ -24,10 +25,11 @@ mod worker;
 pub use self::{
     claim::Claimed,
     endpoint::configure,
-    job::{Change, Job, Lease, NewJob, Now, Outcome, Refusal, Rules, State},
+    job::{Change, Job, Lease, NewJob, Now, Outcome, Rules},
     log::JobLog,
     progress::{Progress, Report},
     spawn::{JobHandle, JobResult, Stopped},
+    state::{Refusal, State},
     task::{Task, WorkError},
     tracker::{JobError, Tracker},
     worker::{Worker, WorkerError},

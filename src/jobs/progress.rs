@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::job::Refusal;
+use super::state::Refusal;
 
 /// What has to be done before the time left is guessed at all.
 const ESTIMATE_FROM_PERCENT: f64 = 1.0;
