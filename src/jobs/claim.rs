@@ -89,26 +89,6 @@ impl Tracker {
     }
 }
 
-impl Job {
-    /// Takes it back from a worker that stops. That is nobody's failure, so the try does not count as one of those that
-    /// the job has.
-    ///
-    /// # Errors
-    /// If the lease is stale.
-    pub fn give_back(&mut self, token: &str, now: Now) -> Result<Change, Refusal> {
-        self.check_lease(token)?;
-        if self.state == State::Cancelling {
-            return self.end(State::Cancelled, None, now);
-        }
-        self.state = State::Queued;
-        self.last_attempt = self.last_attempt.saturating_add(1);
-        self.not_before = None;
-        self.progress = Progress::default();
-        self.version += 1;
-        Ok(Change::State)
-    }
-}
-
 /// A place in the line; whoever leaves it when it has just been offered a job passes that on.
 struct Waiting<'a> {
     tracker: &'a Tracker,

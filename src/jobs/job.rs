@@ -240,7 +240,7 @@ impl Job {
     }
 
     /// Checks the right to report.
-    pub(super) fn check_lease(&self, token: &str) -> Result<(), Refusal> {
+    fn check_lease(&self, token: &str) -> Result<(), Refusal> {
         match &self.lease {
             _ if self.state.is_final() => Err(Refusal::State(self.state)),
             Some(lease) if lease.token == token && self.state != State::Queued => Ok(()),
@@ -336,6 +336,25 @@ impl Job {
         self.end(State::Failed, Some(outcome), now)
     }
 
+    /// Takes it back from a worker that stops. That is nobody's failure, so the try does not count as one of those that
+    /// the job has.
+    ///
+    /// # Errors
+    /// If the lease is stale.
+    pub fn give_back(&mut self, token: &str, now: Now) -> Result<Change, Refusal> {
+        self.check_lease(token)?;
+        if self.state == State::Cancelling {
+            return self.end(State::Cancelled, None, now);
+        }
+        self.state = State::Queued;
+        self.began = None;
+        self.started_at = None;
+        self.last_attempt = self.last_attempt.saturating_add(1);
+        self.not_before = None;
+        self.progress = Progress::default();
+        self.changed(Change::State)
+    }
+
     fn is_repetition(&self, token: &str, state: State, outcome: &Outcome) -> bool {
         self.state == state
             && self.lease.as_ref().is_some_and(|it| it.token == token)
@@ -405,12 +424,7 @@ impl Job {
         self.changed(Change::State)
     }
 
-    pub(super) fn end(
-        &mut self,
-        state: State,
-        outcome: Option<Outcome>,
-        now: Now,
-    ) -> Result<Change, Refusal> {
+    fn end(&mut self, state: State, outcome: Option<Outcome>, now: Now) -> Result<Change, Refusal> {
         self.state = state;
         self.outcome = outcome;
         self.ended_at = Some(now.time);

@@ -89,7 +89,8 @@ impl Webhooks {
         let status = Status::of(job, now);
         let notice = Notice { kind: &job.kind, id: &job.id, state: job.state, status };
         let Ok(body) = serde_json::to_string(&notice) else { return };
-        let key = format!("{}-{}", job.id, job.attempt);
+        // The version tells two ends of a job apart that was queued once more in between.
+        let key = format!("{}-{}", job.id, job.version);
         let clock = self.clock.clone();
         runtime.spawn(async move {
             target.deliver(&key, body, &clock).await;
