@@ -248,11 +248,11 @@ async fn a_failure_is_shown_with_its_reason_and_listed() {
         work.log(0, "opened the disk\nread 40 files\n").await;
         work.progress(40, "Reading", "").await;
         page.until("the title", "return document.title === '40 % Yearly report'").await;
-        work.fail(json!({ "title": "Disk full", "detail": "No space <left>", "status": 507 }))
+        work.fail(json!({ "title": "Disk full", "detail": "No space <left>\non the disk", "status": 507 }))
             .await;
         page.until("the state", &shows("state", "Failed")).await;
         page.until("its title", &shows("error-title", "Disk full")).await;
-        page.until("its detail", &shows("error-detail", "No space <left>")).await;
+        page.until("its detail", &shows("error-detail", "No space <left>\non the disk")).await;
         page.until("the title", "return document.title === '✗ Yearly report'").await;
         assert_eq!(page.run("return history.length").await, n_entries);
         page.save_picture("job-failure.png").await;
