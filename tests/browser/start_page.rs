@@ -1,7 +1,5 @@
 //! The start page: whoever publishes there sees the event arrive over every transport.
 
-use std::{fs, path::Path};
-
 use crate::support::{Gateway, in_browser};
 
 const FORM: &str =
@@ -24,11 +22,7 @@ async fn what_the_start_page_publishes_arrives_over_every_transport() {
         let count = format!("document.body.innerText.split(\"{text}\").length - 1");
         page.until("the text in three panes", &format!("return {count} === 3")).await;
 
-        let screenshot = page.driver().screenshot().await.expect("a picture");
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
-        let folder = target.join("screenshots");
-        fs::create_dir_all(&folder).expect("a folder");
-        fs::write(folder.join("start.png"), screenshot).expect("a file");
+        page.save_picture("start.png").await;
     })
     .await;
 }

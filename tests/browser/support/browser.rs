@@ -31,7 +31,18 @@ struct Browser {
 /// Runs a test in a new browser, which is gone afterwards, however the test ends. Without a browser on this machine
 /// the test is skipped, unless the environment demands every test.
 pub(crate) async fn in_browser<F: Future<Output = ()> + 'static>(test: impl FnOnce(Page) -> F) {
-    let browser = match Browser::start().await {
+    run(test, &[]).await;
+}
+
+/// The same with the scripts of pages switched off. The driver can still run its own.
+pub(crate) async fn in_browser_without_scripts<F: Future<Output = ()> + 'static>(
+    test: impl FnOnce(Page) -> F,
+) {
+    run(test, &["--blink-settings=scriptEnabled=false"]).await;
+}
+
+async fn run<F: Future<Output = ()> + 'static>(test: impl FnOnce(Page) -> F, arguments: &[&str]) {
+    let browser = match Browser::start(arguments).await {
         Ok(browser) => browser,
         Err(missing)
             if REQUIRE_ALL.iter().any(|it| env::var_os(it).is_some_and(|it| it == "1")) =>
@@ -53,7 +64,7 @@ pub(crate) async fn in_browser<F: Future<Output = ()> + 'static>(test: impl FnOn
 
 impl Browser {
     /// Starts a browser; the error says what is missing on this machine.
-    async fn start() -> Result<Self, String> {
+    async fn start(arguments: &[&str]) -> Result<Self, String> {
         let binary = installed().ok_or("there is no Chromium on this machine")?;
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new("chromedriver");
@@ -66,7 +77,7 @@ impl Browser {
             driver => driver.expect("chromedriver starts"),
         };
         let port = port(&mut driver).await;
-        let client = connect(port, &binary, &directory).await;
+        let client = connect(port, &binary, &directory, arguments).await;
         Ok(Self { client, driver, _directory: directory })
     }
 
@@ -99,20 +110,28 @@ async fn port(driver: &mut Child) -> u16 {
     }
 }
 
-async fn connect(port: u16, binary: &str, directory: &TempDir) -> Client {
+async fn connect(port: u16, binary: &str, directory: &TempDir, arguments: &[&str]) -> Client {
     let user_data = format!("--user-data-dir={}", directory.path().join("profile").display());
+    let mut all = vec![
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        // Pictures show how things are, not how they come to be so.
+        "--force-prefers-reduced-motion",
+        &user_data,
+    ];
+    all.extend(arguments);
     let capabilities = json!({
         "browserName": "chrome",
         // Pages with endless streams never finish loading.
         "pageLoadStrategy": "none",
-        "goog:chromeOptions": {
-            "binary": binary,
-            "args": [
-                "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
-                "--no-first-run", "--disable-background-networking", "--disable-component-update",
-                "--disable-sync", user_data,
-            ],
-        },
+        "goog:chromeOptions": { "binary": binary, "args": all },
     });
     let serde_json::Value::Object(capabilities) = capabilities else { unreachable!("an object") };
     ClientBuilder::new(HttpConnector::new())

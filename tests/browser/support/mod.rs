@@ -1,17 +1,21 @@
 //! What the tests are made of: the gateway's own binary, a browser, pages that listen, and a network that fails.
 
 mod browser;
+mod cloner;
 mod gateway;
 mod network;
 mod page;
+mod worker;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use self::{
-    browser::in_browser,
+    browser::{in_browser, in_browser_without_scripts},
+    cloner::Cloner,
     gateway::{Gateway, free_port},
     network::{Passing, Proxy, serve_page},
     page::{Heard, Page},
+    worker::Work,
 };
 
 /// How long a condition may take to come true. Only a test that fails waits so long.

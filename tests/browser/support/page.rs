@@ -1,5 +1,7 @@
 //! A page in the browser.
 
+use std::{fs, path::Path};
+
 use fantoccini::Client;
 use serde::Deserialize;
 use serde_json::Value;
@@ -65,6 +67,20 @@ impl Page {
             answer.is_ok_and(|it| it == Value::Bool(true)).then_some(())
         })
         .await;
+    }
+
+    /// Where the browser is.
+    pub(crate) async fn path(&self) -> String {
+        self.client.current_url().await.map_or_else(|_| String::new(), |it| it.path().to_owned())
+    }
+
+    /// Saves a picture of the window under `target/screenshots`.
+    pub(crate) async fn save_picture(&self, name: &str) {
+        let picture = self.client.screenshot().await.expect("a picture");
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
+        let folder = target.join("screenshots");
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join(name), picture).expect("a file");
     }
 
     /// What the page has got over a transport.
