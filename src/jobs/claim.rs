@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 use super::{
-    Change, Job, JobError, Now, Progress, Refusal, State, Tracker,
+    Job, JobError, Tracker,
     table::{Cell, Turn},
 };
 use crate::gateway::random_text;
