@@ -35,7 +35,6 @@ const WORDS = {
   lost: "Lost: its worker fell silent",
 };
 const isFinal = (state) => ["succeeded", "failed", "cancelled", "lost"].includes(state);
-const isRetryable = (state) => ["failed", "cancelled", "lost"].includes(state);
 
 function stateInWords({ state, attempt }) {
   return WORDS[state] ?? (attempt === 0 ? "Waiting for a worker" : "Waiting for another attempt");
@@ -92,7 +91,7 @@ function draw() {
   write("attempt", `${attempt} of ${job.max_attempts}`);
   part("attempts").hidden = attempt < 2;
   part("cancel").hidden = state !== "queued" && state !== "running";
-  part("retry").hidden = !isRetryable(state);
+  part("retry").hidden = !job.retryable;
   part("result").hidden = state !== "succeeded";
   part("log-section").hidden = job.log.length === 0;
   drawBar(state === "succeeded" ? 100 : progress.percent);

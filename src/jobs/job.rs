@@ -393,6 +393,13 @@ impl Job {
         }
     }
 
+    /// Whether [`Job::retry`] would queue it once more, and somebody could do it.
+    #[must_use]
+    pub fn can_be_retried(&self) -> bool {
+        let has_ended_badly = self.state.is_final() && self.state != State::Succeeded;
+        has_ended_badly && !self.is_done_here
+    }
+
     /// Queues it once more after it has ended without success, with as many tries as a new one.
     ///
     /// # Errors

@@ -26,6 +26,8 @@ pub(super) struct Status<'a> {
     error: Option<&'a RawValue>,
     result: Option<String>,
     log: LogStatus,
+    /// Whether it can be queued once more.
+    retryable: bool,
     version: u64,
 }
 
@@ -61,6 +63,7 @@ impl<'a> Status<'a> {
                 start: job.log.start(),
                 length: job.log.end(),
             },
+            retryable: job.can_be_retried(),
             version: job.version,
         }
     }

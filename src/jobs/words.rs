@@ -64,10 +64,6 @@ pub(super) fn is_cancellable(state: State) -> bool {
     matches!(state, State::Queued | State::Running)
 }
 
-pub(super) fn is_retryable(state: State) -> bool {
-    matches!(state, State::Failed | State::Cancelled | State::Lost)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -97,13 +97,27 @@ fn shared(settings: &CorsSettings) -> Cors {
         .allowed_headers([
             "authorization",
             "cache-control",
+            "content-range",
             "content-type",
             "idempotency-key",
+            "if-none-match",
             "last-event-id",
             "prefer",
+            "tidegate-lease",
             "x-requested-with",
         ])
-        .expose_headers(["etag", "last-event-id", "link", "mercure-last-event-id", "retry-after"])
+        .expose_headers([
+            "content-range",
+            "etag",
+            "last-event-id",
+            "link",
+            "location",
+            "mercure-last-event-id",
+            "preference-applied",
+            "retry-after",
+            "tidegate-log-length",
+            "tidegate-log-offset",
+        ])
         .max_age(3600);
     settings.origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }

@@ -183,7 +183,7 @@ impl<'a> Holding<'a> {
     }
 
     fn is_retryable(&self) -> bool {
-        words::is_retryable(self.job.state)
+        self.job.can_be_retried()
     }
 
     fn has_result(&self) -> bool {
@@ -267,7 +267,7 @@ impl Row<'_> {
     }
 
     fn is_retryable(&self) -> bool {
-        words::is_retryable(self.job.state)
+        self.job.can_be_retried()
     }
 }
 
