@@ -197,3 +197,54 @@ impl Drop for ClaimGuard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::ResponseError as _;
+
+    use super::*;
+
+    fn ledger(keys: usize, bytes: usize) -> Ledger {
+        Ledger::new(Duration::from_secs(60), Capacity { keys, bytes })
+    }
+
+    /// What a claim comes to: the text of the reply, `granted`, or the status of the refusal.
+    fn claim(ledger: &Ledger, key: &str, body: &str) -> (String, Option<ClaimGuard>) {
+        match ledger.claim(key.to_owned(), Fingerprint::of("/", "text/plain", body.as_bytes())) {
+            Ok(Claim::Granted(guard)) => ("granted".to_owned(), Some(guard)),
+            Ok(Claim::Answered(reply)) => (reply.as_text().to_owned(), None),
+            Err(problem) => (problem.status_code().as_u16().to_string(), None),
+        }
+    }
+
+    #[test]
+    fn a_key_is_in_use_then_answered_and_never_for_something_else() {
+        let ledger = ledger(10, 1000);
+        let (granted, guard) = claim(&ledger, "k", "a");
+        assert_eq!(granted, "granted");
+        assert_eq!(claim(&ledger, "k", "a").0, "409", "the first is still being worked on");
+        assert_eq!(claim(&ledger, "k", "b").0, "422");
+        guard.expect("it was granted").fulfil(Reply::text("done".to_owned()));
+        assert_eq!(claim(&ledger, "k", "a").0, "done");
+        assert_eq!(claim(&ledger, "k", "b").0, "422");
+    }
+
+    #[test]
+    fn a_key_whose_work_failed_is_free_again() {
+        let ledger = ledger(10, 1000);
+        drop(claim(&ledger, "k", "a"));
+        assert_eq!(claim(&ledger, "k", "b").0, "granted");
+    }
+
+    #[test]
+    fn the_oldest_replies_are_forgotten_by_number_and_by_bytes() {
+        for ledger in [ledger(2, 1000), ledger(10, 250)] {
+            for key in ["a", "b", "c"] {
+                let guard = claim(&ledger, key, "").1.expect("it is new");
+                guard.fulfil(Reply::text("x".repeat(100)));
+            }
+            assert_eq!(claim(&ledger, "c", "").0, "x".repeat(100));
+            assert_eq!(claim(&ledger, "a", "").0, "granted");
+        }
+    }
+}
