@@ -65,14 +65,14 @@ impl Tracker {
             let outcome = match tracker.change(&cell, claim).await {
                 Ok(job) => Ok(Some(Claimed { job, lease: lease.clone() })),
                 // It was cancelled, or somebody else has it.
-                Err(JobError::Refused(_)) => Ok(None),
+                Err(JobError::Refused(_) | JobError::Gone) => Ok(None),
                 Err(error) => {
-                    tracker.table().offer(cell.clone());
+                    tracker.offer_again(cell.clone());
                     Err(error)
                 }
             };
             if let Err(Ok(Some(_))) = reply.send(outcome) {
-                let _ = tracker.change(&cell, |job, _| Ok(job.unclaim(&lease))).await;
+                let _ = tracker.change(&cell, |job, now| Ok(job.unclaim(&lease, now))).await;
             }
         });
         answer.await.unwrap_or(Ok(None))
@@ -80,6 +80,18 @@ impl Tracker {
 }
 
 impl Tracker {
+    /// Offers a job that nobody took, unless it cannot be claimed any more.
+    fn offer_again(&self, cell: Arc<Cell>) {
+        let tracker = self.clone();
+        self.0.runtime.spawn(async move {
+            let job = cell.job.lock().await;
+            let mut table = tracker.table();
+            if table.holds(&cell) && job.is_claimable(tracker.now().instant) {
+                table.offer(cell.clone());
+            }
+        });
+    }
+
     /// Takes a job back from a worker that stops, and gives it to another at once.
     ///
     /// # Errors
@@ -99,7 +111,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.offer.close();
         if let Ok(cell) = self.offer.try_recv() {
-            self.tracker.table().offer(cell);
+            self.tracker.offer_again(cell);
         }
     }
 }
@@ -113,7 +125,7 @@ struct Offered<'a> {
 impl Drop for Offered<'_> {
     fn drop(&mut self) {
         if let Some(cell) = self.cell.take() {
-            self.tracker.table().offer(cell);
+            self.tracker.offer_again(cell);
         }
     }
 }

@@ -95,15 +95,22 @@ impl Tracker {
                 };
                 let Some(Reverse(look)) = look else { break };
                 let tracker = self.clone();
-                tokio::spawn(async move { tracker.look_at(&look.id).await });
+                tokio::spawn(async move { tracker.look_at(look).await });
             }
         }
     }
 
     /// Does what time demands of a job: ends a lease, tells of progress, offers it again, forgets it.
-    async fn look_at(&self, id: &str) {
-        let Ok(cell) = self.cell(id) else { return };
-        agenda(&cell).next_look = None;
+    async fn look_at(&self, look: Look) {
+        let Ok(cell) = self.cell(&look.id) else { return };
+        {
+            let mut agenda = agenda(&cell);
+            // Another time was planned since.
+            if agenda.next_look != Some(look.due) {
+                return;
+            }
+            agenda.next_look = None;
+        }
         let outcome = self.change(&cell, |job, now| Ok(job.expire(now))).await;
         let told = match outcome {
             Ok(_) => self.tell_of_progress(&cell).await,
@@ -111,7 +118,7 @@ impl Tracker {
         };
         let now = self.now();
         if let Err(error) = told {
-            warn!(job = id, %error, "a job could not be changed in time");
+            warn!(job = look.id, %error, "a job could not be changed in time");
             agenda(&cell).next_look = Some(now.instant + TRY_AGAIN);
             lock(&self.0.looks)
                 .push(Reverse(Look { due: now.instant + TRY_AGAIN, id: cell.id.clone() }));
@@ -130,12 +137,13 @@ impl Tracker {
     }
 
     async fn tell_of_progress(&self, cell: &Cell) -> Result<(), JobError> {
+        // Under the lock, so that nothing is told of a job that has ended meanwhile.
+        let job = cell.job.lock().await;
         let now = self.now();
         let is_due = agenda(cell).tell.is_some_and(|tell| tell <= now.instant);
         if !is_due {
             return Ok(());
         }
-        let job = cell.job.lock().await;
         self.0.hub.publish(vec![status_event(&job, "job.progress", now)]).await?;
         let mut agenda = agenda(cell);
         agenda.tell = None;

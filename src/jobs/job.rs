@@ -128,6 +128,8 @@ pub struct Job {
     pub not_before: Option<Instant>,
     /// The current or the last lease.
     pub lease: Option<Lease>,
+    /// Whether the worker of the newest lease has ended its try, but not the job.
+    was_handed_back: bool,
     began: Option<Instant>,
     ended: Option<Instant>,
     rules: Rules,
@@ -177,6 +179,7 @@ impl Job {
             version: 1,
             not_before: None,
             lease: None,
+            was_handed_back: false,
             began: None,
             ended: None,
             rules,
@@ -216,6 +219,7 @@ impl Job {
             return Err(Refusal::State(self.state));
         }
         self.state = State::Running;
+        self.was_handed_back = false;
         self.attempt += 1;
         self.not_before = None;
         self.started_at = Some(now.time);
@@ -226,17 +230,21 @@ impl Job {
     }
 
     /// Takes it back from a worker that never heard that it had it.
-    pub fn unclaim(&mut self, token: &str) -> Change {
-        if self.state.is_final() || self.lease.as_ref().is_none_or(|it| it.token != token) {
+    pub fn unclaim(&mut self, token: &str, now: Now) -> Change {
+        if self.lease.as_ref().is_none_or(|it| it.token != token) {
             return Change::Nothing;
         }
-        self.attempt -= 1;
-        self.version += 1;
-        self.lease = None;
-        self.began = None;
-        self.started_at = None;
-        self.state = State::Queued;
-        Change::State
+        let change = match self.state {
+            State::Running => {
+                self.attempt -= 1;
+                self.queue_again();
+                self.lease = None;
+                self.changed(Change::State)
+            }
+            State::Cancelling => self.end(State::Cancelled, None, now),
+            _ => return Change::Nothing,
+        };
+        change.unwrap_or(Change::Nothing)
     }
 
     /// Checks the right to report.
@@ -319,6 +327,9 @@ impl Job {
         is_retryable: bool,
         now: Now,
     ) -> Result<Change, Refusal> {
+        if self.is_handed_back(token) {
+            return Ok(Change::Nothing);
+        }
         let outcome = Outcome::Problem(problem);
         if [State::Failed, State::Cancelled]
             .iter()
@@ -331,6 +342,7 @@ impl Job {
             return self.end(State::Cancelled, Some(outcome), now);
         }
         if is_retryable && self.attempt < self.last_attempt {
+            self.was_handed_back = true;
             return self.try_again(now);
         }
         self.end(State::Failed, Some(outcome), now)
@@ -342,17 +354,31 @@ impl Job {
     /// # Errors
     /// If the lease is stale.
     pub fn give_back(&mut self, token: &str, now: Now) -> Result<Change, Refusal> {
+        if self.is_handed_back(token) {
+            return Ok(Change::Nothing);
+        }
         self.check_lease(token)?;
+        self.was_handed_back = true;
         if self.state == State::Cancelling {
             return self.end(State::Cancelled, None, now);
         }
+        self.queue_again();
+        self.last_attempt = self.last_attempt.saturating_add(1);
+        self.changed(Change::State)
+    }
+
+    /// Whether the worker with this lease has ended its try before, without ending the job as such.
+    fn is_handed_back(&self, token: &str) -> bool {
+        self.was_handed_back && self.lease.as_ref().is_some_and(|it| it.token == token)
+    }
+
+    /// Leaves nothing of the try that is over.
+    fn queue_again(&mut self) {
         self.state = State::Queued;
         self.began = None;
         self.started_at = None;
-        self.last_attempt = self.last_attempt.saturating_add(1);
         self.not_before = None;
         self.progress = Progress::default();
-        self.changed(Change::State)
     }
 
     fn is_repetition(&self, token: &str, state: State, outcome: &Outcome) -> bool {
@@ -408,26 +434,20 @@ impl Job {
         if !matches!(self.state, State::Failed | State::Cancelled | State::Lost) {
             return Err(Refusal::State(self.state));
         }
-        self.state = State::Queued;
-        self.began = None;
-        self.started_at = None;
+        self.queue_again();
         self.last_attempt = self.attempt + self.rules.max_attempts;
         self.ended_at = None;
         self.ended = None;
         self.outcome = None;
         self.lease = None;
-        self.progress = Progress::default();
         self.changed(Change::State)
     }
 
     fn try_again(&mut self, now: Now) -> Result<Change, Refusal> {
         let doublings = self.attempt.saturating_sub(1).min(16);
         let wait = self.rules.backoff.saturating_mul(1 << doublings).min(self.rules.max_backoff);
-        self.state = State::Queued;
-        self.began = None;
-        self.started_at = None;
+        self.queue_again();
         self.not_before = Some(now.instant + wait);
-        self.progress = Progress::default();
         self.changed(Change::State)
     }
 

@@ -60,6 +60,12 @@ impl JobLog {
 
     fn push(&mut self, new: &[u8]) {
         self.end += new.len() as u64;
+        if let Some(skipped) = new.len().checked_sub(self.capacity) {
+            // All that is kept is at the end of this.
+            self.start = self.end - (new.len() - skipped) as u64;
+            self.pieces = VecDeque::from([Bytes::copy_from_slice(&new[skipped..])]);
+            return;
+        }
         match self.pieces.back_mut() {
             Some(last) if last.len() + new.len() <= PIECE => {
                 let mut joined = BytesMut::with_capacity(last.len() + new.len());

@@ -220,6 +220,7 @@ impl From<JobError> for Problem {
         match error {
             JobError::Unknown => Self::not_found(detail),
             JobError::Gone => Self::gone(detail),
+            JobError::KeyTaken => Self::state("key_taken", detail),
             JobError::DoneHere => Self::state("done_here", detail),
             JobError::Full(limit) => Self::unavailable("jobs", detail).with_limit(limit),
             JobError::Publish(error) => error.into(),

@@ -164,7 +164,10 @@ impl JobHandle {
                 return;
             }
         };
-        self.end(outcome).await;
+        tokio::select! {
+            () = self.end(outcome) => {}
+            () = self.keep_alive(every) => {}
+        }
     }
 
     /// Extends the lease again and again; returns when it is lost.

@@ -1,7 +1,7 @@
 //! All jobs of a gateway, and the indexes over them: by key, by what can be claimed, by state.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Instant,
 };
@@ -17,6 +17,7 @@ pub(super) struct Cell {
     pub(super) id: String,
     pub(super) number: u64,
     pub(super) kind: String,
+    pub(super) key: Option<String>,
     pub(super) created_at: Timestamp,
     pub(super) job: Mutex<Job>,
     /// The job's version.
@@ -58,6 +59,8 @@ pub(super) struct Table {
     by_key: HashMap<(String, String), u64>,
     /// What can be claimed, oldest first.
     claimable: BTreeMap<String, BTreeMap<u64, Arc<Cell>>>,
+    /// The numbers of those that have ended.
+    ended: BTreeSet<u64>,
     waiters: VecDeque<Waiter>,
     counts: BTreeMap<(String, State), u64>,
     tombstones: HashSet<String>,
@@ -73,6 +76,7 @@ impl Table {
             by_id: HashMap::new(),
             by_key: HashMap::new(),
             claimable: BTreeMap::new(),
+            ended: BTreeSet::new(),
             waiters: VecDeque::new(),
             counts: BTreeMap::new(),
             tombstones: HashSet::new(),
@@ -90,12 +94,45 @@ impl Table {
         self.next_number - 1
     }
 
-    pub(super) fn insert(&mut self, cell: &Arc<Cell>, key: Option<&str>) {
+    pub(super) fn insert(&mut self, cell: &Arc<Cell>) {
         self.by_id.insert(cell.id.clone(), cell.number);
         self.jobs.insert(cell.number, cell.clone());
-        if let Some(key) = key {
-            self.by_key.insert((cell.kind.clone(), key.to_owned()), cell.number);
+        let _ = self.reserve_key(cell);
+    }
+
+    /// Whether this very job is there.
+    pub(super) fn holds(&self, cell: &Arc<Cell>) -> bool {
+        self.jobs.get(&cell.number).is_some_and(|it| Arc::ptr_eq(it, cell))
+    }
+
+    /// Makes a job the one of its type and key; `false` if another one is.
+    pub(super) fn reserve_key(&mut self, cell: &Cell) -> bool {
+        let Some(key) = &cell.key else { return true };
+        let holder = self.by_key.entry((cell.kind.clone(), key.clone())).or_insert(cell.number);
+        *holder == cell.number
+    }
+
+    /// Takes the key from a job that has ended.
+    pub(super) fn release_key(&mut self, job: &Job) {
+        let Some(key) = job.key.as_ref().filter(|_| job.state.is_final()) else { return };
+        let key = (job.kind.clone(), key.clone());
+        if self.by_key.get(&key) == Some(&job.number) {
+            self.by_key.remove(&key);
         }
+    }
+
+    /// Makes room: the job that was created first of those that have ended is forgotten. `false` if none has.
+    pub(super) fn forget_oldest_ended(&mut self) -> bool {
+        let ended: Vec<Arc<Cell>> =
+            self.ended.iter().filter_map(|number| self.jobs.get(number).cloned()).take(8).collect();
+        for cell in ended {
+            // One that is being changed is about to live again.
+            if let Ok(job) = cell.job.try_lock() {
+                self.remove(&job, true);
+                return true;
+            }
+        }
+        false
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Arc<Cell>> {
@@ -132,21 +169,25 @@ impl Table {
             self.uncount(&job.kind, before);
         }
         *self.counts.entry((job.kind.clone(), job.state)).or_default() += 1;
-        if job.state != State::Queued
-            && let Some(queue) = self.claimable.get_mut(&job.kind)
-        {
-            queue.remove(&job.number);
+        if job.state != State::Queued {
+            self.withdraw(&job.kind, job.number);
         }
-        if let Some(key) = &job.key {
-            let key = (job.kind.clone(), key.clone());
-            if job.state.is_final() {
-                if self.by_key.get(&key) == Some(&job.number) {
-                    self.by_key.remove(&key);
-                }
-            } else {
-                self.by_key.entry(key).or_insert(job.number);
-            }
+        if job.state.is_final() {
+            self.ended.insert(job.number);
+        } else {
+            self.ended.remove(&job.number);
         }
+        self.release_key(job);
+    }
+
+    /// Takes a job out of what can be claimed.
+    fn withdraw(&mut self, kind: &str, number: u64) -> Option<Arc<Cell>> {
+        let queue = self.claimable.get_mut(kind)?;
+        let cell = queue.remove(&number);
+        if queue.is_empty() {
+            self.claimable.remove(kind);
+        }
+        cell
     }
 
     fn uncount(&mut self, kind: &str, state: State) {
@@ -163,6 +204,8 @@ impl Table {
     pub(super) fn remove(&mut self, job: &Job, was_seen: bool) {
         self.jobs.remove(&job.number);
         self.by_id.remove(&job.id);
+        self.ended.remove(&job.number);
+        self.withdraw(&job.kind, job.number);
         if let Some(key) = &job.key {
             let key = (job.kind.clone(), key.clone());
             if self.by_key.get(&key) == Some(&job.number) {
@@ -206,7 +249,7 @@ impl Table {
             }
         }
         if let Some((number, kind)) = oldest
-            && let Some(cell) = self.claimable.get_mut(kind).and_then(|queue| queue.remove(&number))
+            && let Some(cell) = self.withdraw(kind, number)
         {
             return Turn::Now(cell);
         }

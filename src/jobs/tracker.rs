@@ -48,8 +48,11 @@ pub enum JobError {
     /// It was to be done once more, but it was done by its creator, who is no longer at it.
     #[error("the program that created the job did it itself, and does not do it again")]
     DoneHere,
-    /// There are as many jobs as there may be.
-    #[error("there are {0} jobs, which is the limit")]
+    /// Another job of the same type and key is there.
+    #[error("another job of the same type and key is there")]
+    KeyTaken,
+    /// There are as many jobs as there may be, and none of them has ended.
+    #[error("there are {0} jobs that have not ended, which is the limit")]
     Full(usize),
     /// The change was not stored.
     #[error(transparent)]
@@ -162,6 +165,7 @@ impl Tracker {
             id,
             number,
             kind: job.kind.clone(),
+            key: key.clone(),
             created_at: job.created_at,
             version: watch::Sender::new(job.version),
             agenda: Mutex::default(),
@@ -169,7 +173,7 @@ impl Tracker {
         });
         // Held from before it is in the table, so that nobody sees it before its event is committed.
         let locked = cell.job.lock().await;
-        if let Some(existing) = self.enter(&cell, key.as_deref())? {
+        if let Some(existing) = self.enter(&cell)? {
             return Ok((existing.job.lock().await.clone(), false));
         }
         if let Err(error) = self.0.hub.publish(vec![status_event(&job, "job.state", now)]).await {
@@ -183,15 +187,15 @@ impl Tracker {
     }
 
     /// Puts a new job into the table, unless there is a living one of the same type and key, which is returned.
-    fn enter(&self, cell: &Arc<Cell>, key: Option<&str>) -> Result<Option<Arc<Cell>>, JobError> {
+    fn enter(&self, cell: &Arc<Cell>) -> Result<Option<Arc<Cell>>, JobError> {
         let mut table = self.table();
-        if let Some(existing) = key.and_then(|key| table.with_key(&cell.kind, key)) {
+        if let Some(existing) = cell.key.as_ref().and_then(|key| table.with_key(&cell.kind, key)) {
             return Ok(Some(existing));
         }
-        if self.0.settings.max_jobs <= table.len() {
+        if self.0.settings.max_jobs <= table.len() && !table.forget_oldest_ended() {
             return Err(JobError::Full(self.0.settings.max_jobs));
         }
-        table.insert(cell, key);
+        table.insert(cell);
         Ok(None)
     }
 
@@ -239,6 +243,11 @@ impl Tracker {
             Ok(job) => Ok(job),
             Err(_) => Ok(cell.job.lock().await.clone()),
         }
+    }
+
+    /// Whether a job is there.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.table().get(id).is_some()
     }
 
     /// Jobs, the newest first, that `is_wanted`, at most `limit`, and only those created before `before`.
@@ -331,7 +340,17 @@ impl Tracker {
         if self.job(id).await?.is_done_here {
             return Err(JobError::DoneHere);
         }
-        self.change_by_id(id, |job, _| job.retry()).await
+        let cell = self.cell(id)?;
+        // Another job of its type and key may live by now, and there is only one at a time.
+        if !self.table().reserve_key(&cell) {
+            return Err(JobError::KeyTaken);
+        }
+        let retried = self.change_by_id(id, |job, _| job.retry()).await;
+        if retried.is_err() {
+            let job = cell.job.lock().await;
+            self.table().release_key(&job);
+        }
+        retried
     }
 
     pub(super) async fn change_by_id(
@@ -360,6 +379,10 @@ impl Tracker {
         change: impl FnOnce(&mut Job, Now) -> Result<Change, Refusal>,
     ) -> Result<Job, JobError> {
         let mut job = cell.job.lock().await;
+        // It may have been forgotten while this waited for its turn.
+        if !self.table().holds(cell) {
+            return Err(JobError::Gone);
+        }
         let now = self.now();
         let mut next = job.clone();
         let event = match change(&mut next, now)? {
@@ -400,7 +423,10 @@ impl Tracker {
             && is_lost
             && before.lease.as_ref().is_some_and(|it| it.expires <= now.instant)
         {
-            *lock(&self.0.lost_leases).entry(kind.clone()).or_default() += 1;
+            let mut lost_leases = lock(&self.0.lost_leases);
+            let label = label(&lost_leases, &kind);
+            *lost_leases.entry(label).or_default() += 1;
+            drop(lost_leases);
             info!(job = after.id, kind, attempt = before.attempt, "a worker has fallen silent");
         }
         if after.state.is_final() {
@@ -410,7 +436,8 @@ impl Tracker {
             && let Some(time) = after.run_time(now.instant)
         {
             let mut run_times = lock(&self.0.run_times);
-            let (seconds, count) = run_times.entry(kind).or_default();
+            let label = label(&run_times, &kind);
+            let (seconds, count) = run_times.entry(label).or_default();
             *seconds += time.as_secs_f64();
             *count += 1;
         }
@@ -462,6 +489,13 @@ fn event(job: &Job, kind: &'static str, data: String) -> Update {
         private: false,
         except: Box::new([]),
     }
+}
+
+/// The name under which a type is counted: its own, unless there are very many.
+fn label<T>(counted: &BTreeMap<String, T>, kind: &str) -> String {
+    const MOST: usize = 100;
+    let is_own = counted.len() < MOST || counted.contains_key(kind);
+    if is_own { kind } else { "other" }.to_owned()
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

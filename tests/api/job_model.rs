@@ -12,6 +12,8 @@ enum Step {
     /// A worker that got the job at some time reports: which of them, and what.
     Report(usize, u64),
     Complete(usize),
+    /// Its newest worker never heard that it had it.
+    Unclaim,
     Fail(usize, bool),
     Expire,
     Cancel,
@@ -26,6 +28,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (0..4_usize).prop_map(Step::Complete),
         (0..4_usize, any::<bool>()).prop_map(|(worker, again)| Step::Fail(worker, again)),
         Just(Step::Expire),
+        Just(Step::Unclaim),
         Just(Step::Cancel),
         Just(Step::Retry),
     ];
@@ -53,6 +56,8 @@ struct Model {
     seq: Option<u64>,
     /// Who ended it, and how.
     ended_by: Option<(usize, &'static str)>,
+    /// Who ended its try, but not the job.
+    handed_back_by: Option<usize>,
 }
 
 impl Model {
@@ -64,6 +69,7 @@ impl Model {
         let is_there = self.state == "queued" && self.not_before <= now;
         if is_there {
             (self.state, self.worker, self.seq) = ("running", Some(worker), None);
+            self.handed_back_by = None;
             (self.attempt, self.until) = (self.attempt + 1, now + 10);
         }
         is_there
@@ -90,7 +96,7 @@ impl Model {
     }
 
     fn fail(&mut self, worker: usize, again: bool, now: u64) -> bool {
-        if self.ended_by == Some((worker, "badly")) {
+        if self.ended_by == Some((worker, "badly")) || self.handed_back_by == Some(worker) {
             return true;
         }
         if !self.is_running() || self.worker != Some(worker) {
@@ -99,6 +105,7 @@ impl Model {
         if self.state == "cancelling" {
             (self.state, self.ended_by) = ("cancelled", Some((worker, "badly")));
         } else if again && self.attempt < self.last_attempt {
+            self.handed_back_by = Some(worker);
             self.try_again(now);
         } else {
             (self.state, self.ended_by) = ("failed", Some((worker, "badly")));
@@ -122,6 +129,19 @@ impl Model {
         }
     }
 
+    fn unclaim(&mut self, worker: usize) {
+        if self.worker == Some(worker) {
+            match self.state {
+                "running" => {
+                    (self.state, self.worker, self.not_before) = ("queued", None, 0);
+                    self.attempt -= 1;
+                }
+                "cancelling" => self.state = "cancelled",
+                _ => {}
+            }
+        }
+    }
+
     fn cancel(&mut self) -> bool {
         match self.state {
             "queued" => self.state = "cancelled",
@@ -136,6 +156,7 @@ impl Model {
         let is_over = ["failed", "cancelled", "lost"].contains(&self.state);
         if is_over {
             (self.state, self.worker, self.ended_by) = ("queued", None, None);
+            (self.handed_back_by, self.not_before) = (None, 0);
             self.last_attempt = self.attempt + 2;
         }
         is_over
@@ -150,7 +171,7 @@ proptest! {
         let new = NewJob { kind: "t".into(), title: "t".into(), payload: None, key: None };
         let mut job = Job::new("id".into(), 1, new, RULES, 100, at(0));
         let mut model = Model {
-            state: "queued", attempt: 0, last_attempt: 2, worker: None, until: 0, not_before: 0, seq: None, ended_by: None,
+            state: "queued", attempt: 0, last_attempt: 2, worker: None, until: 0, not_before: 0, seq: None, ended_by: None, handed_back_by: None,
         };
         let mut now = 0;
         let mut workers = 0;
@@ -178,6 +199,11 @@ proptest! {
                     (job.fail(&token(worker), problem, again, at(now)).is_ok(), model.fail(worker, again, now))
                 }
                 Step::Expire => { let _ = job.expire(at(now)); model.expire(now); (true, true) }
+                Step::Unclaim => {
+                    let _ = job.unclaim(&token(workers), at(now));
+                    model.unclaim(workers);
+                    (true, true)
+                }
                 Step::Cancel => (job.cancel(at(now)).is_ok(), model.cancel()),
                 Step::Retry => (job.retry().is_ok(), model.retry()),
             };

@@ -45,7 +45,7 @@ impl Gateway {
 
     async fn append(&self, id: &str, lease: &str, offset: u64, text: &str) -> Response {
         let request = self.client.post(self.url(&format!("/jobs/{id}/log")));
-        let range = format!("bytes {offset}-{}/*", offset + text.len() as u64);
+        let range = format!("bytes {offset}-{}/*", offset + text.len() as u64 - 1);
         let request = request.header("content-range", range).header("tidegate-lease", lease);
         request.body(text.to_owned()).send().await.expect("a reply")
     }
@@ -205,7 +205,11 @@ async fn creation_is_idempotent_by_key() {
     let another_type = gateway.create(json!({ "type": "u", "key": "one at a time" })).await;
     assert_ne!(one, another_type);
     gateway.ask(&one, "cancel").await;
-    assert_ne!(gateway.create(keyed).await, one, "that one has ended");
+    let next = gateway.create(keyed).await;
+    assert_ne!(next, one, "that one has ended");
+    problem(gateway.ask(&one, "retry").await, 409).await;
+    gateway.ask(&next, "cancel").await;
+    assert_eq!(gateway.ask(&one, "retry").await.status(), 200, "nobody else has the key now");
 }
 
 #[tokio::test]
@@ -287,7 +291,10 @@ async fn failures_are_tried_again_only_if_that_can_help() {
     let id = gateway.create(json!({ "type": "t" })).await;
     let (_, lease) = gateway.claim("t", 0).await.expect("a job");
     let fail = json!({ "retryable": true, "problem": { "title": "disk full" } });
-    gateway.tell(&id, &lease, "fail", fail.clone()).await;
+    for _ in 0..2 {
+        let reply = gateway.tell(&id, &lease, "fail", fail.clone()).await;
+        assert_eq!(reply.status(), 200, "a repetition is no mistake");
+    }
     let (_, lease) = gateway.claim("t", 5).await.expect("the job once more");
     gateway.tell(&id, &lease, "fail", fail).await;
     let status = gateway.status(&id).await;
@@ -414,6 +421,7 @@ async fn the_list_filters_counts_and_pages() {
     assert_eq!(gateway.metric("tidegate_jobs{type=\"a\",state=\"queued\"}").await, 2.0);
     problem(gateway.get("/jobs?state=sleeping").await, 400).await;
     problem(gateway.get("/jobs?limit=0").await, 400).await;
+    problem(gateway.get("/jobs?before=made-up").await, 400).await;
 }
 
 #[tokio::test]
@@ -467,6 +475,11 @@ async fn bad_requests_change_nothing() {
         problem(gateway.tell(&id, &lease, what, body).await, status).await;
     }
     problem(gateway.append(&id, &lease, 1, "x").await, 416).await;
+    for range in ["bytes 0-99/*", "bytes x-y/*", "0-0/*", "bytes 1-0/*"] {
+        let request = gateway.client.post(gateway.url(&format!("/jobs/{id}/log?offset=0")));
+        let request = request.header("content-range", range).header("tidegate-lease", &lease);
+        problem(request.body("x").send().await.expect("a reply"), 400).await;
+    }
     for (what, body) in
         [("progress", json!({ "seq": 1 })), ("complete", json!({})), ("fail", json!({}))]
     {
@@ -482,9 +495,12 @@ async fn bad_requests_change_nothing() {
     problem(gateway.tell(&id, &lease, "progress", json!({ "seq": 4, "done": 1 })).await, 409).await;
     gateway.append(&id, &lease, 0, "abc").await;
     problem(gateway.append(&id, &lease, 1, "XX").await, 409).await;
-    gateway.create(json!({ "type": "t" })).await;
+    let second = gateway.create(json!({ "type": "t" })).await;
     let full = gateway.post_to("/jobs", &json!({ "type": "t" })).send().await.expect("a reply");
     assert_eq!(problem(full, 503).await["limit"], 2);
+    gateway.ask(&second, "cancel").await;
+    gateway.create(json!({ "type": "t" })).await;
+    problem(gateway.get(&format!("/jobs/{second}")).await, 410).await;
     let link = json!({ "link": "https://files.example/x" });
     assert_eq!(gateway.tell(&id, &lease, "complete", link).await.status(), 200);
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());

@@ -37,6 +37,10 @@ pub(super) async fn list_jobs(request: HttpRequest) -> Result<HttpResponse, Prob
         }
     };
     let before = parameter(&request, "before")?;
+    if before.as_ref().is_some_and(|id| !tracker.knows(id)) {
+        let detail = "`before` is no job of the list, or not any more; begin again without it";
+        return Err(Problem::field("before", detail));
+    }
     let is_wanted = |job: &Job| {
         kind.as_ref().is_none_or(|kind| *kind == job.kind) && state.is_none_or(|it| it == job.state)
     };

@@ -151,7 +151,8 @@ async fn view_status(
 ) -> Result<HttpResponse, Problem> {
     let max_wait = gateway.tracker().settings().max_wait;
     let known = request.headers().get(IF_NONE_MATCH).and_then(|it| it.to_str().ok());
-    let is_known = |job: &Job| known.is_some_and(|known| known.contains(&tag(job)));
+    let is_known =
+        |job: &Job| known.is_some_and(|known| known.trim() == "*" || known.contains(&tag(job)));
     let wait = preferred_wait(request).map(|wait| wait.min(max_wait));
     // With a tag the client waits for something new, without one for the end.
     let is_over = |job: &Job| match known {

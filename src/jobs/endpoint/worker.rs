@@ -99,9 +99,9 @@ pub(super) async fn append_log(
 ) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(&request);
     let lease = request::lease(&request)?;
-    let offset = log_offset(&request)?;
     let limit = gateway.settings().limits.body_bytes;
     let body = request::read_bytes(&request, payload, limit).await?;
+    let offset = log_offset(&request, body.len())?;
     let text = String::from_utf8(body.into())
         .map_err(|_| Problem::malformed("the log text is not valid UTF-8"))?;
     let job = gateway.tracker().append_log(&id, lease, offset, text).await?;
@@ -109,14 +109,23 @@ pub(super) async fn append_log(
 }
 
 /// `Content-Range: bytes 0-99/*`, else `offset=0`.
-fn log_offset(request: &HttpRequest) -> Result<u64, Problem> {
-    let range = request.headers().get(CONTENT_RANGE).and_then(|it| it.to_str().ok());
-    let from_range =
-        range.and_then(|it| it.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok());
-    let from_query = parameter(request, "offset")?.and_then(|it| it.parse().ok());
-    from_range.or(from_query).ok_or_else(|| {
-        let detail = "the offset is missing: give `Content-Range: bytes FIRST-LAST/*` or `offset`";
-        Problem::field("offset", detail)
+fn log_offset(request: &HttpRequest, length: usize) -> Result<u64, Problem> {
+    let Some(range) = request.headers().get(CONTENT_RANGE) else {
+        let offset = parameter(request, "offset")?.and_then(|it| it.parse().ok());
+        return offset.ok_or_else(|| {
+            let detail =
+                "the offset is missing: give `Content-Range: bytes FIRST-LAST/*` or `offset`";
+            Problem::field("offset", detail)
+        });
+    };
+    let bounds = range.to_str().ok().and_then(|it| it.strip_prefix("bytes ")?.split_once('/'));
+    let bounds = bounds.and_then(|(bounds, _)| bounds.split_once('-'));
+    let bounds = bounds.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    let fits =
+        |(first, last): &(u64, u64)| last.checked_sub(*first) == (length as u64).checked_sub(1);
+    bounds.filter(fits).map(|(first, _)| first).ok_or_else(|| {
+        let detail = "`Content-Range` is not `bytes FIRST-LAST/*` with the length of the text";
+        Problem::field("Content-Range", detail)
     })
 }
 
