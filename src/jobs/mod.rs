@@ -5,6 +5,7 @@
 //! not known here.
 
 mod claim;
+mod counts;
 mod due;
 mod endpoint;
 mod job;

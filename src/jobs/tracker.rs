@@ -14,10 +14,9 @@ use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
 };
-use tracing::info;
 
 use super::{
-    Change, Job, NewJob, Now, Outcome, Refusal, Report, Rules, State,
+    Change, Job, NewJob, Now, Outcome, Refusal, Report, Rules,
     due::Look,
     status::Status,
     table::{Agenda, Cell, Table},
@@ -73,9 +72,9 @@ pub(super) struct Inner {
     pub(super) runtime: Handle,
     pub(super) looks: Mutex<BinaryHeap<Reverse<Look>>>,
     pub(super) earlier_look: Notify,
-    webhooks: Webhooks,
-    lost_leases: Mutex<BTreeMap<String, u64>>,
-    run_times: Mutex<BTreeMap<String, (f64, u64)>>,
+    pub(super) webhooks: Webhooks,
+    pub(super) lost_leases: Mutex<BTreeMap<String, u64>>,
+    pub(super) run_times: Mutex<BTreeMap<String, (f64, u64)>>,
 }
 
 impl Tracker {
@@ -413,59 +412,6 @@ impl Tracker {
         self.plan(cell, &next, now);
         Ok(next)
     }
-
-    fn note_end(&self, before: &Job, after: &Job, now: Now) {
-        let was_running = matches!(before.state, State::Running | State::Cancelling);
-        let is_lost = after.state == State::Lost
-            || (was_running && after.state == State::Queued && after.not_before.is_some());
-        let kind = after.kind.clone();
-        if was_running
-            && is_lost
-            && before.lease.as_ref().is_some_and(|it| it.expires <= now.instant)
-        {
-            let mut lost_leases = lock(&self.0.lost_leases);
-            let label = label(&lost_leases, &kind);
-            *lost_leases.entry(label).or_default() += 1;
-            drop(lost_leases);
-            info!(job = after.id, kind, attempt = before.attempt, "a worker has fallen silent");
-        }
-        if after.state.is_final() {
-            self.0.webhooks.tell(after, now.time, &self.0.runtime);
-        }
-        if after.state.is_final()
-            && let Some(time) = after.run_time(now.instant)
-        {
-            let mut run_times = lock(&self.0.run_times);
-            let label = label(&run_times, &kind);
-            let (seconds, count) = run_times.entry(label).or_default();
-            *seconds += time.as_secs_f64();
-            *count += 1;
-        }
-    }
-
-    /// How many jobs there are, by type and state.
-    pub(crate) fn counts(&self) -> BTreeMap<(String, State), u64> {
-        self.table().counts().clone()
-    }
-
-    /// How long the oldest job of each type that can be claimed has been there.
-    pub(crate) fn oldest_queued(&self) -> Vec<(String, Duration)> {
-        let now = self.now().time;
-        let age = |created| Duration::try_from(now.duration_since(created)).unwrap_or_default();
-        let table = self.table();
-        let oldest = table.oldest_claimable();
-        oldest.map(|(kind, cell)| (kind.clone(), age(cell.created_at))).collect()
-    }
-
-    /// Leases that ended without a report, by type.
-    pub(crate) fn lost_leases(&self) -> BTreeMap<String, u64> {
-        lock(&self.0.lost_leases).clone()
-    }
-
-    /// Seconds that ended jobs have run in all, and their number, by type.
-    pub(crate) fn run_times(&self) -> BTreeMap<String, (f64, u64)> {
-        lock(&self.0.run_times).clone()
-    }
 }
 
 /// An event that shows a job as it is.
@@ -489,13 +435,6 @@ fn event(job: &Job, kind: &'static str, data: String) -> Update {
         private: false,
         except: Box::new([]),
     }
-}
-
-/// The name under which a type is counted: its own, unless there are very many.
-fn label<T>(counted: &BTreeMap<String, T>, kind: &str) -> String {
-    const MOST: usize = 100;
-    let is_own = counted.len() < MOST || counted.contains_key(kind);
-    if is_own { kind } else { "other" }.to_owned()
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
