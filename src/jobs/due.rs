@@ -51,17 +51,12 @@ impl Tracker {
         if job.state.is_final() {
             agenda.tell = None;
         }
-        let settings = &self.0.settings;
-        let retention = match job.state {
-            State::Succeeded => settings.succeeded_retention,
-            _ => settings.failed_retention,
-        };
         let is_running = matches!(job.state, State::Running | State::Cancelling);
         let due = [
             agenda.tell,
             job.not_before.filter(|_| job.state == State::Queued),
             job.lease.as_ref().filter(|_| is_running).map(|lease| lease.expires),
-            job.ended().map(|ended| ended + retention),
+            self.forget_at(job),
         ];
         let Some(due) = due.into_iter().flatten().min() else { return };
         if agenda.next_look.is_none_or(|next| due < next || next <= now.instant) {
@@ -69,6 +64,15 @@ impl Tracker {
             lock(&self.0.looks).push(Reverse(Look { due, id: cell.id.clone() }));
             self.0.earlier_look.notify_one();
         }
+    }
+
+    /// When an ended job is forgotten.
+    fn forget_at(&self, job: &Job) -> Option<Instant> {
+        let retention = match job.state {
+            State::Succeeded => self.0.settings.succeeded_retention,
+            _ => self.0.settings.failed_retention,
+        };
+        Some(job.ended()? + retention)
     }
 
     pub(super) async fn look_at_what_is_due(self) {
@@ -125,11 +129,7 @@ impl Tracker {
             return;
         }
         let job = cell.job.lock().await;
-        let retention = match job.state {
-            State::Succeeded => self.0.settings.succeeded_retention,
-            _ => self.0.settings.failed_retention,
-        };
-        if job.ended().is_some_and(|ended| ended + retention <= now.instant) {
+        if self.forget_at(&job).is_some_and(|due| due <= now.instant) {
             self.table().remove(&job, true);
             return;
         }
