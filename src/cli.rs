@@ -105,9 +105,9 @@ fn serve(settings: Settings) -> Result<(), String> {
 /// Tells the operator what to open and what is open to whom.
 fn greet(gateway: &Gateway, server: &Server) {
     let mut text = format!("tidegate {}\n", env!("CARGO_PKG_VERSION"));
-    for address in server.addresses() {
-        text += &format!("  open     http://{address}/\n");
-        tracing::info!(%address, "listening");
+    for url in server.urls() {
+        text += &format!("  open     {url}\n");
+        tracing::info!(url, "listening");
     }
     let reach = if gateway.settings().server.open_to_everybody {
         "everybody who reaches these addresses"

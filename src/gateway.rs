@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::{
     clock::Clock,
+    delivery::Seats,
     event::{Draft, EventId, Invalid, Limits, Update},
     history::{Memory, PublishError, Retention},
     hub::Hub,
@@ -29,6 +30,7 @@ struct Inner {
     hub_url: Url,
     hub: Hub,
     ledger: Ledger,
+    seats: Seats,
     sessions: Sessions,
     tracker: Tracker,
     metrics: Metrics,
@@ -83,6 +85,7 @@ impl Gateway {
                 },
             ),
             metrics: Metrics::new(hub.clone(), sessions.clone(), tracker.clone()),
+            seats: Seats::new(limits.subscribers, limits.subscribers_per_address),
             sessions,
             tracker,
             nonce: random_text().into(),
@@ -135,6 +138,11 @@ impl Gateway {
 
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.0.ledger
+    }
+
+    /// The seats of its subscribers.
+    pub(crate) fn seats(&self) -> &Seats {
+        &self.0.seats
     }
 
     pub(crate) fn sessions(&self) -> &Sessions {

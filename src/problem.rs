@@ -11,7 +11,7 @@ use actix_web::{
 };
 use serde::Serialize;
 
-use crate::{event::Invalid, gateway::Refused, history::PublishError};
+use crate::{delivery::Full, event::Invalid, gateway::Refused, history::PublishError};
 
 /// A refused request: what the client is told, and in which words the log and the metrics count it.
 #[derive(Debug, Clone)]
@@ -170,6 +170,42 @@ impl Problem {
             .with_retry_after(1)
     }
 
+    /// 429 or 503: there is no room for another subscriber.
+    #[must_use]
+    pub fn full(full: Full) -> Self {
+        const RETRY_SECONDS: std::ops::Range<u64> = 5..15;
+        let (problem, limit) = match full {
+            Full::InAll(limit) => {
+                let detail = format!("there are {limit} subscribers, which is the limit");
+                (
+                    Self::new(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "subscribers",
+                        "Unavailable",
+                        detail,
+                    ),
+                    limit,
+                )
+            }
+            Full::Address(limit) => {
+                let detail =
+                    format!("there are {limit} subscribers from this address, which is the limit");
+                let title = "Too many requests";
+                (
+                    Self::new(
+                        StatusCode::TOO_MANY_REQUESTS,
+                        "subscribers_per_address",
+                        title,
+                        detail,
+                    ),
+                    limit,
+                )
+            }
+        };
+        // Not all at once.
+        problem.with_limit(limit).with_retry_after(fastrand::u64(RETRY_SECONDS))
+    }
+
     /// Names the limit that was crossed.
     #[must_use]
     pub fn with_limit(mut self, limit: usize) -> Self {
@@ -186,6 +222,12 @@ impl Problem {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         self.0.reason
+    }
+
+    /// Whether there is just no room now.
+    #[must_use]
+    pub fn is_for_lack_of_room(&self) -> bool {
+        matches!(self.0.reason, "subscribers" | "subscribers_per_address")
     }
 
     fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {

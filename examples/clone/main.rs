@@ -262,7 +262,7 @@ impl Context {
 
 #[expect(clippy::print_stdout, reason = "this is for whoever started the example")]
 fn greet(server: &Server) {
-    for address in server.addresses() {
-        println!("clone a repository at http://{address}/");
+    for url in server.urls() {
+        println!("clone a repository at {url}");
     }
 }

@@ -180,7 +180,7 @@ fn unreadable(error: &JsonPayloadError) -> Problem {
 
 #[expect(clippy::print_stdout, reason = "this is for whoever started the example")]
 fn greet(server: &Server) {
-    for address in server.addresses() {
-        println!("the feed is at http://{address}/, its admin page at http://{address}/admin");
+    for url in server.urls() {
+        println!("the feed is at {url}, its admin page at {url}admin");
     }
 }

@@ -187,7 +187,7 @@ impl Board {
 
 #[expect(clippy::print_stdout, reason = "this is for whoever started the example")]
 fn greet(server: &Server) {
-    for address in server.addresses() {
-        println!("the prices are at http://{address}/");
+    for url in server.urls() {
+        println!("the prices are at {url}");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{EndReason, Feed, Item};
-use crate::transport::StreamWriter;
+use crate::{event::Event, transport::StreamWriter};
 
 /// The most that is handed over at once. actix asks for more while it has less than 4 KiB to write, and keeps for good
 /// what its buffer has grown to; like this the 8 KiB that it starts with are always enough.
@@ -15,8 +15,19 @@ const CHUNK: usize = 4000;
 /// Chunks in a row after which others get their turn.
 const CHUNKS_IN_A_ROW: u32 = 64;
 
+/// How streams of one kind are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Style {
+    /// As which bytes.
+    pub writer: StreamWriter,
+    /// How they end.
+    pub ending: Ending,
+    /// Time without progress after which a socket that takes nothing is given up.
+    pub write_deadline: Duration,
+}
+
 /// How a stream ends, and when.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ending {
     /// Bytes behind the head after which the document is recycled, `None` for never.
     pub recycle_after: Option<usize>,
@@ -28,14 +39,41 @@ pub struct Ending {
     pub retry_spread: Duration,
 }
 
+impl Style {
+    /// The last bytes of a stream that ends for `reason`; its client can go on from `token`.
+    pub(super) fn end(&self, reason: EndReason, token: &str) -> Bytes {
+        let Ending { retry, retry_spread, .. } = self.ending;
+        let retry = match reason {
+            EndReason::Lifetime | EndReason::Recycled => retry,
+            EndReason::Drain | EndReason::Unavailable => {
+                retry + retry_spread.mul_f64(fastrand::f64())
+            }
+        };
+        self.writer.end(reason, retry, token)
+    }
+
+    /// Whether nothing comes behind `event`.
+    pub(super) fn is_last(&self, event: &Event) -> bool {
+        let kind = event.update.kind.as_ref().map(|kind| kind.as_str());
+        kind.is_some() && kind == self.ending.last_event
+    }
+
+    /// Whether a stream with `n_bytes` behind its head is to be recycled.
+    pub(super) fn is_full(&self, n_bytes: usize) -> bool {
+        self.ending.recycle_after.is_some_and(|limit| limit.max(1) <= n_bytes)
+    }
+}
+
 /// The body of a streaming response: a head, then whatever the feed has, encoded.
 #[derive(Debug)]
 pub struct Body {
     feed: Feed,
-    writer: StreamWriter,
-    ending: Ending,
+    style: Style,
     /// What is encoded and not handed over yet.
     rest: Bytes,
+    /// Bytes of the head that are not handed over yet.
+    head: usize,
+    /// Bytes behind the head.
     written: usize,
     in_a_row: u32,
     has_ended: bool,
@@ -44,12 +82,9 @@ pub struct Body {
 impl Body {
     /// A body that begins with `head`.
     #[must_use]
-    pub fn new(feed: Feed, writer: StreamWriter, head: Bytes, ending: Ending) -> Self {
-        // What is recycled is what has been delivered, not the head.
-        let recycle_after =
-            ending.recycle_after.map(|bytes| bytes.max(1).saturating_add(head.len()));
-        let ending = Ending { recycle_after, ..ending };
-        Self { feed, writer, ending, rest: head, written: 0, in_a_row: 0, has_ended: false }
+    pub fn new(feed: Feed, style: Style, head: Bytes) -> Self {
+        let (rest, head) = (head.clone(), head.len());
+        Self { feed, style, rest, head, written: 0, in_a_row: 0, has_ended: false }
     }
 
     /// Polls for the next chunk; `None` is the end.
@@ -71,36 +106,31 @@ impl Body {
         }
         self.in_a_row += 1;
         let chunk = self.rest.split_to(self.rest.len().min(CHUNK));
-        self.written += chunk.len();
+        let of_head = self.head.min(chunk.len());
+        self.head -= of_head;
+        self.written += chunk.len() - of_head;
         Poll::Ready(Some(chunk))
     }
 
     fn poll_encoded(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
-        if self.ending.recycle_after.is_some_and(|limit| limit <= self.written) {
+        if self.style.is_full(self.written) {
             return Poll::Ready(self.end(EndReason::Recycled));
         }
         let item = ready!(self.feed.poll_next(cx));
         let key = self.feed.token_key();
         Poll::Ready(match item {
             Item::Event(event) => {
-                let kind = event.update.kind.as_ref().map(|kind| kind.as_str());
-                self.has_ended = kind.is_some() && kind == self.ending.last_event;
-                self.writer.event(&event, key)
+                self.has_ended = self.style.is_last(&event);
+                self.style.writer.event(&event, key).clone()
             }
-            Item::Gap(gap) => self.writer.gap(&gap, key),
-            Item::Heartbeat(position) => self.writer.heartbeat(&key.seal(position)),
+            Item::Gap(gap) => self.style.writer.gap(&gap, key),
+            Item::Heartbeat(position) => self.style.writer.heartbeat(&key.seal(position)),
             Item::End(reason) => self.end(reason),
         })
     }
 
     fn end(&mut self, reason: EndReason) -> Bytes {
         self.has_ended = true;
-        let retry = match reason {
-            EndReason::Lifetime | EndReason::Recycled => self.ending.retry,
-            EndReason::Drain | EndReason::Unavailable => {
-                self.ending.retry + self.ending.retry_spread.mul_f64(fastrand::f64())
-            }
-        };
-        self.writer.end(reason, retry, &self.feed.token())
+        self.style.end(reason, &self.feed.token())
     }
 }

@@ -11,18 +11,18 @@ use std::{
 use tracing::warn;
 
 use super::{
-    shard::{Inner, Served},
+    Gap,
+    catch_up::{Leg, PAGE},
+    shard::Inner,
+    subscriber::{Served, Sink},
     tail::Found,
 };
 use crate::{
     event::{Event, Position},
-    history::{Answer, Budget, Missing, Page, TokenKey},
+    history::{Answer, Page, TokenKey},
     hub::Interest,
     transport::Transport,
 };
-
-/// What is read from the history at a time, and so the most that a slow subscriber pins.
-const PAGE: Budget = Budget { events: 64, bytes: 16 * 1024 };
 
 /// What a subscriber is to be told.
 #[derive(Debug)]
@@ -35,17 +35,6 @@ pub enum Item {
     Heartbeat(Position),
     /// The subscription ends; nothing comes after this.
     End(EndReason),
-}
-
-/// What cannot be served; everything that the history still has follows instead.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
-    /// The cursor in the subscriber's own words, or a token for where the gap begins.
-    pub cursor: String,
-    /// Why.
-    pub missing: Missing,
-    /// Where it goes on.
-    pub after: Position,
 }
 
 /// Why a subscription ends.
@@ -105,10 +94,7 @@ impl Feed {
     #[must_use]
     pub fn position(&self) -> Position {
         let state = self.shard.state.borrow();
-        match state.subscribers[self.key].served {
-            Served::Live => state.position,
-            Served::Behind(position) => position,
-        }
+        state.subscribers[self.key].served.cursor(state.position)
     }
 
     /// The token for [`Feed::position`].
@@ -156,26 +142,29 @@ impl Feed {
                 }
             }
             let mut state = self.shard.state.borrow_mut();
-            let (end, now) = (state.position, state.now);
+            let (end, now) = (state.position, state.tick);
             let subscriber = &mut state.subscribers[self.key];
-            let Served::Behind(after) = subscriber.served else {
+            let Sink::Task(waker) = &mut subscriber.sink else { return Poll::Pending };
+            let after = subscriber.served.cursor(end);
+            if subscriber.served == Served::Live {
                 if std::mem::take(&mut subscriber.owes_heartbeat) {
                     return Poll::Ready(Item::Heartbeat(end));
                 }
-                if !subscriber.waker.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
-                    subscriber.waker = Some(cx.waker().clone());
+                if !waker.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
+                    *waker = Some(cx.waker().clone());
                 }
                 return Poll::Pending;
-            };
+            }
             match self.shard.hub.tail().find(after, end, &self.interest) {
                 Found::Event(event) => {
-                    subscriber.deliver(event.position, now);
-                    self.shard.stats.delivered(self.transport);
+                    subscriber.served = Served::Behind(event.position);
+                    subscriber.wrote(now);
+                    self.shard.stats.delivered(self.transport, 1);
                     return Poll::Ready(Item::Event(event));
                 }
                 // Whoever is ahead of the shard, having been told a position by another one, waits for it.
                 Found::Nothing if end < after => {
-                    subscriber.waker = Some(cx.waker().clone());
+                    *waker = Some(cx.waker().clone());
                     state.ahead.insert(self.key);
                     return Poll::Pending;
                 }
@@ -212,7 +201,7 @@ impl Feed {
             },
             CatchUp::Read { events, scanned_to } => {
                 let mut state = self.shard.state.borrow_mut();
-                let now = state.now;
+                let now = state.tick;
                 let subscriber = &mut state.subscribers[self.key];
                 let Some(event) = events.pop_front() else {
                     subscriber.served = Served::Behind(*scanned_to);
@@ -220,37 +209,33 @@ impl Feed {
                     self.catching_up = None;
                     return Poll::Ready(None);
                 };
-                subscriber.deliver(event.position, now);
-                self.shard.stats.delivered(self.transport);
+                subscriber.served = Served::Behind(event.position);
+                subscriber.wrote(now);
+                self.shard.stats.delivered(self.transport, 1);
                 Poll::Ready(Some(Item::Event(event)))
             }
         }
     }
 
-    /// Takes in a page, as far as the shard has come: what is behind its position is served from the tail.
+    /// Takes in a page.
     fn accept(&mut self, page: Page) -> Option<Item> {
         let mut state = self.shard.state.borrow_mut();
         let position = state.position;
         let subscriber = &mut state.subscribers[self.key];
-        let Served::Behind(cursor) = subscriber.served else { return None };
-        let Page { events, scanned_to, torn, .. } = page;
-        let begin = torn.map_or(cursor, |torn| torn.max(cursor));
-        subscriber.served = Served::Behind(begin);
-        let events = events.into_iter().take_while(|event| event.position <= position).collect();
-        let scanned_to = scanned_to.min(position).max(begin);
+        let leg = Leg::new(page, subscriber.served.cursor(position), position, self.token_key());
+        subscriber.served = Served::Behind(leg.after);
         drop(state);
+        let (events, scanned_to) = (leg.events.into(), leg.scanned_to);
         self.catching_up = Some(Box::new(CatchUp::Read { events, scanned_to }));
-        torn?;
+        let gap = leg.gap?;
         self.shard.stats.gap();
-        let cursor = self.token_key().seal(cursor);
-        Some(Item::Gap(Gap { cursor, missing: Missing::Trimmed, after: begin }))
+        Some(Item::Gap(gap))
     }
 }
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        let transport = self.shard.state.borrow_mut().remove(self.key);
-        self.shard.stats.closed(transport);
+        self.shard.remove(self.key);
     }
 }
 

@@ -5,16 +5,30 @@
 //! here knows HTTP, and nothing here decides who may see an event.
 
 mod body;
+mod catch_up;
 mod feed;
+mod recent;
+mod seats;
 mod shard;
+#[cfg(unix)]
+mod socket;
+#[cfg(unix)]
+mod sockets;
+mod state;
 mod stats;
+mod subscriber;
 mod tail;
 mod wheel;
+#[cfg(unix)]
+mod writing;
 
 pub use self::{
-    body::{Body, Ending},
-    feed::{EndReason, Feed, Gap, Item},
-    shard::{Shard, Terms},
+    body::{Body, Ending, Style},
+    catch_up::Gap,
+    feed::{EndReason, Feed, Item},
+    seats::{Full, Seat, Seats},
+    shard::Shard,
     stats::{ShardStats, Totals},
+    subscriber::{Subscription, Terms},
     tail::{Found, Tail},
 };

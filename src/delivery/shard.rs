@@ -1,38 +1,24 @@
-//! A shard: the subscribers of one thread, woken when an event for them is in the tail.
+//! A shard: the subscribers of one thread, and the task that brings them the events.
 
-use std::{
-    cell::RefCell,
-    collections::HashSet,
-    fmt,
-    rc::Rc,
-    sync::Arc,
-    task::Waker,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, fmt, rc::Rc, rc::Weak, sync::Arc, time::Instant};
 
-use foldhash::fast::RandomState;
-use slab::Slab;
 use tokio::sync::{Notify, broadcast::error::RecvError};
 
-use super::{Feed, Gap, ShardStats, wheel::Wheel};
-use crate::{
-    event::{Event, Position},
-    hub::{Enlisted, Hub, Index, Interest},
-    transport::Transport,
+use super::{
+    Feed, ShardStats, Style,
+    state::State,
+    subscriber::{Sink, Subscription},
 };
+#[cfg(unix)]
+use super::{socket::Connection, sockets::Sockets};
+use crate::hub::Hub;
 
 /// Events taken from the tail at a time.
 const BATCH: usize = 64;
 
-/// What a subscriber is served on.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    /// How it is written to.
-    pub transport: Transport,
-    /// How long it may be silent before it gets a heartbeat; `None` for no heartbeats.
-    pub heartbeat: Option<Duration>,
-    /// How long it lasts at most.
-    pub lifetime: Duration,
+thread_local! {
+    /// The shards of this thread, one for each hub.
+    static SHARDS: RefCell<Vec<Weak<Inner>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A handle to the subscribers of this thread. The shard's task starts with its first subscriber.
@@ -43,99 +29,36 @@ pub(super) struct Inner {
     pub(super) hub: Hub,
     pub(super) stats: Arc<ShardStats>,
     pub(super) state: RefCell<State>,
-    /// Tells the task that there is a deadline before the one that it waits for.
-    earlier_deadline: Notify,
-}
-
-pub(super) struct State {
-    is_running: bool,
-    pub(super) is_draining: bool,
-    /// Everything up to here was looked at; whoever is [`Served::Live`] has got all that is for it.
-    pub(super) position: Position,
-    /// The time as of the last wake-up; fine enough for heartbeats, and cheaper than asking for each event.
-    pub(super) now: Instant,
-    pub(super) subscribers: Slab<Subscriber>,
-    /// Subscribers that know of positions which this shard has yet to reach; woken when it moves.
-    pub(super) ahead: HashSet<usize, RandomState>,
-    index: Index,
-    wheel: Wheel<Ticket>,
-    /// The deadline that the task waits for.
-    armed: Option<Instant>,
-    arrivals: u64,
-}
-
-/// How far a subscriber has been served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Served {
-    /// Up to the shard's position.
-    Live,
-    /// Up to this one; there may be more for it.
-    Behind(Position),
-}
-
-pub(super) struct Subscriber {
-    terms: Terms,
-    enlisted: Enlisted,
-    /// Tells it from others that have used its slot.
-    arrival: u64,
-    pub(super) served: Served,
-    pub(super) waker: Option<Waker>,
-    pub(super) last_written: Instant,
-    expires: Instant,
-    pub(super) is_expired: bool,
-    pub(super) owes_heartbeat: bool,
-}
-
-/// A note in the wheel to look at a subscriber.
-#[derive(Debug, Clone, Copy)]
-struct Ticket {
-    key: usize,
-    arrival: u64,
-}
-
-impl Subscriber {
-    fn next_deadline(&self) -> Instant {
-        match self.terms.heartbeat {
-            Some(heartbeat) => self.expires.min(self.last_written + heartbeat),
-            None => self.expires,
-        }
-    }
-
-    /// Notes that the event at `position` was handed out.
-    pub(super) fn deliver(&mut self, position: Position, now: Instant) {
-        self.served = Served::Behind(position);
-        self.last_written = now;
-        self.owes_heartbeat = false;
-    }
-
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
+    #[cfg(unix)]
+    pub(super) sockets: Sockets,
+    /// Tells the task that there is something to do which it does not wait for.
+    nudge: Notify,
 }
 
 impl Shard {
-    /// A shard without subscribers.
+    /// The shard of this thread for `hub`, however many listeners and applications the thread serves: a subscriber
+    /// is in one shard, and a shard sees each event once.
     #[must_use]
-    pub fn new(hub: Hub) -> Self {
-        let stats = Arc::new(ShardStats::new());
-        hub.register(stats.clone());
-        let now = Instant::now();
-        let state = State {
-            is_running: false,
-            is_draining: false,
-            position: Position::START,
-            now,
-            subscribers: Slab::new(),
-            ahead: HashSet::default(),
-            index: Index::default(),
-            wheel: Wheel::new(now),
-            armed: None,
-            arrivals: 0,
-        };
-        let (state, earlier_deadline) = (RefCell::new(state), Notify::new());
-        Self(Rc::new(Inner { hub, stats, state, earlier_deadline }))
+    pub fn of_this_thread(hub: &Hub) -> Self {
+        SHARDS.with_borrow_mut(|shards| {
+            shards.retain(|shard| 0 < shard.strong_count());
+            let here = shards.iter().filter_map(Weak::upgrade).find(|it| it.hub.is(hub));
+            if let Some(shard) = here {
+                return Self(shard);
+            }
+            let stats = Arc::new(ShardStats::new());
+            let shard = Rc::new(Inner {
+                hub: hub.clone(),
+                stats: stats.clone(),
+                state: RefCell::new(State::new(Instant::now())),
+                #[cfg(unix)]
+                sockets: Sockets::default(),
+                nudge: Notify::new(),
+            });
+            hub.register(stats);
+            shards.push(Rc::downgrade(&shard));
+            Self(shard)
+        })
     }
 
     /// The hub whose events it delivers.
@@ -144,25 +67,42 @@ impl Shard {
         &self.0.hub
     }
 
-    /// Adds a subscriber that has been served up to `after`, and begins with `gap` if there is one. To be called
-    /// within a [`tokio::task::LocalSet`], as every actix worker is.
+    /// Adds a subscriber that polls for its events. To be called within a [`tokio::task::LocalSet`], as every actix
+    /// worker is.
     #[must_use]
-    pub fn subscribe(
+    pub fn subscribe(&self, mut subscription: Subscription) -> Feed {
+        let (gap, interest) = (subscription.gap.take(), subscription.interest.clone());
+        let transport = subscription.terms.transport;
+        let key = self.0.add(subscription, Sink::Task(None));
+        Feed::new(self.0.clone(), key, interest, gap, transport)
+    }
+
+    /// Adds a subscriber whose socket the shard itself writes to from now on. The head of its stream has been
+    /// written. To be called within a [`tokio::task::LocalSet`], as every actix worker is.
+    ///
+    /// # Errors
+    /// If the socket cannot be watched.
+    #[cfg(unix)]
+    pub fn adopt(
         &self,
-        interest: Arc<Interest>,
-        after: Position,
-        gap: Option<Gap>,
-        terms: Terms,
-    ) -> Feed {
-        self.0.run();
-        let mut state = self.0.state.borrow_mut();
-        let key = state.add(&interest, after, terms);
-        if state.wheel.next() < state.armed || state.armed.is_none() {
-            self.0.earlier_deadline.notify_one();
-        }
-        drop(state);
-        self.0.stats.opened(terms.transport);
-        Feed::new(self.0.clone(), key, interest, gap, terms.transport)
+        stream: std::net::TcpStream,
+        mut subscription: Subscription,
+        style: Style,
+    ) -> std::io::Result<()> {
+        let gap = subscription.gap.take();
+        let style = self.0.state.borrow_mut().share(style);
+        let connection = Connection::new(stream, style);
+        let key = self.0.add(subscription, Sink::Socket(connection));
+        self.0.welcome(key, gap)
+    }
+
+    /// Refuses, for want of a socket sink on this system.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(unix))]
+    pub fn adopt(&self, _: std::net::TcpStream, _: Subscription, _: Style) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -173,16 +113,33 @@ impl fmt::Debug for Shard {
 }
 
 impl Inner {
+    fn add(self: &Rc<Self>, subscription: Subscription, sink: Sink) -> usize {
+        self.run();
+        let transport = subscription.terms.transport;
+        let mut state = self.state.borrow_mut();
+        let key = state.add(subscription, sink);
+        if state.wheel.next() < state.armed || state.armed.is_none() {
+            self.nudge.notify_one();
+        }
+        self.stats.opened(transport);
+        key
+    }
+
+    pub(super) fn remove(&self, key: usize) {
+        let transport = self.state.borrow_mut().remove(key);
+        self.stats.closed(transport);
+    }
+
     /// Starts the task that follows the tail, unless it runs.
     fn run(self: &Rc<Self>) {
         let mut state = self.state.borrow_mut();
         if state.is_running {
             return;
         }
-        state.is_running = true;
-        state.position = self.hub.tail().newest();
-        state.is_draining = self.hub.is_draining();
+        state.start(self.hub.tail().newest(), self.hub.is_draining());
         drop(state);
+        #[cfg(unix)]
+        self.sockets.open();
         tokio::task::spawn_local(self.clone().follow());
     }
 
@@ -190,7 +147,7 @@ impl Inner {
         let mut doorbell = self.hub.doorbell();
         let mut draining = self.hub.draining();
         loop {
-            let is_done = self.advance();
+            let is_done = self.take_turn();
             let next = {
                 let mut state = self.state.borrow_mut();
                 state.armed = state.wheel.next();
@@ -202,37 +159,66 @@ impl Inner {
                     None => std::future::pending().await,
                 }
             };
+            let is_draining = self.state.borrow().is_draining;
             tokio::select! {
-                // Lets those who were woken write before the next batch is looked at.
+                // Lets requests and those who were woken have their turn before the next batch.
                 () = tokio::task::yield_now(), if !is_done => {}
                 rung = doorbell.recv() => match rung {
                     // The doorbell says that there is something; what it is stands in the tail.
                     Ok(_) | Err(RecvError::Lagged(_)) => doorbell = doorbell.resubscribe(),
                     Err(RecvError::Closed) => break,
                 },
-                () = timer => self.state.borrow_mut().fire(),
-                () = self.earlier_deadline.notified() => {}
+                () = timer => self.fire(),
+                () = self.nudge.notified() => {}
+                () = self.watch_sockets() => {}
                 // Sees a drain that began before this task did as well.
-                _ = draining.wait_for(|draining| *draining) => break,
+                _ = draining.wait_for(|draining| *draining), if !is_draining => {
+                    self.state.borrow_mut().drain();
+                }
             }
         }
-        // Nothing is delivered from now on, so nobody has to wait for this shard.
-        self.state.borrow_mut().drain();
-        self.stats.saw(u64::MAX);
     }
 
-    /// Looks at a batch of the events behind the shard's position and wakes whom they are for. Returns whether
+    /// Looks at a batch of the events behind the shard's position, and writes to a batch of sockets. Returns whether
     /// that was all there is.
+    fn take_turn(self: &Rc<Self>) -> bool {
+        let is_up_to_date = self.advance();
+        self.serve_sockets(BATCH) && is_up_to_date
+    }
+
     fn advance(&self) -> bool {
         let mut state = self.state.borrow_mut();
+        state.read_clock();
         let Some((batch, passed)) = self.hub.tail().batch_after(state.position, BATCH) else {
-            // The tail has overtaken this shard: everybody goes on from the history.
+            // The tail has overtaken this shard.
             state.skip_to(self.hub.tail().newest());
             return false;
         };
         self.stats.saw(passed);
         state.look_at(&batch);
-        batch.is_empty()
+        batch.len() < BATCH
+    }
+
+    fn fire(&self) {
+        let given_up = self.state.borrow_mut().fire();
+        for key in given_up {
+            self.remove(key as usize);
+        }
+    }
+
+    pub(super) fn nudge(&self) {
+        self.nudge.notify_one();
+    }
+}
+
+#[cfg(not(unix))]
+impl Inner {
+    fn serve_sockets(&self, _: usize) -> bool {
+        true
+    }
+
+    async fn watch_sockets(&self) {
+        std::future::pending().await
     }
 }
 
@@ -240,100 +226,5 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // A shard that is gone must not count as one that lags.
         self.stats.saw(u64::MAX);
-    }
-}
-
-impl State {
-    fn add(&mut self, interest: &Arc<Interest>, after: Position, terms: Terms) -> usize {
-        self.now = Instant::now();
-        self.arrivals += 1;
-        let arrival = self.arrivals;
-        let entry = self.subscribers.vacant_entry();
-        let key = entry.key();
-        let subscriber = entry.insert(Subscriber {
-            terms,
-            enlisted: self.index.insert(key, interest),
-            arrival,
-            served: Served::Behind(after),
-            waker: None,
-            last_written: self.now,
-            expires: self.now + terms.lifetime,
-            is_expired: false,
-            owes_heartbeat: false,
-        });
-        self.wheel.schedule(subscriber.next_deadline(), Ticket { key, arrival });
-        key
-    }
-
-    pub(super) fn remove(&mut self, key: usize) -> Transport {
-        let subscriber = self.subscribers.remove(key);
-        self.index.remove(subscriber.enlisted);
-        subscriber.terms.transport
-    }
-
-    fn look_at(&mut self, batch: &[Arc<Event>]) {
-        self.now = Instant::now();
-        if !batch.is_empty() {
-            self.wake_those_ahead();
-        }
-        for event in batch {
-            let before = self.position;
-            self.index.find(&event.update, |key| {
-                let subscriber = &mut self.subscribers[key];
-                if subscriber.served == Served::Live {
-                    subscriber.served = Served::Behind(before);
-                    subscriber.wake();
-                }
-            });
-            self.position = event.position;
-        }
-    }
-
-    fn skip_to(&mut self, newest: Position) {
-        for (_, subscriber) in &mut self.subscribers {
-            if subscriber.served == Served::Live {
-                subscriber.served = Served::Behind(self.position);
-                subscriber.wake();
-            }
-        }
-        self.position = newest;
-        self.wake_those_ahead();
-    }
-
-    fn wake_those_ahead(&mut self) {
-        for key in std::mem::take(&mut self.ahead) {
-            if let Some(subscriber) = self.subscribers.get_mut(key) {
-                subscriber.wake();
-            }
-        }
-    }
-
-    /// Looks at the subscribers whose tickets are due: for a heartbeat, for the end, or to look again later.
-    fn fire(&mut self) {
-        self.now = Instant::now();
-        for ticket in self.wheel.fire(self.now) {
-            let Some(subscriber) = self.subscribers.get_mut(ticket.key) else { continue };
-            if subscriber.arrival != ticket.arrival {
-                continue;
-            }
-            if subscriber.expires <= self.now {
-                subscriber.is_expired = true;
-                subscriber.wake();
-                continue;
-            }
-            if subscriber.next_deadline() <= self.now {
-                subscriber.last_written = self.now;
-                subscriber.owes_heartbeat = true;
-                subscriber.wake();
-            }
-            self.wheel.schedule(subscriber.next_deadline(), ticket);
-        }
-    }
-
-    fn drain(&mut self) {
-        self.is_draining = true;
-        for (_, subscriber) in &mut self.subscribers {
-            subscriber.wake();
-        }
     }
 }

@@ -57,8 +57,8 @@ impl ShardStats {
         self.closed[transport as usize].fetch_add(1, Relaxed);
     }
 
-    pub(super) fn delivered(&self, transport: Transport) {
-        self.deliveries[transport as usize].fetch_add(1, Relaxed);
+    pub(super) fn delivered(&self, transport: Transport, events: u64) {
+        self.deliveries[transport as usize].fetch_add(events, Relaxed);
     }
 
     pub(super) fn gap(&self) {

@@ -1,4 +1,5 @@
-//! A timing wheel: one cheap timer for all deadlines of a shard.
+//! A timing wheel: one cheap timer for all deadlines of a shard. A deadline is three numbers beside its subscriber, so
+//! setting and dropping one costs no allocation and leaves nothing behind.
 
 use std::time::{Duration, Instant};
 
@@ -6,85 +7,152 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(50);
 
 /// Buckets; a deadline further away than all of them fires early, to be scheduled again.
-const BUCKETS: usize = 1024;
+const BUCKETS: u32 = 1024;
 
-/// Deadlines by the tick in which they fire.
+/// The end of a bucket's list.
+const NONE: u32 = u32::MAX;
+
+/// A time in ticks since the wheel began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Tick(u32);
+
+impl Tick {
+    /// The first tick by whose end `time` has passed.
+    pub(super) fn after(self, time: Duration) -> Self {
+        let ticks = time.as_nanos().div_ceil(TICK.as_nanos());
+        Self(self.0.saturating_add(u32::try_from(ticks).unwrap_or(u32::MAX)))
+    }
+}
+
+/// At most one deadline for each subscriber, in buckets by the tick in which it fires.
 #[derive(Debug)]
-pub(super) struct Wheel<T> {
+pub(super) struct Wheel {
     origin: Instant,
     /// The last tick whose deadlines have fired.
-    fired: u64,
-    buckets: Box<[Vec<T>]>,
+    fired: u32,
+    /// The first subscriber of each bucket.
+    heads: Box<[u32]>,
+    /// By subscriber.
+    links: Vec<Link>,
     scheduled: usize,
 }
 
-impl<T> Wheel<T> {
+/// A subscriber's place in the list of its bucket.
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    next: u32,
+    previous: u32,
+    /// When it fires; 0 for a subscriber without a deadline.
+    tick: u32,
+}
+
+impl Link {
+    const UNSCHEDULED: Self = Self { next: NONE, previous: NONE, tick: 0 };
+}
+
+impl Wheel {
     pub(super) fn new(origin: Instant) -> Self {
-        let buckets = std::iter::repeat_with(Vec::new).take(BUCKETS).collect();
-        Self { origin, fired: 0, buckets, scheduled: 0 }
+        let heads = vec![NONE; BUCKETS as usize].into();
+        Self { origin, fired: 0, heads, links: Vec::new(), scheduled: 0 }
     }
 
-    /// Has `ticket` fire at `due`, or earlier if that is beyond the wheel's horizon.
-    pub(super) fn schedule(&mut self, due: Instant, ticket: T) {
-        let tick = self.tick_at(due) + 1;
-        let tick = tick.clamp(self.fired + 1, self.fired + BUCKETS as u64 - 1);
-        self.bucket(tick).push(ticket);
+    /// The tick in which `time` falls.
+    pub(super) fn tick_at(&self, time: Instant) -> Tick {
+        let elapsed = time.saturating_duration_since(self.origin);
+        Tick(u32::try_from(elapsed.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX))
+    }
+
+    /// Has `subscriber` fire when the tick `due` has passed, or earlier if that is beyond the wheel's horizon. It
+    /// replaces the subscriber's earlier deadline.
+    pub(super) fn schedule(&mut self, subscriber: u32, due: Tick) {
+        self.cancel(subscriber);
+        let at = subscriber as usize;
+        if self.links.len() <= at {
+            self.links.resize(at + 1, Link::UNSCHEDULED);
+        }
+        let tick = due.0.saturating_add(1).clamp(self.fired + 1, self.fired + BUCKETS - 1);
+        let head = &mut self.heads[Self::bucket(tick)];
+        let next = std::mem::replace(head, subscriber);
+        self.links[at] = Link { next, previous: NONE, tick };
+        if let Some(next) = self.links.get_mut(next as usize) {
+            next.previous = subscriber;
+        }
         self.scheduled += 1;
     }
 
-    /// When the next ticket fires.
+    /// Drops a subscriber's deadline, if it has one.
+    pub(super) fn cancel(&mut self, subscriber: u32) {
+        let Some(link) = self.links.get_mut(subscriber as usize) else { return };
+        let Link { next, previous, tick } = std::mem::replace(link, Link::UNSCHEDULED);
+        if tick == 0 {
+            return;
+        }
+        match self.links.get_mut(previous as usize) {
+            Some(previous) => previous.next = next,
+            None => self.heads[Self::bucket(tick)] = next,
+        }
+        if let Some(next) = self.links.get_mut(next as usize) {
+            next.previous = previous;
+        }
+        self.scheduled -= 1;
+    }
+
+    /// When the next deadline fires.
     pub(super) fn next(&self) -> Option<Instant> {
         if self.scheduled == 0 {
             return None;
         }
-        let mut ticks = self.fired + 1..self.fired + 1 + BUCKETS as u64;
-        let tick = ticks.find(|tick| !self.buckets[Self::offset(*tick)].is_empty())?;
-        Some(self.origin + TICK * u32::try_from(tick).unwrap_or(u32::MAX))
+        let mut ticks = self.fired + 1..self.fired + 1 + BUCKETS;
+        let tick = ticks.find(|tick| self.heads[Self::bucket(*tick)] != NONE)?;
+        Some(self.origin + TICK * tick)
     }
 
-    /// Takes out the tickets that are due at `now`.
-    pub(super) fn fire(&mut self, now: Instant) -> Vec<T> {
+    /// Takes out the subscribers whose deadlines have passed at `now`.
+    pub(super) fn fire(&mut self, now: Instant) -> Vec<u32> {
         let mut due = Vec::new();
-        let last = self.tick_at(now);
+        let last = self.tick_at(now).0;
         // After a long pause one round over all buckets is enough.
-        let first = (self.fired + 1).max((last + 1).saturating_sub(BUCKETS as u64));
+        let first = (self.fired + 1).max((last + 1).saturating_sub(BUCKETS));
         for tick in first..=last {
-            due.append(self.bucket(tick));
+            let mut subscriber = std::mem::replace(&mut self.heads[Self::bucket(tick)], NONE);
+            while let Some(link) = self.links.get_mut(subscriber as usize) {
+                due.push(subscriber);
+                subscriber = std::mem::replace(link, Link::UNSCHEDULED).next;
+            }
         }
         self.fired = self.fired.max(last);
         self.scheduled -= due.len();
         due
     }
 
-    fn tick_at(&self, time: Instant) -> u64 {
-        let elapsed = time.saturating_duration_since(self.origin);
-        u64::try_from(elapsed.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn offset(tick: u64) -> usize {
-        usize::try_from(tick % BUCKETS as u64).expect("a remainder by a usize fits a usize")
-    }
-
-    fn bucket(&mut self, tick: u64) -> &mut Vec<T> {
-        &mut self.buckets[Self::offset(tick)]
+    fn bucket(tick: u32) -> usize {
+        (tick % BUCKETS) as usize
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
+    fn due(wheel: &Wheel, origin: Instant, milliseconds: u64) -> Tick {
+        wheel.tick_at(origin + Duration::from_millis(milliseconds))
+    }
+
     #[test]
-    fn tickets_fire_at_their_tick_and_not_before() {
+    fn deadlines_fire_at_their_tick_and_not_before() {
         let origin = Instant::now();
         let mut wheel = Wheel::new(origin);
-        wheel.schedule(origin + Duration::from_millis(120), "a");
-        wheel.schedule(origin + Duration::from_millis(990), "b");
+        wheel.schedule(1, due(&wheel, origin, 120));
+        wheel.schedule(2, due(&wheel, origin, 990));
         assert!(wheel.fire(origin + Duration::from_millis(119)).is_empty());
-        let next = wheel.next().expect("a ticket is scheduled");
+        let next = wheel.next().expect("a deadline is scheduled");
         assert!(origin + Duration::from_millis(120) <= next);
-        assert_eq!(wheel.fire(next), ["a"]);
-        assert_eq!(wheel.fire(origin + Duration::from_secs(2)), ["b"]);
+        assert_eq!(wheel.fire(next), [1]);
+        assert_eq!(wheel.fire(origin + Duration::from_secs(2)), [2]);
         assert_eq!(wheel.next(), None);
     }
 
@@ -92,10 +160,10 @@ mod tests {
     fn a_deadline_beyond_the_horizon_fires_within_it() {
         let origin = Instant::now();
         let mut wheel = Wheel::new(origin);
-        wheel.schedule(origin + TICK * 5000, "far");
-        let next = wheel.next().expect("a ticket is scheduled");
-        assert!(next < origin + TICK * 1024);
-        assert_eq!(wheel.fire(next), ["far"]);
+        wheel.schedule(7, due(&wheel, origin, 5000 * 50));
+        let next = wheel.next().expect("a deadline is scheduled");
+        assert!(next < origin + TICK * BUCKETS);
+        assert_eq!(wheel.fire(next), [7]);
     }
 
     #[test]
@@ -103,8 +171,42 @@ mod tests {
         let origin = Instant::now();
         let mut wheel = Wheel::new(origin);
         for it in 1..=1000_u32 {
-            wheel.schedule(origin + TICK * it, it);
+            wheel.schedule(it, due(&wheel, origin, u64::from(it) * 50));
         }
         assert_eq!(wheel.fire(origin + TICK * 100_000).len(), 1000);
+    }
+
+    proptest! {
+        #[test]
+        fn each_subscriber_has_its_last_deadline_and_no_other(
+            steps in prop::collection::vec((0_u32..8, prop::option::of(0_u32..900)), 1..60),
+            until in 0_u32..1000,
+        ) {
+            let origin = Instant::now();
+            let mut wheel = Wheel::new(origin);
+            let mut model = BTreeMap::new();
+            for (subscriber, deadline) in steps {
+                match deadline {
+                    Some(tick) => {
+                        wheel.schedule(subscriber, Tick(tick));
+                        model.insert(subscriber, tick);
+                    }
+                    None => {
+                        wheel.cancel(subscriber);
+                        model.remove(&subscriber);
+                    }
+                }
+            }
+            let mut fired = wheel.fire(origin + TICK * until);
+            fired.sort_unstable();
+            let passed: Vec<u32> =
+                model.iter().filter(|(_, tick)| **tick < until).map(|(it, _)| *it).collect();
+            prop_assert_eq!(&fired, &passed);
+            let mut rest = wheel.fire(origin + TICK * 2000);
+            rest.sort_unstable();
+            model.retain(|it, _| !passed.contains(it));
+            prop_assert_eq!(rest, model.into_keys().collect::<Vec<_>>());
+            prop_assert_eq!(wheel.scheduled, 0);
+        }
     }
 }

@@ -40,6 +40,12 @@ pub struct Update {
 }
 
 impl Update {
+    /// Whether not everybody who asked for one of its topics gets it.
+    #[must_use]
+    pub fn is_for_some(&self) -> bool {
+        self.private || !self.except.is_empty()
+    }
+
     /// Bytes of memory that keeping this update costs, about: its text, its lists, and the index entries for it.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -85,8 +91,8 @@ impl Event {
     }
 
     /// The bytes of this event in `form`, made by `encode` the first time that anybody asks.
-    pub fn encoded(&self, form: Form, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
-        self.encodings[form as usize].get_or_init(|| encode(self)).clone()
+    pub fn encoded(&self, form: Form, encode: impl FnOnce(&Self) -> Bytes) -> &Bytes {
+        self.encodings[form as usize].get_or_init(|| encode(self))
     }
 
     /// Bytes of memory that this event costs while it is in the tail, about: the update, and each form of it.

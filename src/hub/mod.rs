@@ -92,6 +92,12 @@ impl Hub {
         self.0.sequencer.submit(updates).await
     }
 
+    /// Whether the two are the same hub.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// What was accepted, to look things up in.
     #[must_use]
     pub fn history(&self) -> &dyn History {

@@ -2,50 +2,82 @@
 //!
 //! Settings and a gateway come in; a running HTTP server goes out. It decides nothing about updates or subscribers.
 
+mod accept;
+mod connection;
 mod descriptors;
 mod guard;
 mod listen;
 mod public;
 mod refusals;
 mod routes;
+mod tls;
 
-use std::{io, net::SocketAddr, net::TcpListener, num::NonZero, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    num::NonZero,
+    sync::Arc,
+    time::Duration,
+};
 
-use actix_web::{App, HttpServer, dev::ServerHandle, web::ServiceConfig};
-use tracing::info;
+use actix_server::ServerHandle;
+use actix_web::{App, web::ServiceConfig};
+use rustls::ServerConfig;
+use tracing::{error, info};
 
 pub use self::guard::guard;
-pub(crate) use self::{public::public_base, routes::resource};
-use crate::gateway::Gateway;
+use self::{accept::Terms, tls::Certificate};
+pub(crate) use self::{
+    connection::Handle,
+    public::{client_address, public_base},
+    routes::resource,
+};
+use crate::{gateway::Gateway, settings::Settings};
 
-/// Bytes that actix may keep in a connection's write buffer before it writes. Small, because it keeps the memory.
-const WRITE_BUFFER: usize = 4096;
+/// How often it is looked whether the streams have ended.
+const DRAIN_TICK: Duration = Duration::from_millis(20);
 
 /// A gateway that listens.
 #[derive(Debug)]
 pub struct Server {
     gateway: Gateway,
-    listeners: Vec<TcpListener>,
+    plain: Vec<TcpListener>,
+    encrypted: Vec<TcpListener>,
+    tls: Option<(Certificate, Arc<ServerConfig>)>,
 }
 
 impl Server {
-    /// Binds every address of `server.listen`.
+    /// Binds every address of `server.listen` and `tls.listen`, and reads the certificate.
     ///
     /// # Errors
-    /// If the settings make no sense, or an address cannot be listened on; the text names it.
+    /// If the settings make no sense, the certificate cannot be used, or an address cannot be listened on; the text
+    /// names it.
     pub fn bind(gateway: Gateway) -> io::Result<Self> {
+        let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
         let settings = gateway.settings();
-        settings.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let listen = &settings.server.listen;
-        let listeners =
-            listen.iter().map(|it| listen::bind(*it, settings)).collect::<Result<_, _>>()?;
-        Ok(Self { gateway, listeners })
+        settings.check().map_err(|error| invalid(error.to_string()))?;
+        let tls = if settings.tls.listen.is_empty() {
+            None
+        } else {
+            let certificate = Certificate::load(&settings.tls).map_err(invalid)?;
+            let config = certificate.server_config().map_err(invalid)?;
+            Some((certificate, config))
+        };
+        let bind = |addresses: &[SocketAddr]| {
+            addresses.iter().map(|it| listen::bind(*it, settings)).collect::<Result<_, _>>()
+        };
+        let (plain, encrypted) = (bind(&settings.server.listen)?, bind(&settings.tls.listen)?);
+        Ok(Self { gateway, plain, encrypted, tls })
     }
 
-    /// The addresses that it listens on, with the ports that the system chose.
+    /// The addresses to open, with the ports that the system chose.
     #[must_use]
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|it| it.local_addr().ok()).collect()
+    pub fn urls(&self) -> Vec<String> {
+        let of = |scheme: &'static str, listeners: &[TcpListener]| -> Vec<String> {
+            let addresses = listeners.iter().filter_map(|it| it.local_addr().ok());
+            addresses.map(|it| format!("{scheme}://{it}/")).collect()
+        };
+        [of("http", &self.plain), of("https", &self.encrypted)].concat()
     }
 
     /// Serves the gateway, and what `configure` adds before it, until SIGTERM or SIGINT.
@@ -56,32 +88,41 @@ impl Server {
         self,
         configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
     ) -> io::Result<()> {
-        let settings = self.gateway.settings().server.clone();
-        let gateway = self.gateway.clone();
-        let factory = move || {
-            let gateway = gateway.clone();
-            App::new()
-                .configure(configure.clone())
-                .configure(move |config| gateway.configure(config))
+        let settings = self.gateway.settings().clone();
+        let app = {
+            let gateway = self.gateway.clone();
+            move || {
+                let gateway = gateway.clone();
+                App::new()
+                    .configure(configure.clone())
+                    .configure(move |config| gateway.configure(config))
+            }
         };
-        let workers = match settings.workers {
+        let workers = match settings.server.workers {
             0 => std::thread::available_parallelism().map_or(1, NonZero::get),
             workers => workers,
         };
-        let mut server = HttpServer::new(factory)
-            .client_request_timeout(settings.head_timeout)
-            .keep_alive(settings.keep_alive)
-            .h1_allow_half_closed(false)
-            .h1_write_buffer_size(WRITE_BUFFER)
-            .shutdown_timeout(whole_seconds(settings.shutdown_timeout))
-            .max_connections(descriptors::raise_limit() / workers)
+        let connections = descriptors::raise_limit(self.gateway.seats());
+        let mut server = actix_server::Server::build()
             .workers(workers)
+            .max_concurrent_connections(connections / workers)
+            .shutdown_timeout(whole_seconds(settings.server.shutdown_timeout))
             .disable_signals();
-        for listener in self.listeners {
-            server = server.listen(listener)?;
+        let terms = Terms::new(&settings, server.graceful_shutdown_signal());
+        for listener in self.plain {
+            let (app, terms) = (app.clone(), terms.clone());
+            server = server.listen("plain", listener, move || accept::plain(app(), &terms))?;
+        }
+        if let Some((certificate, config)) = self.tls {
+            for listener in self.encrypted {
+                let (app, terms, config) = (app.clone(), terms.clone(), config.clone());
+                let accept = move || accept::encrypted(app(), &terms, &config);
+                server = server.listen("encrypted", listener, accept)?;
+            }
+            actix_rt::spawn(reload_on_signal(certificate, settings));
         }
         let server = server.run();
-        actix_web::rt::spawn(stop_on_signal(self.gateway, server.handle()));
+        actix_rt::spawn(stop_on_signal(self.gateway, server.handle()));
         server.await?;
         info!("stopped");
         Ok(())
@@ -93,12 +134,37 @@ fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(0 < time.subsec_nanos())
 }
 
-/// The orderly end: streams and polls are ended first, because actix would wait for them.
+/// The orderly end: streams and polls are ended first, because actix would wait for them, or does not know them.
 async fn stop_on_signal(gateway: Gateway, server: ServerHandle) {
     let signal = signal().await;
     info!(signal, "stopping");
     gateway.hub().drain();
+    let ended = async {
+        while 0 < gateway.hub().totals().open.iter().sum::<u64>() {
+            tokio::time::sleep(DRAIN_TICK).await;
+        }
+    };
+    if tokio::time::timeout(gateway.settings().server.shutdown_timeout, ended).await.is_err() {
+        info!("some streams have not ended in time");
+    }
     server.stop(true).await;
+}
+
+/// Reads the certificate again at SIGHUP.
+async fn reload_on_signal(certificate: Certificate, settings: Settings) {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+        while hangup.recv().await.is_some() {
+            match certificate.reload(&settings.tls) {
+                Ok(()) => info!("the certificate was read again"),
+                Err(error) => error!(error, "the certificate in use stays in use"),
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    drop((certificate, settings));
 }
 
 async fn signal() -> &'static str {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use actix_web::{HttpRequest, http::header::HOST};
 use url::Url;
 
+use super::accept::Encrypted;
 use crate::settings::Settings;
 
 /// The address of the gateway's root as the client of `request` sees it.
@@ -16,14 +17,17 @@ pub(crate) fn public_base(request: &HttpRequest, settings: &Settings) -> Url {
         let connection = request.connection_info();
         format!("{}://{}/", connection.scheme(), connection.host())
     } else {
-        let host = request.headers().get(HOST).and_then(|it| it.to_str().ok());
-        format!("http://{}/", host.unwrap_or("localhost"))
+        let header = request.headers().get(HOST).and_then(|it| it.to_str().ok());
+        // HTTP/2 carries it in the address.
+        let host = header.or_else(|| request.uri().authority().map(|it| it.as_str()));
+        let scheme = if is_encrypted(request) { "https" } else { "http" };
+        format!("{scheme}://{}/", host.unwrap_or("localhost"))
     };
     Url::parse(&base).unwrap_or_else(|_| Url::parse("http://localhost/").expect("a valid address"))
 }
 
 /// The address of the client: what a trusted proxy says, or else the peer's.
-pub(super) fn client_address(request: &HttpRequest, settings: &Settings) -> Option<IpAddr> {
+pub(crate) fn client_address(request: &HttpRequest, settings: &Settings) -> Option<IpAddr> {
     let peer = request.peer_addr()?.ip();
     if !settings.server.trusts(peer) {
         return Some(peer);
@@ -31,6 +35,10 @@ pub(super) fn client_address(request: &HttpRequest, settings: &Settings) -> Opti
     let connection = request.connection_info();
     let told = connection.realip_remote_addr();
     told.and_then(|it| it.trim_matches(['[', ']']).parse().ok()).or(Some(peer))
+}
+
+fn is_encrypted(request: &HttpRequest) -> bool {
+    request.conn_data::<Encrypted>().is_some()
 }
 
 fn comes_through_proxy(request: &HttpRequest, settings: &Settings) -> bool {

@@ -25,8 +25,8 @@ impl Gateway {
     /// that nobody else has answered is the gateway's.
     pub fn configure(&self, config: &mut ServiceConfig) {
         let cors = &self.settings().cors;
-        // Per worker, because a shard's subscribers live on the thread that serves them.
-        config.app_data(Shard::new(self.hub().clone()));
+        // A shard's subscribers live on the thread that serves them.
+        config.app_data(Shard::of_this_thread(self.hub()));
         config.app_data(self.clone());
         let scope = web::scope("")
             .service(

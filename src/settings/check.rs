@@ -26,14 +26,21 @@ pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
 }
 
 fn check_listen(settings: &Settings) -> Result<(), String> {
-    let server = &settings.server;
-    if server.listen.is_empty() {
+    let (server, tls) = (&settings.server, &settings.tls);
+    if server.listen.is_empty() && tls.listen.is_empty() {
         return Err("server.listen names no address".to_owned());
     }
-    let open = server.listen.iter().find(|it| !it.ip().is_loopback());
+    for (key, file) in [("tls.certificate", &tls.certificate), ("tls.key", &tls.key)] {
+        match (tls.listen.is_empty(), file.as_os_str().is_empty()) {
+            (false, true) => return Err(format!("tls.listen needs {key}, which is not set")),
+            (true, false) => return Err(format!("{key} is set, but tls.listen names no address")),
+            _ => {}
+        }
+    }
+    let open = server.listen.iter().chain(&tls.listen).find(|it| !it.ip().is_loopback());
     match open {
         Some(address) if !server.open_to_everybody => Err(format!(
-            "server.listen is {address}, but there are no keys, so everybody who reaches that address could publish \
+            "{address} is not a loopback address, but there are no keys, so everybody who reaches that address could publish \
              and subscribe; listen on a loopback address, or set server.open_to_everybody = true"
         )),
         _ => Ok(()),

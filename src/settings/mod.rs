@@ -8,7 +8,11 @@ mod load;
 mod secret;
 mod units;
 
-use std::{net::IpAddr, net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -25,6 +29,8 @@ use self::units::{addresses, duration, optional_url, size};
 pub struct Settings {
     /// Where and how it listens.
     pub server: ServerSettings,
+    /// Where and how it listens with encryption.
+    pub tls: TlsSettings,
     /// How updates are taken in.
     pub publish: PublishSettings,
     /// What is kept, and for how long.
@@ -95,6 +101,19 @@ impl Default for ServerSettings {
             shutdown_timeout: Duration::from_secs(3),
         }
     }
+}
+
+/// `[tls]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsSettings {
+    /// Addresses to listen on with TLS, for HTTP/2 and HTTP/1.1.
+    #[serde(with = "addresses")]
+    pub listen: Vec<SocketAddr>,
+    /// File with the certificate and those that vouch for it (PEM).
+    pub certificate: PathBuf,
+    /// File with the certificate's private key (PEM).
+    pub key: PathBuf,
 }
 
 /// `[publish]`
@@ -173,6 +192,8 @@ pub struct DeliverySettings {
     /// Time without progress after which a connection that cannot be written to is given up.
     #[serde(with = "duration")]
     pub write_deadline: Duration,
+    /// Whether streams on plain connections are written to directly, which costs far less than a response of actix.
+    pub socket_sink: bool,
 }
 
 impl Default for DeliverySettings {
@@ -184,6 +205,7 @@ impl Default for DeliverySettings {
             retry: Duration::from_secs(2),
             retry_spread: Duration::from_secs(8),
             write_deadline: Duration::from_secs(30),
+            socket_sink: true,
         }
     }
 }
@@ -281,8 +303,22 @@ pub struct LimitSettings {
     pub matchers: usize,
     /// Events that `last` may ask for.
     pub backlog: usize,
-    /// Subscribers in all.
+    /// Subscribers in all; fewer if the system has not as many descriptors.
     pub subscribers: usize,
+    /// Subscribers from one address, or from one IPv6 network of 64 bits. Loopback addresses are not counted.
+    pub subscribers_per_address: usize,
+    /// How an event stream is refused that there is no room for.
+    pub refusal: Refusal,
+}
+
+/// How an event stream is refused that there is no room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Refusal {
+    /// With 429 or 503, after which a browser's `EventSource` gives up for good.
+    Status,
+    /// With an empty stream that says when to return.
+    Retry,
 }
 
 impl Default for LimitSettings {
@@ -300,6 +336,8 @@ impl Default for LimitSettings {
             matchers: 1000,
             backlog: 10_000,
             subscribers: 100_000,
+            subscribers_per_address: 1000,
+            refusal: Refusal::Status,
         }
     }
 }

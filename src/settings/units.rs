@@ -68,7 +68,7 @@ pub(super) mod addresses {
             let error = || format!("`{text}` is not an address such as `127.0.0.1:3000`");
             text.parse().map_err(|_| D::Error::custom(error()))
         };
-        texts.iter().map(parse).collect()
+        texts.iter().filter(|it| !it.is_empty()).map(parse).collect()
     }
 
     pub(crate) fn serialize<S>(value: &[SocketAddr], out: S) -> Result<S::Ok, S::Error>

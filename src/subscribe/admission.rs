@@ -7,11 +7,12 @@ use tracing::error;
 
 use super::params::Params;
 use crate::{
-    delivery::{Feed, Gap, Shard, Terms},
+    delivery::{Gap, Seat, Subscription, Terms},
     event::Position,
     gateway::Gateway,
     history::{Missing, TokenKey},
     problem::Problem,
+    server::client_address,
     transport::Transport,
 };
 
@@ -23,16 +24,23 @@ pub(super) struct Admitted {
     pub(super) cursor_echo: Option<HeaderValue>,
     /// What it has to be told first.
     pub(super) gap: Option<Gap>,
+    seat: Seat,
+}
+
+/// Finds room for the subscriber that `request` wants to be.
+pub(crate) fn seat(request: &HttpRequest, gateway: &Gateway) -> Result<Seat, Problem> {
+    let address = client_address(request, gateway.settings());
+    gateway.seats().take(address).map_err(Problem::full)
 }
 
 /// Looks up where the subscriber begins, and whether there is room for it.
-pub(super) async fn admit(gateway: &Gateway, params: &Params) -> Result<Admitted, Problem> {
+pub(super) async fn admit(
+    request: &HttpRequest,
+    gateway: &Gateway,
+    params: &Params,
+) -> Result<Admitted, Problem> {
     let limits = &gateway.settings().limits;
-    let open: u64 = gateway.hub().totals().open.iter().sum();
-    if limits.subscribers as u64 <= open {
-        let detail = format!("there are {} subscribers, which is the limit", limits.subscribers);
-        return Err(Problem::unavailable("subscribers", detail).with_limit(limits.subscribers));
-    }
+    let seat = seat(request, gateway)?;
     let history = gateway.hub().history();
     let start = params.start(history.token_key(), limits.id_bytes);
     let located = history.locate(start, &params.interest).await.map_err(|error| {
@@ -49,6 +57,7 @@ pub(super) async fn admit(gateway: &Gateway, params: &Params) -> Result<Admitted
         after: located.after,
         cursor_echo: cursor.map(|cursor| echo(cursor, located.missing)),
         gap,
+        seat,
     })
 }
 
@@ -72,10 +81,10 @@ impl Admitted {
         }
     }
 
-    /// Begins the subscription, on the shard of the thread that serves `request`.
-    pub(super) fn subscribe(self, request: &HttpRequest, params: &Params, terms: Terms) -> Feed {
-        let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");
-        shard.subscribe(params.interest.clone(), self.after, self.gap, terms)
+    /// What it subscribes to.
+    pub(super) fn subscription(self, params: &Params, terms: Terms) -> Subscription {
+        let Self { after, gap, seat, .. } = self;
+        Subscription { interest: params.interest.clone(), after, gap, terms, seat }
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     stream,
 };
 use crate::{
-    delivery::{Body, EndReason, Ending},
+    delivery::EndReason,
     gateway::Gateway,
     problem::Problem,
     server::public_base,
@@ -67,7 +67,7 @@ struct Options<'a> {
 /// If the request is refused for good.
 pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let (gateway, params, target) = understand(&request)?;
-    let admitted = match admission::admit(&gateway, &params).await {
+    let admitted = match admission::admit(&request, &gateway, &params).await {
         Ok(admitted) => admitted,
         Err(problem) => return Ok(later(&request, &gateway, &params, &target, problem)),
     };
@@ -76,9 +76,10 @@ pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> 
     let response = admitted_response(&gateway, &target, &admitted);
     let terms = admission::stream_terms(&gateway, Transport::Iframe);
     let writer = StreamWriter::Iframe { nonce: gateway.nonce().clone() };
-    let ending = stream::ending(&gateway, Some(gateway.settings().iframe.recycle_after));
-    let feed = admitted.subscribe(&request, &params, terms);
-    Ok(stream::respond(&request, response, Body::new(feed, writer, head, ending)))
+    let mut style = stream::style(&gateway, writer);
+    style.ending.recycle_after = Some(gateway.settings().iframe.recycle_after);
+    let subscription = admitted.subscription(&params, terms);
+    Ok(stream::respond(&request, response, head, subscription, style))
 }
 
 /// What the head of the response would be: the document asks this before it goes on, so that a dead server does not
@@ -88,7 +89,7 @@ pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> 
 /// If the request would be refused.
 pub async fn probe_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let (gateway, params, target) = understand(&request)?;
-    let admitted = admission::admit(&gateway, &params).await?;
+    let admitted = admission::admit(&request, &gateway, &params).await?;
     if gateway.hub().is_draining() {
         return Err(Problem::unavailable("stopping", "the gateway is stopping"));
     }
@@ -103,8 +104,7 @@ fn later(
     target: &Target,
     problem: Problem,
 ) -> HttpResponse {
-    let Ending { retry, retry_spread, .. } = stream::ending(gateway, None);
-    let retry = retry + retry_spread.mul_f64(fastrand::f64());
+    let retry = stream::retry_later(gateway);
     // Who is not let in yet is asked for with the same words as before.
     let mut document = head(gateway, params, target, request.query_string(), "").to_vec();
     document.extend(iframe::end(EndReason::Unavailable, retry, "", gateway.nonce()));
@@ -210,7 +210,7 @@ mod tests {
     async fn opened(settings: Settings, uri: &str) -> (StatusCode, String) {
         let gateway = Gateway::start(settings).expect("a thread can be started");
         let request = TestRequest::with_uri(uri)
-            .app_data(Shard::new(gateway.hub().clone()))
+            .app_data(Shard::of_this_thread(gateway.hub()))
             .app_data(gateway.clone())
             .to_http_request();
         // Ends every document at its beginning.

@@ -30,7 +30,7 @@ use super::{
     session::Turn,
 };
 use crate::{
-    delivery::{Feed, Item, Terms},
+    delivery::{Feed, Item, Shard, Terms},
     gateway::Gateway,
     problem::Problem,
     server::public_base,
@@ -57,7 +57,8 @@ pub async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Problem> 
     let mut turn = gateway.sessions().begin(params.session.as_deref());
     let cursor_echo = admitted.cursor_echo.clone();
     let terms = Terms { transport: Transport::Poll, heartbeat: None, lifetime: wait };
-    let mut feed = admitted.subscribe(&request, &params, terms);
+    let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");
+    let mut feed = shard.subscribe(admitted.subscription(&params, terms));
     let batch = collect(&mut feed, &mut turn, wait, settings).await;
 
     let mut response = HttpResponse::Ok();
@@ -115,7 +116,7 @@ async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Admitted), P
         }
         check_callback(callback)?;
     }
-    let admitted = admission::admit(&gateway, &params).await?;
+    let admitted = admission::admit(request, &gateway, &params).await?;
     Ok((gateway, params, admitted))
 }
 
@@ -163,7 +164,7 @@ async fn collect(
             feed.next_waiting().await
         };
         let object = match item {
-            Some(Item::Event(event)) => json::event(&event),
+            Some(Item::Event(event)) => json::event(&event).clone(),
             Some(Item::Gap(gap)) => json::gap_event(&gap, feed.token_key()).into(),
             Some(Item::Heartbeat(_)) => continue,
             Some(Item::End(_)) | None => return batch,

@@ -5,9 +5,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::{admission, admission::Admitted, headers, params::Params, stream};
 use crate::{
-    delivery::Body,
     gateway::Gateway,
     problem::Problem,
+    settings::Refusal,
     transport::{StreamWriter, Transport, sse},
 };
 
@@ -16,7 +16,17 @@ use crate::{
 /// # Errors
 /// If the request is refused; a browser's EventSource then gives up.
 pub async fn open_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (gateway, params, admitted) = prepare(&request).await?;
+    let gateway = Gateway::of(&request);
+    let (params, admitted) = match prepare(&request, &gateway).await {
+        Ok(prepared) => prepared,
+        Err(problem) if problem.is_for_lack_of_room() => {
+            return match gateway.settings().limits.refusal {
+                Refusal::Status => Err(problem),
+                Refusal::Retry => Ok(later(&gateway, &problem)),
+            };
+        }
+        Err(problem) => return Err(problem),
+    };
     let retry = gateway.settings().delivery.retry;
     let mut head = BytesMut::from(&*sse::head(retry));
     // Not before a gap was told: its token stands behind it.
@@ -27,9 +37,19 @@ pub async fn open_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let response = response(&admitted);
     let terms = admission::stream_terms(&gateway, Transport::Sse);
     let writer = StreamWriter::Sse { visible_heartbeats: params.visible_heartbeats };
-    let feed = admitted.subscribe(&request, &params, terms);
-    let body = Body::new(feed, writer, head.freeze(), stream::ending(&gateway, None));
-    Ok(stream::respond(&request, response, body))
+    let style = stream::style(&gateway, writer);
+    let subscription = admitted.subscription(&params, terms);
+    Ok(stream::respond(&request, response, head.freeze(), subscription, style))
+}
+
+/// A stream that is over at once, and says when to return.
+fn later(gateway: &Gateway, problem: &Problem) -> HttpResponse {
+    gateway.metrics().refused(problem.reason());
+    let retry = stream::retry_later(gateway);
+    let mut response = HttpResponse::Ok();
+    response.content_type("text/event-stream");
+    headers::streamed(&mut response);
+    response.force_close().body(sse::end(retry))
 }
 
 /// What the head of an event stream would be: `HEAD` subscribes nobody.
@@ -37,15 +57,14 @@ pub async fn open_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
 /// # Errors
 /// If the request would be refused.
 pub async fn probe_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (_, _, admitted) = prepare(&request).await?;
+    let (_, admitted) = prepare(&request, &Gateway::of(&request)).await?;
     Ok(response(&admitted).body(Bytes::new()))
 }
 
-async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Admitted), Problem> {
-    let gateway = Gateway::of(request);
+async fn prepare(request: &HttpRequest, gateway: &Gateway) -> Result<(Params, Admitted), Problem> {
     let params = Params::parse(request, &gateway.settings().limits)?;
-    let admitted = admission::admit(&gateway, &params).await?;
-    Ok((gateway, params, admitted))
+    let admitted = admission::admit(request, gateway, &params).await?;
+    Ok((params, admitted))
 }
 
 fn response(admitted: &Admitted) -> HttpResponseBuilder {

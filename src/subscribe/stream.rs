@@ -1,9 +1,11 @@
-//! A streaming response: the body of a subscription, as actix wants it.
+//! A streaming response. On a plain connection its body takes the socket from actix once the head is out; elsewhere it
+//! is the stream.
 
 use std::{
     convert::Infallible,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use actix_web::{
@@ -12,39 +14,65 @@ use actix_web::{
     http::Version,
 };
 use bytes::Bytes;
+use tracing::warn;
 
 use crate::{
-    delivery::{Body, Ending},
+    delivery::{Body, Ending, Shard, Style, Subscription},
     gateway::Gateway,
+    server::Handle,
+    transport::StreamWriter,
 };
 
-/// Answers `request` with a stream.
+/// What of the head is given to actix at a time.
+const CHUNK: usize = 4000;
+
+/// Answers `request` with a stream that begins with `head`.
 pub(crate) fn respond(
     request: &HttpRequest,
     mut response: HttpResponseBuilder,
-    body: Body,
+    head: Bytes,
+    subscription: Subscription,
+    style: Style,
 ) -> HttpResponse {
+    let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");
+    if request.version() >= Version::HTTP_2 {
+        let feed = shard.subscribe(subscription);
+        return response.body(Streaming(Body::new(feed, style, head)));
+    }
     // On HTTP/1 the end of the connection is the end of the body. HTTP/1.0 knows no chunks; and Chromium takes a chunked
     // document that is cut off for one that still loads, so that the iframe's script would see it only by the silence.
-    if request.version() < Version::HTTP_2 {
-        let mut response = response.force_close().body(Streaming(body));
-        response.head_mut().no_chunking(true);
-        return response;
-    }
-    response.body(Streaming(body))
+    response.force_close();
+    let mut response = match request.conn_data::<Handle>() {
+        Some(handle) => {
+            let handle = handle.clone();
+            let rest = Some((shard.clone(), subscription, style));
+            response.body(HandOver { head, handle, rest })
+        }
+        None => response.body(Streaming(Body::new(shard.subscribe(subscription), style, head))),
+    };
+    response.head_mut().no_chunking(true);
+    response
 }
 
-/// How the gateway's streams end.
-pub(crate) fn ending(gateway: &Gateway, recycle_after: Option<usize>) -> Ending {
+/// How the gateway writes streams.
+pub(crate) fn style(gateway: &Gateway, writer: StreamWriter) -> Style {
     let delivery = &gateway.settings().delivery;
-    Ending {
-        recycle_after,
+    let ending = Ending {
+        recycle_after: None,
         last_event: None,
         retry: delivery.retry,
         retry_spread: delivery.retry_spread,
-    }
+    };
+    Style { writer, ending, write_deadline: delivery.write_deadline }
 }
 
+/// When somebody who cannot come in now should return; not all at once.
+pub(crate) fn retry_later(gateway: &Gateway) -> Duration {
+    let delivery = &gateway.settings().delivery;
+    delivery.retry + delivery.retry_spread.mul_f64(fastrand::f64())
+}
+
+/// A stream that is a response of actix from its beginning to its end.
 struct Streaming(Body);
 
 impl MessageBody for Streaming {
@@ -59,5 +87,39 @@ impl MessageBody for Streaming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         self.0.poll_chunk(cx).map(|chunk| chunk.map(Ok))
+    }
+}
+
+/// A stream of which actix writes the head, and a shard the rest.
+struct HandOver {
+    head: Bytes,
+    handle: Handle,
+    rest: Option<(Shard, Subscription, Style)>,
+}
+
+impl MessageBody for HandOver {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        if !self.head.is_empty() {
+            let length = self.head.len().min(CHUNK);
+            return Poll::Ready(Some(Ok(self.head.split_to(length))));
+        }
+        // Nobody is to be woken: actix flushes next, and that ends it.
+        if let Some((shard, subscription, style)) = self.rest.take() {
+            self.handle.arm(move |stream| {
+                if let Err(error) = shard.adopt(stream, subscription, style) {
+                    warn!(%error, "a stream cannot be served");
+                }
+            });
+        }
+        Poll::Pending
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 #[must_use]
 pub fn event(event: &Event, nonce: &str, key: &TokenKey) -> Bytes {
     let object = json::event(event);
-    let object = std::str::from_utf8(&object).expect("JSON is UTF-8");
+    let object = std::str::from_utf8(object).expect("JSON is UTF-8");
     let token = key.seal(event.position);
     call(nonce, &format!(r#"{{"event":{object},"cursor":"{token}"}}"#))
 }

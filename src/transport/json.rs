@@ -28,7 +28,7 @@ pub fn script_safe(value: &impl Serialize) -> String {
 
 /// An event as the object that long-poll replies and the iframe's function get.
 #[must_use]
-pub fn event(event: &Event) -> Bytes {
+pub fn event(event: &Event) -> &Bytes {
     event.encoded(Form::Json, |event| {
         let update = &*event.update;
         script_safe(&EventObject {

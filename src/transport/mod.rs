@@ -46,7 +46,7 @@ impl Transport {
 }
 
 /// Writes the items of one stream.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamWriter {
     /// As `text/event-stream`.
     Sse {
@@ -63,7 +63,7 @@ pub enum StreamWriter {
 impl StreamWriter {
     /// The bytes of an event.
     #[must_use]
-    pub fn event(&self, event: &Event, key: &TokenKey) -> Bytes {
+    pub fn event<'event>(&self, event: &'event Event, key: &TokenKey) -> &'event Bytes {
         match self {
             Self::Sse { .. } => event.encoded(Form::Sse, sse::event),
             Self::Iframe { nonce } => {

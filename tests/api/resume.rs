@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 use tidegate::{
     clock::Clock,
-    delivery::{Feed, Gap, Item, Shard, Terms},
+    delivery::{Feed, Gap, Item, Seats, Shard, Subscription, Terms},
     event::{Draft, Limits, Position, Update},
     history::{Memory, Retention, Start},
     hub::{Hub, Interest, Matcher},
@@ -87,7 +87,13 @@ impl Subscriber {
             heartbeat: None,
             lifetime: std::time::Duration::from_secs(3600),
         };
-        self.feed = Some(shard.subscribe(self.interest.clone(), located.after, gap, terms));
+        self.feed = Some(shard.subscribe(Subscription {
+            interest: self.interest.clone(),
+            after: located.after,
+            gap,
+            terms,
+            seat: Seats::new(1, 1).take(None).expect("a seat"),
+        }));
     }
 
     /// Reads, and compares with everything that was published.
@@ -132,7 +138,7 @@ async fn run(steps: Vec<Step>, kept: usize, tail_bytes: usize) {
         Retention { bytes: usize::MAX, events: kept, age: SignedDuration::MAX, remembered: 1000 };
     let history = Arc::new(Memory::new(retention, Clock::system()));
     let hub = Hub::start(history, tail_bytes, false).expect("a thread");
-    let shard = Shard::new(hub.clone());
+    let shard = Shard::of_this_thread(&hub);
     let mut subscribers = [
         Subscriber::new(&["a"], false),
         Subscriber::new(&["b", "c"], false),
@@ -204,14 +210,20 @@ async fn a_drain_that_begins_with_the_first_subscriber_ends_it() {
             Retention { bytes: 1000, events: 10, age: SignedDuration::MAX, remembered: 10 };
         let history = Arc::new(Memory::new(retention, Clock::system()));
         let hub = Hub::start(history, 1000, false).expect("a thread");
-        let shard = Shard::new(hub.clone());
+        let shard = Shard::of_this_thread(&hub);
         let interest = Arc::new(Interest::new([Matcher::Everything], None));
         let terms = Terms {
             transport: Transport::Sse,
             heartbeat: None,
             lifetime: std::time::Duration::from_secs(3600),
         };
-        let mut feed = shard.subscribe(interest, Position::START, None, terms);
+        let mut feed = shard.subscribe(Subscription {
+            interest,
+            after: Position::START,
+            gap: None,
+            terms,
+            seat: Seats::new(1, 1).take(None).expect("a seat"),
+        });
         hub.drain();
         feed.next().await
     });

@@ -6,13 +6,16 @@ use actix_web::{
 };
 
 use crate::{
-    delivery::{Body, Ending, Gap, Shard},
+    delivery::Subscription,
     event::Topic,
     gateway::Gateway,
     hub::{Interest, Matcher},
     jobs::status::Status,
     problem::Problem,
-    subscribe::{admission::stream_terms, headers, stream},
+    subscribe::{
+        admission::{seat, stream_terms},
+        headers, stream,
+    },
     transport::{StreamWriter, Transport, sse},
 };
 
@@ -46,10 +49,14 @@ pub(super) async fn watch(
         return Ok(response.finish());
     }
     let interest = Interest::new([Matcher::Exact(Topic::of_job(&job.id))], None);
-    let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");
-    let terms = stream_terms(gateway, Transport::Sse);
-    let feed = shard.subscribe(interest.into(), after, None::<Gap>, terms);
-    let ending = Ending { last_event: Some("job.done"), ..stream::ending(gateway, None) };
-    let writer = StreamWriter::Sse { visible_heartbeats: false };
-    Ok(stream::respond(request, response, Body::new(feed, writer, head.into(), ending)))
+    let subscription = Subscription {
+        interest: interest.into(),
+        after,
+        gap: None,
+        terms: stream_terms(gateway, Transport::Sse),
+        seat: seat(request, gateway)?,
+    };
+    let mut style = stream::style(gateway, StreamWriter::Sse { visible_heartbeats: false });
+    style.ending.last_event = Some("job.done");
+    Ok(stream::respond(request, response, head.into(), subscription, style))
 }
