@@ -100,7 +100,7 @@ impl Inner {
                 // Its matchers have led to it, so there is no need to ask them.
                 let only = behind
                     .next()
-                    .filter(|it| !it.update.is_for_some() || interest.covers(&it.update));
+                    .filter(|it| !it.update.is_restricted() || interest.covers(&it.update));
                 gather(only, connection, token_key)
             }
             (Some(behind), _) => {

@@ -40,10 +40,10 @@ pub struct Update {
 }
 
 impl Update {
-    /// Whether not everybody who asked for one of its topics gets it.
+    /// Whether there may be somebody who asked for one of its topics, or for all, and does not get it.
     #[must_use]
-    pub fn is_for_some(&self) -> bool {
-        self.private || !self.except.is_empty()
+    pub fn is_restricted(&self) -> bool {
+        self.private || !self.except.is_empty() || self.topics.iter().any(Topic::is_job)
     }
 
     /// Bytes of memory that keeping this update costs, about: its text, its lists, and the index entries for it.
