@@ -11,7 +11,7 @@ use super::{
 };
 #[cfg(unix)]
 use super::{socket::Connection, sockets::Sockets};
-use crate::hub::Hub;
+use crate::hub::{Doorbell, Hub};
 
 /// Events taken from the tail at a time.
 const BATCH: usize = 64;
@@ -28,6 +28,7 @@ pub struct Shard(Rc<Inner>);
 pub(super) struct Inner {
     pub(super) hub: Hub,
     pub(super) stats: Arc<ShardStats>,
+    doorbell: Arc<Doorbell>,
     pub(super) state: RefCell<State>,
     #[cfg(unix)]
     pub(super) sockets: Sockets,
@@ -47,15 +48,17 @@ impl Shard {
                 return Self(shard);
             }
             let stats = Arc::new(ShardStats::new());
+            let doorbell = Arc::new(Doorbell::new(stats.clone()));
+            hub.register(doorbell.clone());
             let shard = Rc::new(Inner {
                 hub: hub.clone(),
-                stats: stats.clone(),
+                stats,
+                doorbell,
                 state: RefCell::new(State::new(Instant::now())),
                 #[cfg(unix)]
                 sockets: Sockets::default(),
                 nudge: Notify::new(),
             });
-            hub.register(stats);
             shards.push(Rc::downgrade(&shard));
             Self(shard)
         })
@@ -115,18 +118,18 @@ impl fmt::Debug for Shard {
 impl Inner {
     fn add(self: &Rc<Self>, subscription: Subscription, sink: Sink) -> usize {
         self.run();
-        let transport = subscription.terms.transport;
-        let mut state = self.state.borrow_mut();
-        let key = state.add(subscription, sink);
-        if state.wheel.next() < state.armed || state.armed.is_none() {
-            self.nudge.notify_one();
-        }
-        self.stats.opened(transport);
+        self.doorbell.want(&subscription.interest);
+        self.stats.opened(subscription.terms.transport);
+        let key = self.state.borrow_mut().add(subscription, sink);
+        // For what came before anybody told of it, so that a subscriber that does not wait gets it as well.
+        while !self.advance() {}
+        self.nudge();
         key
     }
 
     pub(super) fn remove(&self, key: usize) {
-        let transport = self.state.borrow_mut().remove(key);
+        let (interest, transport) = self.state.borrow_mut().remove(key);
+        self.doorbell.unwant(&interest);
         self.stats.closed(transport);
     }
 
@@ -144,15 +147,11 @@ impl Inner {
     }
 
     async fn follow(self: Rc<Self>) {
-        let mut doorbell = self.hub.doorbell();
+        let mut doorbell = self.doorbell.listen();
         let mut draining = self.hub.draining();
         loop {
             let is_done = self.take_turn();
-            let next = {
-                let mut state = self.state.borrow_mut();
-                state.armed = state.wheel.next();
-                state.armed
-            };
+            let next = self.state.borrow_mut().wheel.next();
             let timer = async {
                 match next {
                     Some(due) => tokio::time::sleep_until(due.into()).await,

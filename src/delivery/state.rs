@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     event::{Event, Position},
-    hub::Index,
+    hub::{Index, Interest},
     transport::Transport,
 };
 
@@ -38,8 +38,6 @@ pub(super) struct State {
     /// Subscribers that know of positions which this shard has yet to reach; woken when it moves.
     pub(super) ahead: HashSet<usize, RandomState>,
     pub(super) wheel: Wheel,
-    /// The deadline that the task waits for.
-    pub(super) armed: Option<Instant>,
     pub(super) recent: Recent,
     pub(super) ready: Ready,
     index: Index,
@@ -101,7 +99,6 @@ impl State {
             subscribers: Slab::new(),
             ahead: HashSet::default(),
             wheel,
-            armed: None,
             recent: Recent::new(Position::START),
             ready: Ready::default(),
             index: Index::default(),
@@ -159,12 +156,12 @@ impl State {
         }
     }
 
-    /// Takes a subscriber out, and tells what its transport was.
-    pub(super) fn remove(&mut self, key: usize) -> Transport {
-        let Subscriber { enlisted, transport, .. } = self.subscribers.remove(key);
+    /// Takes a subscriber out, and tells what it wanted, and how.
+    pub(super) fn remove(&mut self, key: usize) -> (Arc<Interest>, Transport) {
+        let Subscriber { enlisted, interest, transport, .. } = self.subscribers.remove(key);
         self.wheel.cancel(number(key));
         self.index.remove(enlisted);
-        transport
+        (interest, transport)
     }
 
     /// Looks at the next events and notes whom they are for.

@@ -60,8 +60,9 @@ impl Tail {
         self.events.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends committed events. Only the sequencer calls this, in the order of positions.
-    pub fn push(&self, committed: &[Arc<Event>]) {
+    /// Appends committed events, and tells what has passed with them. Only the sequencer calls this, in the order of
+    /// positions.
+    pub fn push(&self, committed: &[Arc<Event>]) -> u64 {
         let mut events = self.events.write().unwrap_or_else(PoisonError::into_inner);
         for event in committed {
             let passed = events.passed;
@@ -78,6 +79,7 @@ impl Tail {
         {
             events.floor = entry.event.position;
         }
+        events.passed
     }
 
     /// The position of the newest event.

@@ -30,6 +30,8 @@ pub(super) struct Wheel {
     origin: Instant,
     /// The last tick whose deadlines have fired.
     fired: u32,
+    /// Nothing fires before this tick.
+    earliest: u32,
     /// The first subscriber of each bucket.
     heads: Box<[u32]>,
     /// By subscriber.
@@ -53,7 +55,7 @@ impl Link {
 impl Wheel {
     pub(super) fn new(origin: Instant) -> Self {
         let heads = vec![NONE; BUCKETS as usize].into();
-        Self { origin, fired: 0, heads, links: Vec::new(), scheduled: 0 }
+        Self { origin, fired: 0, earliest: 1, heads, links: Vec::new(), scheduled: 0 }
     }
 
     /// The tick in which `time` falls.
@@ -74,6 +76,7 @@ impl Wheel {
         let head = &mut self.heads[Self::bucket(tick)];
         let next = std::mem::replace(head, subscriber);
         self.links[at] = Link { next, previous: NONE, tick };
+        self.earliest = self.earliest.min(tick);
         if let Some(next) = self.links.get_mut(next as usize) {
             next.previous = subscriber;
         }
@@ -98,13 +101,13 @@ impl Wheel {
     }
 
     /// When the next deadline fires.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&mut self) -> Option<Instant> {
         if self.scheduled == 0 {
             return None;
         }
-        let mut ticks = self.fired + 1..self.fired + 1 + BUCKETS;
-        let tick = ticks.find(|tick| self.heads[Self::bucket(*tick)] != NONE)?;
-        Some(self.origin + TICK * tick)
+        let mut ticks = self.earliest.max(self.fired + 1)..self.fired + 1 + BUCKETS;
+        self.earliest = ticks.find(|tick| self.heads[Self::bucket(*tick)] != NONE)?;
+        Some(self.origin + TICK * self.earliest)
     }
 
     /// Takes out the subscribers whose deadlines have passed at `now`.

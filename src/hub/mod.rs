@@ -3,28 +3,27 @@
 //! Updates come in; the doorbell rings when they are committed and in the tail. The index and the interests of
 //! subscribers live here as well; the shards own instances of them. The hub keeps no list of subscribers.
 
+mod doorbell;
 mod index;
 mod interest;
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence},
 };
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 
 pub use self::{
+    doorbell::Doorbell,
     index::{Enlisted, Index},
     interest::{Interest, Matcher},
 };
 use crate::{
-    delivery::{ShardStats, Tail, Totals},
-    event::{Event, Position, Update},
+    delivery::{Tail, Totals},
+    event::{Event, Update},
     history::{History, PublishError, Sequencer},
 };
-
-/// Rings that a shard may be behind. It reads the tail whatever their number, so few are enough.
-const DOORBELL: usize = 16;
 
 /// A handle to the hub; clones are the same hub.
 #[derive(Debug, Clone)]
@@ -35,11 +34,19 @@ struct Inner {
     history: Arc<dyn History>,
     tail: Arc<Tail>,
     sequencer: Sequencer,
-    doorbell: broadcast::Sender<Position>,
     draining: watch::Sender<bool>,
-    shards: Mutex<Vec<Arc<ShardStats>>>,
+    doorbells: Arc<Doorbells>,
     n_events: Arc<AtomicU64>,
     refuse_when_behind: bool,
+}
+
+#[derive(Debug, Default)]
+struct Doorbells(Mutex<Vec<Arc<Doorbell>>>);
+
+impl Doorbells {
+    fn all(&self) -> MutexGuard<'_, Vec<Arc<Doorbell>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Hub {
@@ -54,16 +61,17 @@ impl Hub {
         refuse_when_behind: bool,
     ) -> std::io::Result<Self> {
         let tail = Arc::new(Tail::new(tail_bytes, history.last()));
-        let (doorbell, _) = broadcast::channel(DOORBELL);
+        let doorbells = Arc::new(Doorbells::default());
         let n_events = Arc::new(AtomicU64::new(0));
         let announce = {
-            let (tail, doorbell, n_events) = (tail.clone(), doorbell.clone(), n_events.clone());
+            let (tail, doorbells, n_events) = (tail.clone(), doorbells.clone(), n_events.clone());
             move |events: &[Arc<Event>]| {
-                tail.push(events);
+                let passed = tail.push(events);
                 n_events.fetch_add(events.len() as u64, Relaxed);
-                if let Some(newest) = events.last() {
-                    // Without a shard nobody listens.
-                    let _ = doorbell.send(newest.position);
+                // Whoever is not seen to want them yet sees them in the tail.
+                fence(SeqCst);
+                for doorbell in doorbells.all().iter() {
+                    doorbell.ring(events, passed, tail.capacity());
                 }
             }
         };
@@ -72,9 +80,8 @@ impl Hub {
             history,
             tail,
             sequencer,
-            doorbell,
             draining: watch::channel(false).0,
-            shards: Mutex::default(),
+            doorbells,
             n_events,
             refuse_when_behind,
         })))
@@ -110,12 +117,6 @@ impl Hub {
         &self.0.tail
     }
 
-    /// Rings with the newest position when there is something new in the tail.
-    #[must_use]
-    pub fn doorbell(&self) -> broadcast::Receiver<Position> {
-        self.0.doorbell.subscribe()
-    }
-
     /// Ends every subscription, now and from now on. There is no way back.
     pub fn drain(&self) {
         self.0.draining.send_replace(true);
@@ -133,28 +134,24 @@ impl Hub {
         self.0.draining.subscribe()
     }
 
-    /// Makes a shard's counters part of the totals.
-    pub(crate) fn register(&self, stats: Arc<ShardStats>) {
-        self.shards().push(stats);
-    }
-
-    fn shards(&self) -> std::sync::MutexGuard<'_, Vec<Arc<ShardStats>>> {
-        self.0.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Has a shard be told of events, and be counted.
+    pub(crate) fn register(&self, doorbell: Arc<Doorbell>) {
+        self.0.doorbells.all().push(doorbell);
     }
 
     /// How far the slowest shard is behind the tail, in bytes.
     #[must_use]
     pub fn lag(&self) -> u64 {
         let passed = self.0.tail.passed();
-        self.shards().iter().map(|stats| stats.lag(passed)).max().unwrap_or(0)
+        self.0.doorbells.all().iter().map(|it| it.stats().lag(passed)).max().unwrap_or(0)
     }
 
     /// What all shards have counted.
     #[must_use]
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        for stats in self.shards().iter() {
-            totals.add(stats);
+        for doorbell in self.0.doorbells.all().iter() {
+            totals.add(doorbell.stats());
         }
         totals
     }
