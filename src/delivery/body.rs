@@ -72,7 +72,7 @@ pub struct Body {
     /// What is encoded and not handed over yet.
     rest: Bytes,
     /// Bytes of the head that are not handed over yet.
-    head: usize,
+    n_head: usize,
     /// Bytes behind the head.
     written: usize,
     in_a_row: u32,
@@ -83,8 +83,8 @@ impl Body {
     /// A body that begins with `head`.
     #[must_use]
     pub fn new(feed: Feed, style: Style, head: Bytes) -> Self {
-        let (rest, head) = (head.clone(), head.len());
-        Self { feed, style, rest, head, written: 0, in_a_row: 0, has_ended: false }
+        let n_head = head.len();
+        Self { feed, style, rest: head, n_head, written: 0, in_a_row: 0, has_ended: false }
     }
 
     /// Polls for the next chunk; `None` is the end.
@@ -106,8 +106,8 @@ impl Body {
         }
         self.in_a_row += 1;
         let chunk = self.rest.split_to(self.rest.len().min(CHUNK));
-        let of_head = self.head.min(chunk.len());
-        self.head -= of_head;
+        let of_head = self.n_head.min(chunk.len());
+        self.n_head -= of_head;
         self.written += chunk.len() - of_head;
         Poll::Ready(Some(chunk))
     }

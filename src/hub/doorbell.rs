@@ -85,7 +85,8 @@ impl Doorbell {
 
     fn counter(&self, topic: &Topic) -> &AtomicU32 {
         let hash = FixedState::default().hash_one(topic);
-        &self.wanted[(hash % COUNTERS as u64) as usize]
+        let at = usize::try_from(hash % COUNTERS as u64);
+        &self.wanted[at.expect("a remainder by a usize fits a usize")]
     }
 
     /// Tells of `events`, the newest in a tail of `capacity` bytes, through which `passed` bytes have gone.
