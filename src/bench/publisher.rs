@@ -24,11 +24,11 @@ use super::{
 /// Time for the reply to a publication.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The pause before a message that was refused is published again.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Tries of one message after which a publisher gives up.
+const MAX_TRIES: u32 = 50;
 
-/// Refusals in a row after which a publisher gives up.
-const MAX_REFUSALS: u32 = 50;
+/// The pause before the next of them.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Idle time after which a connection is made anew, because the server may be about to close it.
 const IDLE: Duration = Duration::from_secs(10);
@@ -165,8 +165,8 @@ impl Publisher {
         }
     }
 
-    /// Publishes a message, again and again while the server refuses it for the time being. `None` if the server
-    /// cannot be reached.
+    /// Publishes a message, again and again while the server refuses it for the time being or cannot be reached. `None`
+    /// if it is given up.
     async fn send(
         &mut self,
         topic: u32,
@@ -175,20 +175,17 @@ impl Publisher {
         request: &mut Vec<u8>,
         share: &mut Share,
     ) -> Option<Outcome> {
-        for _ in 0..MAX_REFUSALS {
-            let mut connection = match self.connection.take() {
-                Some((connection, used)) if used.elapsed() < IDLE => connection,
-                _ => match timeout(REPLY_TIMEOUT, self.connect()).await {
-                    Ok(Ok(connection)) => connection,
-                    Ok(Err(error)) => {
-                        share.fail(error.to_string());
-                        return None;
-                    }
-                    Err(_) => {
-                        share.fail("no connection".to_owned());
-                        return None;
-                    }
-                },
+        for _ in 0..MAX_TRIES {
+            if 0 < *self.stop.borrow() {
+                return None;
+            }
+            let mut connection = match self.reuse_or_connect().await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    share.fail(error.to_string());
+                    sleep(PAUSE).await;
+                    continue;
+                }
             };
             let sent = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
             let marker = Marker { run: self.plan.run, topic, lane, number, sent };
@@ -211,7 +208,7 @@ impl Publisher {
                 Outcome::Refused { status, excerpt } => {
                     share.fail(format!("status {status}: {excerpt}"));
                     let may_change = *status == 429 || 500 <= *status;
-                    if !may_change || 0 < *self.stop.borrow() {
+                    if !may_change {
                         return Some(outcome);
                     }
                 }
@@ -221,9 +218,14 @@ impl Publisher {
         None
     }
 
-    async fn connect(&self) -> io::Result<Connection> {
+    async fn reuse_or_connect(&mut self) -> io::Result<Connection> {
+        match self.connection.take() {
+            Some((connection, used)) if used.elapsed() < IDLE => return Ok(connection),
+            _ => {}
+        }
         let number = self.plan.subscribers.saturating_add(u32::from(self.number));
-        Connection::open(&self.plan.target, number).await
+        let opened = timeout(REPLY_TIMEOUT, Connection::open(&self.plan.target, number)).await;
+        opened.map_err(|_| io::Error::other("no connection in time"))?
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Report {
     pub(super) delivery: Delivery,
     /// If processes were watched.
     pub(super) server: Option<Server>,
+    /// Processor time of this program while it published and received, in cores; all subscribers share one.
+    pub(super) own_cores: Option<f64>,
 }
 
 /// How subscribers got in.
@@ -164,6 +166,9 @@ impl fmt::Display for Report {
             delivery.bytes as f64 / MIB,
             delivery.bytes_per_delivery,
         )?;
+        if let Some(cores) = self.own_cores {
+            writeln!(out, "bench       {:.0} % of a core", cores * 100.0)?;
+        }
         let Some(server) = &self.server else { return Ok(()) };
         writeln!(
             out,

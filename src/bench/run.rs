@@ -68,6 +68,10 @@ async fn conduct(plan: Arc<Plan>) -> Result<Report, BenchError> {
         sleep(SETTLE).await;
     }
     let connected = usage()?;
+    // Of use where it can be had; nobody asked for it.
+    let own = Processes::watch(&[std::process::id()]);
+    let own_usage = || own.as_ref().and_then(|it| it.usage().ok());
+    let own_before = own_usage();
 
     audience.tally.bytes.set(0);
     let begin = Instant::now();
@@ -75,13 +79,18 @@ async fn conduct(plan: Arc<Plan>) -> Result<Report, BenchError> {
     let published = publish(plan.clone(), origin, interruptions.clone()).await?;
     drain(&audience, &plan, &published, interruptions.clone()).await;
     let after = usage()?;
+    let own_cores = own_before.zip(own_usage()).map(|(before, after)| {
+        let used = (after.user + after.system).saturating_sub(before.user + before.system);
+        ratio(used.as_secs_f64(), begin.elapsed().as_secs_f64())
+    });
 
     let usages = match (before, connected, after) {
         (Some(before), Some(connected), Some(after)) => Some(Usages { before, connected, after }),
         _ => None,
     };
     let interrupted = 0 < *interruptions.borrow();
-    Ok(report(&plan, &audience, published, usages.as_ref(), begin, interrupted))
+    let report = report(&plan, &audience, published, usages.as_ref(), begin);
+    Ok(Report { interrupted, own_cores, ..report })
 }
 
 /// How often somebody has asked for the end.
@@ -195,7 +204,6 @@ fn report(
     published: Published,
     usages: Option<&Usages>,
     begin: Instant,
-    interrupted: bool,
 ) -> Report {
     let tally = &audience.tally;
     let lost = of_all(audience, &published, Ledger::lost);
@@ -208,7 +216,7 @@ fn report(
         topics: plan.topics,
         publishers: plan.publishers,
         payload_bytes: plan.payload,
-        interrupted,
+        interrupted: false,
         connect: Connect {
             connected: tally.connected.get(),
             refused: tally.refused.get(),
@@ -239,6 +247,7 @@ fn report(
             bytes_per_delivery: ratio(tally.bytes.get() as f64, delivered as f64),
             latency_ms: latency(tally),
         },
+        own_cores: None,
         server: usages.map(|usages| server(usages, delivered, tally.connected.get())),
     }
 }
