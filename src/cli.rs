@@ -10,6 +10,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    bench,
     gateway::Gateway,
     server::Server,
     settings::{Settings, Source, load},
@@ -26,12 +27,14 @@ struct Cli {
     flags: Flags,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway; what happens without a subcommand.
     Serve,
     /// Check the settings and print those in effect.
     Check,
+    /// Measure what a gateway, or any Mercure hub, carries: hold subscribers, publish, and tell what arrived and what it cost.
+    Bench(Box<bench::Flags>),
 }
 
 #[derive(Debug, Args)]
@@ -72,13 +75,11 @@ impl Flags {
 /// Does what the command line says.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    let outcome =
-        load(cli.flags.into_source()).map_err(|error| error.to_string()).and_then(|settings| {
-            match cli.command.unwrap_or(Command::Serve) {
-                Command::Serve => serve(settings),
-                Command::Check => check(&settings),
-            }
-        });
+    let outcome = match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => settings(cli.flags).and_then(serve),
+        Command::Check => settings(cli.flags).and_then(|it| check(&it)),
+        Command::Bench(flags) => measure(&flags),
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -88,9 +89,24 @@ pub fn run() -> ExitCode {
     }
 }
 
+fn settings(flags: Flags) -> Result<Settings, String> {
+    load(flags.into_source()).map_err(|error| error.to_string())
+}
+
 fn check(settings: &Settings) -> Result<(), String> {
     print(&toml::to_string(settings).map_err(|error| error.to_string())?);
     Ok(())
+}
+
+fn measure(flags: &bench::Flags) -> Result<(), String> {
+    let report = bench::run(flags).map_err(|error| error.to_string())?;
+    if flags.json {
+        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
+        print(&format!("{json}\n"));
+    } else {
+        print(&report.to_string());
+    }
+    report.fault().map_or(Ok(()), Err)
 }
 
 fn serve(settings: Settings) -> Result<(), String> {

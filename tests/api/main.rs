@@ -4,6 +4,7 @@
 
 mod support;
 
+mod bench; // `tidegate bench`: what it counts, what it refuses
 mod development; // who may ask without keys
 mod encoders; // properties of the encoders: what is read back is what was published
 mod eventsource; // EventSource: bytes, heads, resume, heartbeats

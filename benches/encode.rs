@@ -1,0 +1,67 @@
+//! What it costs to encode an event, once a transport: `cargo bench --bench encode`.
+
+use std::{hint::black_box, sync::Arc, time::Duration};
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use jiff::Timestamp;
+use tidegate::{
+    event::{Draft, Event, Limits, Position, Update},
+    history::TokenKey,
+    transport::{iframe, json, sse},
+};
+use url::Url;
+
+/// Bytes of the payloads.
+const SIZES: [usize; 3] = [100, 1024, 64 * 1024];
+
+/// A payload of short lines with characters that scripts must not see.
+fn update(bytes: usize) -> Arc<Update> {
+    let limits = Limits {
+        topics: 1,
+        topic_bytes: 100,
+        id_bytes: 100,
+        type_bytes: 100,
+        except: 0,
+        client_key_bytes: 0,
+    };
+    let hub = Url::parse("http://localhost/.well-known/mercure").expect("an address");
+    let data = "the <b>price</b> is 12 & falling\n".chars().cycle().take(bytes).collect();
+    let topics = vec!["https://example.com/prices/1".to_owned()];
+    Arc::new(Draft { topics, data, ..Draft::default() }.validate(&limits, &hub).expect("valid"))
+}
+
+fn main() {
+    let mut criterion =
+        Criterion::default().measurement_time(Duration::from_secs(2)).configure_from_args();
+    let key = TokenKey::random();
+    let mut group = criterion.benchmark_group("encode");
+    for size in SIZES {
+        let update = update(size);
+        // An event keeps what was encoded, so each round has a fresh one.
+        let fresh = || Event::new(Position::START, Timestamp::UNIX_EPOCH, update.clone());
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(BenchmarkId::new("sse", size), |bencher| {
+            bencher.iter_batched(
+                fresh,
+                |event| black_box(sse::event(&event)),
+                BatchSize::SmallInput,
+            );
+        });
+        group.bench_function(BenchmarkId::new("json", size), |bencher| {
+            bencher.iter_batched(
+                fresh,
+                |event| black_box(json::event(&event)).len(),
+                BatchSize::SmallInput,
+            );
+        });
+        group.bench_function(BenchmarkId::new("iframe", size), |bencher| {
+            bencher.iter_batched(
+                fresh,
+                |event| black_box(iframe::event(&event, "nonce", &key)),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+    criterion.final_summary();
+}

@@ -1,0 +1,72 @@
+//! What it costs to find the subscribers of an update among 10,000, and to let one in and out:
+//! `cargo bench --bench index`.
+
+use std::{hint::black_box, sync::Arc, time::Duration};
+
+use criterion::Criterion;
+use tidegate::{
+    event::{Draft, Limits, Update},
+    hub::{Index, Interest, Matcher},
+};
+use url::Url;
+
+const SUBSCRIBERS: usize = 10_000;
+
+fn topic(number: usize) -> String {
+    format!("https://example.com/prices/{number}")
+}
+
+fn update(topic: String) -> Update {
+    let limits = Limits {
+        topics: 1,
+        topic_bytes: 100,
+        id_bytes: 100,
+        type_bytes: 100,
+        except: 0,
+        client_key_bytes: 0,
+    };
+    let hub = Url::parse("http://localhost/.well-known/mercure").expect("an address");
+    Draft { topics: vec![topic], ..Draft::default() }.validate(&limits, &hub).expect("valid")
+}
+
+fn interest(topic: &str) -> Arc<Interest> {
+    Arc::new(Interest::new([Matcher::exact(topic, 100).expect("valid")], None))
+}
+
+/// An index in which subscribers are spread over so many topics.
+fn index(topics: usize) -> Index {
+    let mut index = Index::default();
+    for subscriber in 0..SUBSCRIBERS {
+        // It stays to the end, so its places are not needed.
+        let _ = index.insert(subscriber, &interest(&topic(subscriber % topics)));
+    }
+    index
+}
+
+fn main() {
+    let mut criterion =
+        Criterion::default().measurement_time(Duration::from_secs(2)).configure_from_args();
+    for (name, topics) in [("one_topic", 1), ("own_topics", SUBSCRIBERS)] {
+        let mut index = index(topics);
+        let mut group = criterion.benchmark_group(format!("index/{name}"));
+        let published = update(topic(0));
+        group.bench_function("find", |bencher| {
+            bencher.iter(|| {
+                let mut found = 0_usize;
+                index.find(black_box(&published), |subscriber| {
+                    found = found.wrapping_add(subscriber)
+                });
+                found
+            });
+        });
+        let newcomer = interest(&topic(0));
+        group.bench_function("insert_remove", |bencher| {
+            bencher.iter(|| {
+                let enlisted = index.insert(SUBSCRIBERS, black_box(&newcomer));
+                index.remove(enlisted);
+            });
+        });
+        group.finish();
+    }
+    criterion.final_summary();
+}

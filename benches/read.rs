@@ -1,0 +1,88 @@
+//! What it costs to read on: from the tail, and pages of the history: `cargo bench --bench read`.
+
+use std::{
+    hint::black_box,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use criterion::{Criterion, Throughput};
+use jiff::SignedDuration;
+use tidegate::{
+    clock::Clock,
+    delivery::Tail,
+    event::{Draft, Limits, Position, Update},
+    history::{Batch, Budget, History as _, Memory, Retention},
+    hub::{Interest, Matcher},
+};
+use url::Url;
+
+const EVENTS: usize = 10_000;
+
+/// Topics that the events are spread over.
+const TOPICS: usize = 100;
+
+/// Events of a batch or a page.
+const PAGE: usize = 100;
+
+fn topic(number: usize) -> String {
+    format!("https://example.com/prices/{number}")
+}
+
+fn update(number: usize) -> Update {
+    let limits = Limits {
+        topics: 1,
+        topic_bytes: 100,
+        id_bytes: 100,
+        type_bytes: 100,
+        except: 0,
+        client_key_bytes: 0,
+    };
+    let hub = Url::parse("http://localhost/.well-known/mercure").expect("an address");
+    let draft =
+        Draft { topics: vec![topic(number % TOPICS)], data: "x".repeat(100), ..Draft::default() };
+    draft.validate(&limits, &hub).expect("valid")
+}
+
+/// The value of a future that is ready at once, as those of the history in memory are.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => unreachable!("nothing here waits"),
+    }
+}
+
+fn main() {
+    let mut criterion =
+        Criterion::default().measurement_time(Duration::from_secs(2)).configure_from_args();
+    let retention = Retention {
+        bytes: usize::MAX,
+        events: usize::MAX,
+        age: SignedDuration::from_hours(1),
+        remembered: 0,
+    };
+    let history = Memory::new(retention, Clock::system());
+    let batch = Batch { updates: (0..EVENTS).map(update).collect() };
+    let events = history.commit(batch).expect("memory takes it");
+    let tail = Tail::new(usize::MAX, Position::START);
+    tail.push(&events);
+    let middle = events[EVENTS / 2].position;
+    let one = Interest::new([Matcher::exact(&topic(0), 100).expect("valid")], None);
+    let (one, everything) = (Arc::new(one), Arc::new(Interest::new([Matcher::Everything], None)));
+
+    let mut group = criterion.benchmark_group("read");
+    group.throughput(Throughput::Elements(PAGE as u64));
+    group.bench_function("tail_batch", |bencher| {
+        bencher.iter(|| black_box(tail.batch_after(black_box(middle), PAGE)));
+    });
+    let budget = Budget { events: PAGE, bytes: usize::MAX };
+    for (name, interest) in [("history_one_topic", &one), ("history_everything", &everything)] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| now(history.read_after(black_box(Position::START), interest, budget)));
+        });
+    }
+    group.finish();
+    criterion.final_summary();
+}

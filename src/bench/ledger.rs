@@ -1,0 +1,170 @@
+//! What one subscriber has got of what was published for it.
+
+use std::ops::Range;
+
+/// The numbers that a publisher gave to its messages of one topic.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sent {
+    /// They are those below this.
+    pub(super) count: u32,
+    /// Those of which it is not known whether the server took them, because the connection broke.
+    pub(super) doubtful: Vec<u32>,
+}
+
+/// How a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// Behind all that came before it.
+    InOrder,
+    /// After one that was published later.
+    Late,
+    /// Not for the first time.
+    Again,
+    /// To somebody who did not ask for it.
+    Stray,
+}
+
+/// What one subscriber has got.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    topic: u32,
+    /// One for each publisher of the topic: between publishers there is no order.
+    lanes: Box<[Lane]>,
+    /// Lane and number of what came last, where a lost connection goes on.
+    last: Option<(u16, u32)>,
+    /// Whether the subscriber got in; only then anything is due to it.
+    is_admitted: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Lane {
+    /// The number behind the highest that came.
+    next: u32,
+    /// Numbers below it that have not come, bounded by what was published.
+    missing: Vec<Range<u32>>,
+}
+
+impl Ledger {
+    pub(super) fn new(topic: u32, lanes: usize) -> Self {
+        Self { topic, lanes: vec![Lane::default(); lanes].into(), last: None, is_admitted: false }
+    }
+
+    pub(super) fn admit(&mut self) {
+        self.is_admitted = true;
+    }
+
+    pub(super) fn topic(&self) -> u32 {
+        self.topic
+    }
+
+    pub(super) fn last(&self) -> Option<(u16, u32)> {
+        self.last
+    }
+
+    /// Enters a message and says how it came.
+    pub(super) fn enter(&mut self, topic: u32, lane: u16, number: u32) -> Arrival {
+        if topic != self.topic {
+            return Arrival::Stray;
+        }
+        let Some(entries) = self.lanes.get_mut(usize::from(lane)) else {
+            return Arrival::Stray;
+        };
+        self.last = Some((lane, number));
+        entries.enter(number)
+    }
+
+    /// Messages that may come; `sent` has one entry a lane.
+    pub(super) fn due(&self, sent: &[Sent]) -> u64 {
+        if !self.is_admitted {
+            return 0;
+        }
+        sent.iter().map(|it| u64::from(it.count)).sum()
+    }
+
+    /// Messages that were published and did not come.
+    pub(super) fn lost(&self, sent: &[Sent]) -> u64 {
+        if !self.is_admitted {
+            return 0;
+        }
+        self.lanes.iter().zip(sent).map(|(lane, sent)| lane.lost(sent)).sum()
+    }
+}
+
+impl Lane {
+    fn enter(&mut self, number: u32) -> Arrival {
+        if self.next <= number {
+            if self.next < number {
+                self.missing.push(self.next..number);
+            }
+            self.next = number + 1;
+            return Arrival::InOrder;
+        }
+        let Some(at) = self.missing.iter().position(|it| it.contains(&number)) else {
+            return Arrival::Again;
+        };
+        let gap = self.missing.swap_remove(at);
+        let halves = [gap.start..number, number + 1..gap.end];
+        self.missing.extend(halves.into_iter().filter(|it| !it.is_empty()));
+        Arrival::Late
+    }
+
+    fn lost(&self, sent: &Sent) -> u64 {
+        let behind = self.next..sent.count;
+        let is_missing = |number: &u32| {
+            behind.contains(number) || self.missing.iter().any(|it| it.contains(number))
+        };
+        let excused = sent.doubtful.iter().filter(|it| is_missing(it)).count() as u64;
+        let missing: u64 = self.missing.iter().map(|it| u64::from(it.end - it.start)).sum();
+        missing + behind.len() as u64 - excused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_set_of_numbers(
+            numbers in prop::collection::vec(0_u32..20, 0..60),
+            doubtful in prop::collection::btree_set(0_u32..20, 0..4),
+        ) {
+            let mut ledger = Ledger::new(7, 1);
+            ledger.admit();
+            let mut seen = BTreeSet::new();
+            for number in numbers {
+                let expected = match seen.last() {
+                    _ if seen.contains(&number) => Arrival::Again,
+                    Some(last) if number < *last => Arrival::Late,
+                    _ => Arrival::InOrder,
+                };
+                seen.insert(number);
+                prop_assert_eq!(ledger.enter(7, 0, number), expected);
+                prop_assert_eq!(ledger.last(), Some((0, number)));
+            }
+            let lost = (0..20).filter(|it| !seen.contains(it) && !doubtful.contains(it)).count();
+            let sent = Sent { count: 20, doubtful: doubtful.into_iter().collect() };
+            prop_assert_eq!(ledger.lost(&[sent]), lost as u64);
+        }
+    }
+
+    #[test]
+    fn nothing_is_due_to_who_was_refused() {
+        let (mut ledger, sent) = (Ledger::new(7, 1), [Sent { count: 3, doubtful: vec![1] }]);
+        assert_eq!((ledger.due(&sent), ledger.lost(&sent)), (0, 0));
+        ledger.admit();
+        assert_eq!((ledger.due(&sent), ledger.lost(&sent)), (3, 2));
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_told_apart() {
+        let mut ledger = Ledger::new(7, 2);
+        assert_eq!(ledger.enter(8, 0, 0), Arrival::Stray);
+        assert_eq!(ledger.enter(7, 2, 0), Arrival::Stray);
+        assert_eq!(ledger.enter(7, 1, 0), Arrival::InOrder);
+    }
+}
