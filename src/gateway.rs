@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     event::{Draft, EventId, Invalid, Limits, Update},
     history::{Memory, PublishError, Retention},
-    hub::Hub,
+    hub::{Hub, MatcherLimits},
     jobs::Tracker,
     ops::Metrics,
     publish::{Capacity, Ledger},
@@ -26,6 +26,7 @@ pub struct Gateway(Arc<Inner>);
 struct Inner {
     settings: Settings,
     limits: Limits,
+    matcher_limits: MatcherLimits,
     hub_url: Url,
     hub: Hub,
     ledger: Ledger,
@@ -74,6 +75,12 @@ impl Gateway {
                 except: limits.except_per_update,
                 client_key_bytes: limits.client_key_bytes,
             },
+            matcher_limits: MatcherLimits {
+                matchers: limits.matchers,
+                bytes: limits.topic_bytes,
+                cost: limits.matchers_cost,
+                total_cost: limits.matchers_total_cost,
+            },
             hub_url: settings.server.hub_url(),
             ledger: Ledger::new(
                 settings.publish.idempotency_retention,
@@ -113,6 +120,18 @@ impl Gateway {
     /// Checks an update against the rules and limits of this gateway.
     pub(crate) fn validate(&self, draft: Draft) -> Result<Update, Invalid> {
         draft.validate(&self.0.limits, &self.0.hub_url)
+    }
+
+    /// The bounds of the matchers of one subscription or token.
+    #[must_use]
+    pub fn matcher_limits(&self) -> &MatcherLimits {
+        &self.0.matcher_limits
+    }
+
+    /// The hub's own address, which relative topics and patterns are resolved against.
+    #[must_use]
+    pub fn hub_url(&self) -> &Url {
+        &self.0.hub_url
     }
 
     /// The settings.

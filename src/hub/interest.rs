@@ -1,71 +1,83 @@
-//! What a subscriber asked for: its matchers, and who it is.
+//! What a subscriber gets: what it asked for, as far as it may see it.
 
-use crate::event::{ClientKey, Invalid, Topic, Update, WILDCARD};
+use super::Matchers;
+use crate::event::{ClientKey, Topic, Update};
 
-/// One condition on topics; an update needs one topic that one matcher accepts.
+/// Which private updates a subscriber may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Matcher {
-    /// `*`: every topic.
+pub enum Rights {
+    /// None.
+    PublicOnly,
+    /// All: without keys nothing is hidden from anybody.
     Everything,
-    /// Byte-for-byte equality.
-    Exact(Topic),
+    /// Those with a topic that a `subscribe` grant covers.
+    Of(Matchers),
 }
 
-impl Matcher {
-    /// The matcher that the parameter `match` or `topic` stands for. The wildcard comes first whatever the type
-    /// (draft-08, "Topic matchers").
-    ///
-    /// # Errors
-    /// If `value` cannot be a topic.
-    pub fn exact(value: &str, limit: usize) -> Result<Self, Invalid> {
-        if value == WILDCARD {
-            return Ok(Self::Everything);
+impl Rights {
+    fn covers_private(&self, update: &Update) -> bool {
+        match self {
+            Self::PublicOnly => false,
+            Self::Everything => true,
+            Self::Of(grants) => update.topics.iter().any(|topic| grants.matches(topic)),
         }
-        Topic::parse(value, limit).map(Self::Exact)
+    }
+
+    /// Whether a grant names this topic. Without keys there are no grants.
+    fn grants(&self, topic: &Topic) -> bool {
+        match self {
+            Self::PublicOnly | Self::Everything => false,
+            Self::Of(grants) => grants.matches(topic),
+        }
     }
 }
 
 /// Everything that decides whether an update is for a subscriber.
 #[derive(Debug)]
 pub struct Interest {
-    everything: bool,
-    topics: Box<[Topic]>,
+    matchers: Matchers,
     client: Option<ClientKey>,
+    rights: Rights,
 }
 
 impl Interest {
-    /// The union of `matchers`, less the updates that except `client`.
+    /// What `matchers` accept and `rights` allow, less the updates that except `client`.
     #[must_use]
-    pub fn new(matchers: impl IntoIterator<Item = Matcher>, client: Option<ClientKey>) -> Self {
-        let mut everything = false;
-        let mut topics = Vec::new();
-        for matcher in matchers {
-            match matcher {
-                Matcher::Everything => everything = true,
-                Matcher::Exact(topic) => topics.push(topic),
-            }
-        }
-        topics.sort_unstable();
-        topics.dedup();
-        Self { everything, topics: topics.into(), client }
+    pub fn new(matchers: Matchers, client: Option<ClientKey>, rights: Rights) -> Self {
+        Self { matchers, client, rights }
+    }
+
+    /// What it asked for.
+    #[must_use]
+    pub fn matchers(&self) -> &Matchers {
+        &self.matchers
     }
 
     /// The exact topics, sorted and distinct, if they are all there is; `None` if other matchers have to be asked.
     #[must_use]
     pub fn exact_topics(&self) -> Option<&[Topic]> {
-        (!self.everything).then_some(&*self.topics)
+        let has_others = self.matchers.is_everything() || !self.matchers.patterns().is_empty();
+        (!has_others).then_some(self.matchers.topics())
     }
 
-    /// Whether one of the matchers accepts `topic`. The wildcard does not stand for the topics of jobs.
+    /// Whether one of the matchers leads to `topic`. Who knows the unguessable name of a job may see it; `*` and
+    /// patterns lead to jobs only with a grant for them.
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
-        (self.everything && !topic.is_job()) || self.topics.binary_search(topic).is_ok()
+        if topic.is_job() {
+            let may_search = || self.rights.grants(topic) && self.matchers.matches(topic);
+            return self.matchers.names(topic) || may_search();
+        }
+        self.matchers.matches(topic)
     }
 
-    /// Whether the update is for this subscriber.
+    /// Whether the update is for this subscriber. A private one needs a matcher for any of its topics, and a grant for
+    /// any of them, not necessarily the same (draft-08, "Subscribers").
     #[must_use]
     pub fn covers(&self, update: &Update) -> bool {
         let is_excepted = self.client.is_some_and(|client| update.except.contains(&client));
-        !is_excepted && update.topics.iter().any(|topic| self.matches(topic))
+        !is_excepted
+            && update.topics.iter().any(|topic| self.matches(topic))
+            && (!update.private || self.rights.covers_private(update))
     }
 }

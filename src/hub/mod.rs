@@ -5,6 +5,8 @@
 
 mod index;
 mod interest;
+mod matcher;
+mod pattern;
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -15,7 +17,9 @@ use tokio::sync::{broadcast, watch};
 
 pub use self::{
     index::{Enlisted, Index},
-    interest::{Interest, Matcher},
+    interest::{Interest, Rights},
+    matcher::{Matcher, MatcherKind, MatcherLimits, Matchers},
+    pattern::{Pattern, PatternKind, PatternStats, pattern_stats},
 };
 use crate::{
     delivery::{ShardStats, Tail, Totals},

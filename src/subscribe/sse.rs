@@ -7,6 +7,7 @@ use super::{admission, admission::Admitted, headers, params::Params, stream};
 use crate::{
     delivery::Body,
     gateway::Gateway,
+    hub::Rights,
     problem::Problem,
     transport::{StreamWriter, Transport, sse},
 };
@@ -43,7 +44,7 @@ pub async fn probe_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
 
 async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Admitted), Problem> {
     let gateway = Gateway::of(request);
-    let params = Params::parse(request, &gateway.settings().limits)?;
+    let params = Params::parse(request, &gateway, Rights::Everything)?;
     let admitted = admission::admit(&gateway, &params).await?;
     Ok((gateway, params, admitted))
 }

@@ -9,7 +9,7 @@ use crate::{
     delivery::{Body, Ending, Gap, Shard},
     event::Topic,
     gateway::Gateway,
-    hub::{Interest, Matcher},
+    hub::{Interest, Matcher, Matchers, Rights},
     jobs::status::Status,
     problem::Problem,
     subscribe::{admission::stream_terms, headers, stream},
@@ -45,7 +45,8 @@ pub(super) async fn watch(
     if request.method() == Method::HEAD {
         return Ok(response.finish());
     }
-    let interest = Interest::new([Matcher::Exact(Topic::of_job(&job.id))], None);
+    let matchers = Matchers::new([Matcher::Exact(Topic::of_job(&job.id))]);
+    let interest = Interest::new(matchers, None, Rights::Everything);
     let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");
     let terms = stream_terms(gateway, Transport::Sse);
     let feed = shard.subscribe(interest.into(), after, None::<Gap>, terms);
