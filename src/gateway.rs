@@ -78,8 +78,9 @@ impl Gateway {
             matcher_limits: MatcherLimits {
                 matchers: limits.matchers,
                 bytes: limits.topic_bytes,
-                cost: limits.matchers_cost,
-                total_cost: limits.matchers_total_cost,
+                cost: limits.matcher_cost,
+                cost_of_set: limits.matchers_cost,
+                cost_of_all: limits.matchers_total_cost,
             },
             hub_url: settings.server.hub_url(),
             ledger: Ledger::new(
