@@ -8,6 +8,9 @@ mod table;
 mod template;
 mod url;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt,
     sync::{

@@ -50,8 +50,16 @@ impl UrlPattern {
 
     /// The pattern that `text` is, relative ones resolved against `base`; `None` if it is malformed.
     pub(super) fn parse(text: &str, base: &Url) -> Option<Self> {
-        let init =
-            UrlPatternInit::parse_constructor_string::<LazyRegex>(text, Some(base.clone())).ok()?;
+        if has_stray_bracket(text) {
+            return None;
+        }
+        let base_of_relative = Some(base.clone());
+        let mut init =
+            UrlPatternInit::parse_constructor_string::<LazyRegex>(text, base_of_relative).ok()?;
+        if init.protocol.is_some() {
+            // Else the path of `urn\:isbn\:*` would be taken for a relative one.
+            init.base_url = None;
+        }
         let parsed = Parsed::<LazyRegex>::parse(init, UrlPatternOptions::default()).ok()?;
         // Those that tell most topics apart come first.
         let components = [
@@ -116,6 +124,22 @@ fn accepts_everything(matcher: &Matcher<LazyRegex>) -> bool {
     let any =
         matches!(matcher.inner, InnerMatcher::SingleCapture { filter: None, allow_empty: true });
     any && matcher.prefix.is_empty() && matcher.suffix.is_empty()
+}
+
+/// Whether a host could have a `]` without a `[` before it, which the parser counts without a check. Only simple pairs
+/// pass, as addresses and character classes have them; elsewhere such a bracket is to be written as `%5D`.
+fn has_stray_bracket(text: &str) -> bool {
+    let mut is_open = false;
+    let is_stray = |byte| {
+        let is_stray = byte == b']' && !is_open;
+        match byte {
+            b'[' => is_open = true,
+            b']' | b'@' | b'(' | b')' | b'{' | b'}' => is_open = false,
+            _ => {}
+        }
+        is_stray
+    };
+    !text.starts_with('/') && text.bytes().any(is_stray)
 }
 
 /// The regular expression of a component into which its author wrote some, compiled here and now; `None` if it is
