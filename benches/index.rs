@@ -6,7 +6,7 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 use criterion::Criterion;
 use tidegate::{
     event::{Draft, Limits, Update},
-    hub::{Index, Interest, Matcher},
+    hub::{Index, Interest, Matcher, Matchers, Rights},
 };
 use url::Url;
 
@@ -30,7 +30,8 @@ fn update(topic: String) -> Update {
 }
 
 fn interest(topic: &str) -> Arc<Interest> {
-    Arc::new(Interest::new([Matcher::exact(topic, 100).expect("valid")], None))
+    let matchers = Matchers::new([Matcher::exact(topic, 100).expect("valid")]);
+    Arc::new(Interest::new(matchers, None, Rights::PublicOnly))
 }
 
 /// An index in which subscribers are spread over so many topics.

@@ -15,7 +15,7 @@ use tidegate::{
     delivery::Tail,
     event::{Draft, Limits, Position, Update},
     history::{Batch, Budget, History as _, Memory, Retention},
-    hub::{Interest, Matcher},
+    hub::{Interest, Matcher, Matchers, Rights},
 };
 use url::Url;
 
@@ -69,8 +69,10 @@ fn main() {
     let tail = Tail::new(usize::MAX, Position::START);
     tail.push(&events);
     let middle = events[EVENTS / 2].position;
-    let one = Interest::new([Matcher::exact(&topic(0), 100).expect("valid")], None);
-    let (one, everything) = (Arc::new(one), Arc::new(Interest::new([Matcher::Everything], None)));
+    let interest =
+        |matcher| Arc::new(Interest::new(Matchers::new([matcher]), None, Rights::PublicOnly));
+    let one = interest(Matcher::exact(&topic(0), 100).expect("valid"));
+    let everything = interest(Matcher::Everything);
 
     let mut group = criterion.benchmark_group("read");
     group.throughput(Throughput::Elements(PAGE as u64));

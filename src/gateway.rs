@@ -11,7 +11,7 @@ use crate::{
     delivery::Seats,
     event::{Draft, EventId, Invalid, Limits, Update},
     history::{Memory, PublishError, Retention},
-    hub::Hub,
+    hub::{Hub, MatcherLimits},
     jobs::Tracker,
     ops::Metrics,
     publish::{Capacity, Ledger},
@@ -27,6 +27,7 @@ pub struct Gateway(Arc<Inner>);
 struct Inner {
     settings: Settings,
     limits: Limits,
+    matcher_limits: MatcherLimits,
     hub_url: Url,
     hub: Hub,
     ledger: Ledger,
@@ -76,6 +77,13 @@ impl Gateway {
                 except: limits.except_per_update,
                 client_key_bytes: limits.client_key_bytes,
             },
+            matcher_limits: MatcherLimits {
+                matchers: limits.matchers,
+                bytes: limits.topic_bytes,
+                cost: limits.matcher_cost,
+                cost_of_set: limits.matchers_cost,
+                cost_of_all: limits.matchers_total_cost,
+            },
             hub_url: settings.server.hub_url(),
             ledger: Ledger::new(
                 settings.publish.idempotency_retention,
@@ -116,6 +124,18 @@ impl Gateway {
     /// Checks an update against the rules and limits of this gateway.
     pub(crate) fn validate(&self, draft: Draft) -> Result<Update, Invalid> {
         draft.validate(&self.0.limits, &self.0.hub_url)
+    }
+
+    /// The bounds of the matchers of one subscription or token.
+    #[must_use]
+    pub fn matcher_limits(&self) -> &MatcherLimits {
+        &self.0.matcher_limits
+    }
+
+    /// The hub's own address, which relative topics and patterns are resolved against.
+    #[must_use]
+    pub fn hub_url(&self) -> &Url {
+        &self.0.hub_url
     }
 
     /// The settings.

@@ -84,9 +84,14 @@ impl Problem {
         }
     }
 
-    /// A parameter of a subscription that breaks a rule: 400, over a limit as well.
+    /// A parameter of a subscription that breaks a rule: 400, over a limit as well. If it is only that the gateway is
+    /// full: 503.
     #[must_use]
     pub fn parameter(invalid: &Invalid) -> Self {
+        if let Invalid::NoRoom { field, limit } = invalid {
+            let problem = Self::unavailable("patterns", invalid.to_string());
+            return problem.with_field((*field).to_owned()).with_limit(*limit);
+        }
         let problem = Self::field(invalid.field(), invalid.to_string());
         match invalid.limit() {
             Some(limit) => problem.with_limit(limit),

@@ -25,6 +25,24 @@ pub enum Invalid {
         /// The most values allowed.
         limit: usize,
     },
+    /// The patterns and templates of one subscription or token are too much work to match.
+    #[error(
+        "`{field}`, alone or with the others, costs more than {limit} to match; variables and wildcards count"
+    )]
+    TooCostly {
+        /// The field's name.
+        field: &'static str,
+        /// The most that they may cost.
+        limit: usize,
+    },
+    /// The gateway has as many patterns as it can hold; nothing is wrong with this one.
+    #[error("`{field}` is one pattern too many for this gateway at the moment")]
+    NoRoom {
+        /// The field's name.
+        field: &'static str,
+        /// What all patterns may cost.
+        limit: usize,
+    },
     /// A value has a control or format character.
     #[error("`{field}` contains the character U+{:04X}; control and format characters are not allowed", *.character as u32)]
     Character {
@@ -51,6 +69,8 @@ impl Invalid {
             Self::Missing { field }
             | Self::TooLong { field, .. }
             | Self::TooMany { field, .. }
+            | Self::TooCostly { field, .. }
+            | Self::NoRoom { field, .. }
             | Self::Character { field, .. }
             | Self::Rule { field, .. } => field,
         }
@@ -60,7 +80,10 @@ impl Invalid {
     #[must_use]
     pub fn limit(&self) -> Option<usize> {
         match self {
-            Self::TooLong { limit, .. } | Self::TooMany { limit, .. } => Some(*limit),
+            Self::TooLong { limit, .. }
+            | Self::TooMany { limit, .. }
+            | Self::TooCostly { limit, .. }
+            | Self::NoRoom { limit, .. } => Some(*limit),
             Self::Missing { .. } | Self::Character { .. } | Self::Rule { .. } => None,
         }
     }

@@ -23,7 +23,16 @@ impl Topic {
     /// # Errors
     /// If it is over `limit` bytes or breaks the string rule.
     pub fn parse(value: &str, limit: usize) -> Result<Self, Invalid> {
-        text::check("topic", value, limit)?;
+        Self::parse_field("topic", value, limit)
+    }
+
+    /// A topic that came in some other field than `topic`.
+    pub(crate) fn parse_field(
+        field: &'static str,
+        value: &str,
+        limit: usize,
+    ) -> Result<Self, Invalid> {
+        text::check(field, value, limit)?;
         Ok(Self(value.into()))
     }
 

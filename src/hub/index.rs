@@ -1,86 +1,225 @@
 //! From a topic to the subscribers that asked for it, so that a publish costs what it delivers and no more.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, hash::Hash};
 
 use foldhash::fast::RandomState;
 use slab::Slab;
 
-use super::Interest;
+use super::{
+    Interest,
+    pattern::{self, PatternId},
+};
 use crate::event::{Topic, Update};
+
+/// Entries below which what was allocated is not worth giving back.
+const FEW: usize = 64;
 
 /// Finds the subscribers of a shard by topic. Subscribers are numbers that the shard gives.
 #[derive(Debug, Default)]
 pub struct Index {
-    lists: HashMap<Topic, List, RandomState>,
-    everything: List,
+    by_topic: HashMap<Topic, Number, RandomState>,
+    by_pattern: HashMap<PatternId, Number, RandomState>,
+    everything: Vec<Number>,
+    lists: Slab<List>,
     members: Slab<Member>,
 }
 
-/// The members of one list, in no order, so that one can be taken out at once.
-type List = Vec<usize>;
+/// The number of a subscriber, list or member; half as wide as a `usize`, since there are several for every matcher of
+/// every subscriber.
+type Number = u32;
+
+/// The subscribers of one matcher, in no order, so that one can be taken out at once.
+#[derive(Debug)]
+struct List {
+    heading: Heading,
+    members: Vec<Number>,
+}
+
+/// What leads to a list.
+#[derive(Debug)]
+enum Heading {
+    Topic(Topic),
+    Pattern(PatternId),
+}
 
 /// A subscriber's place in one list.
 #[derive(Debug)]
 struct Member {
-    subscriber: usize,
-    /// `None` is the list of those who want everything.
-    topic: Option<Topic>,
-    offset: usize,
+    subscriber: Number,
+    list: Place,
+    offset: Number,
+}
+
+/// A list of the index.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// Those who want everything.
+    Everything,
+    /// One of the numbered lists.
+    List(Number),
 }
 
 /// A subscriber's places in the index; give it back to [`Index::remove`].
 #[derive(Debug)]
-pub struct Enlisted(Box<[usize]>);
+pub struct Enlisted(Members);
+
+/// Nearly every subscriber has one matcher, which should not cost it an allocation.
+#[derive(Debug)]
+enum Members {
+    One(Number),
+    Many(Box<[Number]>),
+}
 
 impl Index {
     /// Adds a subscriber under everything that it asked for.
+    ///
+    /// # Panics
+    /// If there are more than 2³² subscribers or matchers.
     #[must_use = "needed to remove the subscriber"]
-    pub fn insert(&mut self, subscriber: usize, interest: &Arc<Interest>) -> Enlisted {
-        let members = match interest.exact_topics() {
-            Some(topics) => {
-                topics.iter().map(|topic| self.enlist(subscriber, Some(topic.clone()))).collect()
+    pub fn insert(&mut self, subscriber: usize, interest: &Interest) -> Enlisted {
+        let subscriber = narrow(subscriber);
+        let matchers = interest.matchers();
+        let members = match (matchers.is_everything(), matchers.topics(), matchers.patterns()) {
+            (true, [], []) => Members::One(self.enlist(subscriber, Place::Everything)),
+            (false, [topic], []) => {
+                let list = self.list_of_topic(topic);
+                Members::One(self.enlist(subscriber, list))
             }
-            None => vec![self.enlist(subscriber, None)].into(),
+            (false, [], [pattern]) => {
+                let list = self.list_of_pattern(pattern.id());
+                Members::One(self.enlist(subscriber, list))
+            }
+            (everything, topics, patterns) => {
+                let mut members = Vec::with_capacity(1 + topics.len() + patterns.len());
+                if everything {
+                    members.push(self.enlist(subscriber, Place::Everything));
+                }
+                for topic in topics {
+                    let list = self.list_of_topic(topic);
+                    members.push(self.enlist(subscriber, list));
+                }
+                for pattern in patterns {
+                    let list = self.list_of_pattern(pattern.id());
+                    members.push(self.enlist(subscriber, list));
+                }
+                Members::Many(members.into())
+            }
         };
         Enlisted(members)
     }
 
-    fn enlist(&mut self, subscriber: usize, topic: Option<Topic>) -> usize {
-        let list = match &topic {
-            Some(topic) => self.lists.entry(topic.clone()).or_default(),
-            None => &mut self.everything,
-        };
-        let member = self.members.insert(Member { subscriber, topic, offset: list.len() });
-        list.push(member);
+    fn list_of_topic(&mut self, topic: &Topic) -> Place {
+        if let Some(list) = self.by_topic.get(topic) {
+            return Place::List(*list);
+        }
+        let list = List { heading: Heading::Topic(topic.clone()), members: Vec::new() };
+        let list = narrow(self.lists.insert(list));
+        self.by_topic.insert(topic.clone(), list);
+        Place::List(list)
+    }
+
+    fn list_of_pattern(&mut self, pattern: PatternId) -> Place {
+        let list = self.by_pattern.entry(pattern).or_insert_with(|| {
+            let list = List { heading: Heading::Pattern(pattern), members: Vec::new() };
+            narrow(self.lists.insert(list))
+        });
+        Place::List(*list)
+    }
+
+    fn members(&mut self, place: Place) -> &mut Vec<Number> {
+        match place {
+            Place::Everything => &mut self.everything,
+            Place::List(list) => &mut self.lists[list as usize].members,
+        }
+    }
+
+    fn enlist(&mut self, subscriber: Number, list: Place) -> Number {
+        let offset = narrow(self.members(list).len());
+        let member = narrow(self.members.insert(Member { subscriber, list, offset }));
+        self.members(list).push(member);
         member
     }
 
     /// Takes a subscriber out of every list that it is in.
     pub fn remove(&mut self, enlisted: Enlisted) {
-        for key in enlisted.0 {
-            let member = self.members.remove(key);
-            let list = match &member.topic {
-                Some(topic) => self.lists.get_mut(topic),
-                None => Some(&mut self.everything),
+        match enlisted.0 {
+            Members::One(member) => self.remove_member(member),
+            Members::Many(members) => members.iter().for_each(|it| self.remove_member(*it)),
+        }
+        shrink_slab(&mut self.members);
+        shrink_slab(&mut self.lists);
+        shrink_map(&mut self.by_topic);
+        shrink_map(&mut self.by_pattern);
+    }
+
+    fn remove_member(&mut self, member: Number) {
+        let Member { list, offset, .. } = self.members.remove(member as usize);
+        let members = self.members(list);
+        members.swap_remove(offset as usize);
+        shrink_list(members);
+        let is_empty = members.is_empty();
+        if let Some(moved) = members.get(offset as usize).copied() {
+            self.members[moved as usize].offset = offset;
+        }
+        if let (true, Place::List(list)) = (is_empty, list) {
+            match self.lists.remove(list as usize).heading {
+                Heading::Topic(topic) => self.by_topic.remove(&topic),
+                Heading::Pattern(pattern) => self.by_pattern.remove(&pattern),
             };
-            let Some(list) = list else { continue };
-            list.swap_remove(member.offset);
-            if let Some(moved) = list.get(member.offset) {
-                self.members[*moved].offset = member.offset;
-            }
-            if let (true, Some(topic)) = (list.is_empty(), &member.topic) {
-                self.lists.remove(topic);
-            }
         }
     }
 
     /// Calls `found` for each subscriber that one of the update's topics leads to; one with several matchers may be
-    /// found several times. Whether the update excepts it is not looked at.
+    /// found several times. Whether the subscriber may see the update is not looked at.
     pub fn find(&self, update: &Update, mut found: impl FnMut(usize)) {
-        let lists = update.topics.iter().filter_map(|topic| self.lists.get(topic));
-        for member in lists.chain([&self.everything]).flatten() {
-            found(self.members[*member].subscriber);
+        let mut tell = |members: &[Number]| {
+            for member in members {
+                found(self.members[*member as usize].subscriber as usize);
+            }
+        };
+        tell(&self.everything);
+        for topic in &update.topics {
+            if let Some(list) = self.by_topic.get(topic) {
+                tell(&self.lists[*list as usize].members);
+            }
+            if self.by_pattern.is_empty() {
+                continue;
+            }
+            for pattern in &*pattern::matching(topic) {
+                if let Some(list) = self.by_pattern.get(pattern) {
+                    tell(&self.lists[*list as usize].members);
+                }
+            }
         }
+    }
+}
+
+fn narrow(number: usize) -> Number {
+    number.try_into().expect("descriptors and memory run out before 32 bits do")
+}
+
+/// Whether so little of what was allocated is in use that the rest should be given back. Because it has to become
+/// that little again after each time, giving back costs a removal hardly anything.
+fn is_roomy(used: usize, capacity: usize) -> bool {
+    FEW < capacity && used < capacity / 4
+}
+
+fn shrink_list(list: &mut Vec<Number>) {
+    if is_roomy(list.len(), list.capacity()) {
+        list.shrink_to(list.len() * 2);
+    }
+}
+
+fn shrink_map<K: Hash + Eq, V>(map: &mut HashMap<K, V, RandomState>) {
+    if is_roomy(map.len(), map.capacity()) {
+        map.shrink_to(map.len() * 2);
+    }
+}
+
+/// A slab cannot move what is in it, so it is given back as a whole when it is empty.
+fn shrink_slab<T>(slab: &mut Slab<T>) {
+    if slab.is_empty() && FEW < slab.capacity() {
+        *slab = Slab::new();
     }
 }
 
@@ -94,7 +233,7 @@ mod tests {
     use super::*;
     use crate::{
         event::{Draft, Limits},
-        hub::Matcher,
+        hub::{Matcher, MatcherKind, MatcherLimits, Matchers, Rights},
     };
 
     fn update(topics: &[u8]) -> Update {
@@ -111,22 +250,77 @@ mod tests {
         Draft { topics, ..Draft::default() }.validate(&limits, &hub).expect("valid")
     }
 
-    fn interest(topics: &[u8]) -> Arc<Interest> {
-        let matchers = topics.iter().map(|it| match it {
-            0 => Matcher::Everything,
-            it => Matcher::exact(&format!("t{it}"), 10).expect("valid"),
+    /// What the numbers stand for, each of which the updates' topics `t1` to `t5` put to the test.
+    fn interest(matchers: &[u8]) -> Interest {
+        let hub = Url::parse("http://localhost/.well-known/mercure").expect("a valid address");
+        let limits = MatcherLimits {
+            matchers: 10,
+            bytes: 100,
+            cost: 100,
+            cost_of_set: 1000,
+            cost_of_all: 1_000_000,
+        };
+        let matchers = matchers.iter().map(|it| match it {
+            0 => (MatcherKind::Exact, "*".to_owned()),
+            6 => (MatcherKind::UriTemplate, "t{index-test}".replace('-', "_")),
+            7 => (MatcherKind::UrlPattern, "t([12])".to_owned()),
+            8 => (MatcherKind::UrlPattern, "http://localhost/.well-known/:index_test".to_owned()),
+            it => (MatcherKind::Selector, format!("t{it}")),
         });
-        Arc::new(Interest::new(matchers, None))
+        let matchers = matchers
+            .map(|(kind, value)| Matcher::parse(kind, &value, &hub, &limits).expect("valid"));
+        Interest::new(Matchers::new(matchers), None, Rights::PublicOnly)
+    }
+
+    #[test]
+    fn a_subscriber_with_one_matcher_costs_few_bytes() {
+        assert!(size_of::<Enlisted>() <= 16, "{}", size_of::<Enlisted>());
+        assert!(size_of::<Member>() <= 16, "{}", size_of::<Member>());
+    }
+
+    #[test]
+    fn memory_is_given_back_when_many_have_left() {
+        const MANY: usize = 100_000;
+        let mut index = Index::default();
+        let everything = interest(&[0]);
+        let stays = index.insert(MANY, &everything);
+        let one_topic = interest(&[1]);
+        let pattern = interest(&[6]);
+        for round in 0..3 {
+            let enlisted: Vec<Enlisted> = (0..MANY)
+                .map(|subscriber| match subscriber % 4 {
+                    0 => index.insert(subscriber, &everything),
+                    1 => index.insert(subscriber, &one_topic),
+                    2 => index.insert(subscriber, &pattern),
+                    _ => {
+                        let own = Matcher::exact(&format!("own{subscriber}"), 20).expect("valid");
+                        let matchers = Matchers::new([own]);
+                        let own = Interest::new(matchers, None, Rights::PublicOnly);
+                        index.insert(subscriber, &own)
+                    }
+                })
+                .collect();
+            for enlisted in enlisted {
+                index.remove(enlisted);
+            }
+            assert!(index.everything.capacity() <= FEW, "round {round}");
+            assert!(index.by_topic.capacity() <= FEW && index.by_pattern.capacity() <= FEW);
+            assert!(index.lists.capacity() <= FEW);
+            let slots = index.members.capacity() + index.lists.capacity();
+            assert!(slots <= 2 * MANY, "slots are used again");
+        }
+        index.remove(stays);
+        assert!(index.members.capacity() <= FEW);
     }
 
     proptest! {
         #[test]
         fn finds_exactly_those_whose_interest_covers_the_update(
-            steps in prop::collection::vec((prop::collection::vec(0_u8..5, 1..4), prop::bool::ANY), 1..60),
+            steps in prop::collection::vec((prop::collection::vec(0_u8..9, 1..4), prop::bool::ANY), 1..60),
             published in prop::collection::vec(1_u8..6, 1..4),
         ) {
             let mut index = Index::default();
-            let mut live: Vec<(usize, Arc<Interest>, Enlisted)> = Vec::new();
+            let mut live: Vec<(usize, Interest, Enlisted)> = Vec::new();
             for (subscriber, (topics, leaves)) in steps.iter().enumerate() {
                 let interest = interest(topics);
                 let enlisted = index.insert(subscriber, &interest);
@@ -145,6 +339,7 @@ mod tests {
             for (_, _, enlisted) in live {
                 index.remove(enlisted);
             }
+            prop_assert!(index.by_topic.is_empty() && index.by_pattern.is_empty());
             prop_assert!(index.lists.is_empty() && index.members.is_empty());
         }
     }

@@ -6,6 +6,8 @@
 mod doorbell;
 mod index;
 mod interest;
+mod matcher;
+mod pattern;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -17,7 +19,9 @@ use tokio::sync::watch;
 pub use self::{
     doorbell::Doorbell,
     index::{Enlisted, Index},
-    interest::{Interest, Matcher},
+    interest::{Interest, Rights},
+    matcher::{Matcher, MatcherKind, MatcherLimits, Matchers},
+    pattern::{Pattern, PatternKind, PatternStats, pattern_stats},
 };
 use crate::{
     delivery::{Tail, Totals},

@@ -299,8 +299,14 @@ pub struct LimitSettings {
     /// Bytes of an `Idempotency-Key`.
     #[serde(with = "size")]
     pub idempotency_key_bytes: usize,
-    /// Matchers of one subscription request.
+    /// Matchers of one subscription or token.
     pub matchers: usize,
+    /// What one pattern or template may cost to match.
+    pub matcher_cost: usize,
+    /// What the patterns and templates of one subscription or token may cost to match.
+    pub matchers_cost: usize,
+    /// What all patterns and templates in use may cost to match.
+    pub matchers_total_cost: usize,
     /// Events that `last` may ask for.
     pub backlog: usize,
     /// Subscribers in all; fewer if the system has not as many descriptors.
@@ -334,6 +340,9 @@ impl Default for LimitSettings {
             client_key_bytes: 256,
             idempotency_key_bytes: 256,
             matchers: 1000,
+            matcher_cost: 1000,
+            matchers_cost: 10_000,
+            matchers_total_cost: 100_000,
             backlog: 10_000,
             subscribers: 100_000,
             subscribers_per_address: 1000,

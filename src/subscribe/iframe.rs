@@ -22,6 +22,7 @@ use super::{
 use crate::{
     delivery::EndReason,
     gateway::Gateway,
+    hub::Rights,
     problem::Problem,
     server::public_base,
     transport::{StreamWriter, Transport, iframe, json},
@@ -117,7 +118,7 @@ fn later(
 
 fn understand(request: &HttpRequest) -> Result<(Gateway, Params, Target), Problem> {
     let gateway = Gateway::of(request);
-    let params = Params::parse(request, &gateway.settings().limits)?;
+    let params = Params::parse(request, &gateway, Rights::Everything)?;
     let target = target(request, &gateway, &params)?;
     Ok((gateway, params, target))
 }

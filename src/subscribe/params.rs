@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use crate::{
     event::{ClientKey, EventId, Invalid},
     form,
+    gateway::Gateway,
     history::{Start, TokenKey},
-    hub::{Interest, Matcher},
+    hub::{Interest, MatcherKind, Matchers, Rights},
     problem::Problem,
-    settings::LimitSettings,
 };
 
 /// The names under which a cursor may come as a parameter, the freshest first: libraries that rewrite the address at
@@ -55,7 +55,13 @@ enum Backlog {
 }
 
 impl Params {
-    pub(super) fn parse(request: &HttpRequest, limits: &LimitSettings) -> Result<Self, Problem> {
+    /// The parameters of `request`, for a subscriber with these rights.
+    pub(super) fn parse(
+        request: &HttpRequest,
+        gateway: &Gateway,
+        rights: Rights,
+    ) -> Result<Self, Problem> {
+        let limits = &gateway.settings().limits;
         let mut matchers = Vec::new();
         let mut cursors: [Option<String>; CURSORS.len()] = Default::default();
         let mut lasting = url::form_urlencoded::Serializer::new(String::new());
@@ -63,23 +69,15 @@ impl Params {
         for pair in form::pairs(request.query_string().as_bytes()) {
             let (name, value) =
                 pair.map_err(|error| Problem::field(error.0.clone(), error.to_string()))?;
-            let is_lasting = match name.as_str() {
-                "topic" | "match" | "match_exact" => {
+            let is_lasting = match matcher_kind(&name)? {
+                Some(kind) => {
                     if limits.matchers <= matchers.len() {
                         return Err(too_many_matchers(limits.matchers));
                     }
-                    let matcher = Matcher::exact(&value, limits.topic_bytes);
-                    matchers.push(matcher.map_err(|invalid| Problem::parameter(&invalid))?);
+                    matchers.push((kind, value.clone()));
                     true
                 }
-                _ if name
-                    .as_bytes()
-                    .get(..5)
-                    .is_some_and(|it| it.eq_ignore_ascii_case(b"match")) =>
-                {
-                    return Err(unknown_matcher(&name));
-                }
-                _ => match CURSORS.iter().position(|cursor| *cursor == name) {
+                None => match CURSORS.iter().position(|cursor| *cursor == name) {
                     Some(at) => {
                         cursors[at].get_or_insert_with(|| value.clone());
                         false
@@ -95,11 +93,14 @@ impl Params {
             let detail = "`topic` is missing: give at least one `topic` or `match`, or `topic=*`";
             return Err(Problem::field("topic", detail));
         }
+        let values = matchers.iter().map(|(kind, value)| (*kind, value.as_str()));
+        let matchers = Matchers::parse(values, gateway.hub_url(), gateway.matcher_limits())
+            .map_err(|invalid| Problem::parameter(&invalid))?;
         let client = single.client.as_deref();
         let client = client.map(|key| ClientKey::parse("client", key, limits.client_key_bytes));
         let client = client.transpose().map_err(|invalid| Problem::parameter(&invalid))?;
         Ok(Self {
-            interest: Arc::new(Interest::new(matchers, client)),
+            interest: Arc::new(Interest::new(matchers, client, rights)),
             cursor: cursor(request, cursors),
             backlog: backlog(single.last.as_deref(), single.since.as_deref(), limits.backlog)?,
             visible_heartbeats: visible_heartbeats(single.heartbeat.as_deref())?,
@@ -166,10 +167,26 @@ impl Single {
     }
 }
 
+/// The kind of matcher that a parameter gives, if any. Names are case-sensitive, yet everything that begins with `match`
+/// in whatever case is reserved (draft-08, "Subscribers").
+fn matcher_kind(name: &str) -> Result<Option<MatcherKind>, Problem> {
+    let is_reserved = name.as_bytes().get(..5).is_some_and(|it| it.eq_ignore_ascii_case(b"match"));
+    match name {
+        "topic" => Ok(Some(MatcherKind::Selector)),
+        "match" => Ok(Some(MatcherKind::Exact)),
+        _ if is_reserved => {
+            let kind = name.strip_prefix("match_").and_then(MatcherKind::from_type);
+            kind.map(Some).ok_or_else(|| unknown_matcher(name))
+        }
+        _ => Ok(None),
+    }
+}
+
 fn unknown_matcher(name: &str) -> Problem {
     let name: String = name.chars().take(40).collect();
     let detail = format!(
-        "`{name}` is no matcher of this gateway: it knows `topic`, `match` and `match_exact`"
+        "`{name}` is no matcher of this gateway: it knows `topic`, `match`, `match_exact`, `match_urlpattern` and \
+         `match_uritemplate`"
     );
     Problem::field(name, detail)
 }

@@ -32,6 +32,7 @@ use super::{
 use crate::{
     delivery::{Feed, Item, Shard, Terms},
     gateway::Gateway,
+    hub::Rights,
     problem::Problem,
     server::public_base,
     settings::PollSettings,
@@ -108,7 +109,7 @@ pub async fn probe_poll(request: HttpRequest) -> Result<HttpResponse, Problem> {
 
 async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Admitted), Problem> {
     let gateway = Gateway::of(request);
-    let params = Params::parse(request, &gateway.settings().limits)?;
+    let params = Params::parse(request, &gateway, Rights::Everything)?;
     if let Some(callback) = &params.callback {
         if !gateway.settings().poll.jsonp {
             let detail = "`callback` needs JSONP, which is off (`poll.jsonp`)";

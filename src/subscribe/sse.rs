@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use super::{admission, admission::Admitted, headers, params::Params, stream};
 use crate::{
     gateway::Gateway,
+    hub::Rights,
     problem::Problem,
     settings::Refusal,
     transport::{StreamWriter, Transport, sse},
@@ -62,7 +63,7 @@ pub async fn probe_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
 }
 
 async fn prepare(request: &HttpRequest, gateway: &Gateway) -> Result<(Params, Admitted), Problem> {
-    let params = Params::parse(request, &gateway.settings().limits)?;
+    let params = Params::parse(request, gateway, Rights::Everything)?;
     let admitted = admission::admit(request, gateway, &params).await?;
     Ok((params, admitted))
 }

@@ -13,6 +13,7 @@ mod hostile; // clients that stall, vanish, or take their time
 mod iframe; // the forever iframe: bytes, head, escapes, ends
 mod job_model; // the state machine of a job against a naive one
 mod jobs; // jobs over HTTP: creators, workers, watchers
+mod matching; // which subscribers a topic reaches, in both dialects
 mod operations; // health, metrics
 mod poll; // long poll: envelope, waiting, tags, sessions
 mod publish; // forms, JSON, idempotency, order among many publishers

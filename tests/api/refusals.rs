@@ -148,7 +148,7 @@ async fn bad_subscriptions_are_refused_with_the_parameter_named() {
         ("topic=a%0Ab", "topic"),
         ("topic=a&matches=b", "matches"),
         ("Match=a", "Match"),
-        ("topic=a&match_uritemplate=b", "match_uritemplate"),
+        ("topic=a&match_uritemplate={b", "match_uritemplate"),
         ("topic=a&MATCH_exact=b", "MATCH_exact"),
         ("topic=a&last=x", "last"),
         ("topic=a&last=-1", "last"),

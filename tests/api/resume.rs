@@ -7,7 +7,7 @@ use tidegate::{
     delivery::{Feed, Gap, Item, Seats, Shard, Subscription, Terms},
     event::{Draft, Limits, Position, Update},
     history::{Memory, Retention, Start},
-    hub::{Hub, Interest, Matcher},
+    hub::{Hub, Interest, Matcher, Matchers, Rights},
     transport::Transport,
 };
 
@@ -62,7 +62,7 @@ impl Subscriber {
         let matchers = exact.chain(everything.then_some(Matcher::Everything));
         let wants = if everything { TOPICS.to_vec() } else { wants.to_vec() };
         Self {
-            interest: Arc::new(Interest::new(matchers, None)),
+            interest: Arc::new(Interest::new(Matchers::new(matchers), None, Rights::Everything)),
             wants,
             feed: None,
             position: Position::START,
@@ -210,7 +210,8 @@ async fn a_drain_that_begins_with_the_first_subscriber_ends_it() {
         let history = Arc::new(Memory::new(retention, Clock::system()));
         let hub = Hub::start(history, 1000, false).expect("a thread");
         let shard = Shard::of_this_thread(&hub);
-        let interest = Arc::new(Interest::new([Matcher::Everything], None));
+        let interest =
+            Arc::new(Interest::new(Matchers::new([Matcher::Everything]), None, Rights::Everything));
         let terms = Terms {
             transport: Transport::Sse,
             heartbeat: None,

@@ -9,7 +9,7 @@ use crate::{
     delivery::Subscription,
     event::Topic,
     gateway::Gateway,
-    hub::{Interest, Matcher},
+    hub::{Interest, Matcher, Matchers, Rights},
     jobs::status::Status,
     problem::Problem,
     subscribe::{
@@ -48,7 +48,8 @@ pub(super) async fn watch(
     if request.method() == Method::HEAD {
         return Ok(response.finish());
     }
-    let interest = Interest::new([Matcher::Exact(Topic::of_job(&job.id))], None);
+    let matchers = Matchers::new([Matcher::Exact(Topic::of_job(&job.id))]);
+    let interest = Interest::new(matchers, None, Rights::Everything);
     let subscription = Subscription {
         interest: interest.into(),
         after,

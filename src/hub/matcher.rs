@@ -1,0 +1,246 @@
+//! Matchers: conditions on topics, of subscribers and of the rights in tokens.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use super::pattern::{self, Allowance, Pattern, Resolver, Unusable};
+use crate::event::{Invalid, Topic, WILDCARD};
+
+/// How the text of a matcher is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MatcherKind {
+    /// Draft-08 `exact`, the default: byte-for-byte equality.
+    Exact,
+    /// Draft-08 `urlpattern`: WHATWG URL Pattern.
+    UrlPattern,
+    /// RFC 6570 template; a matcher type of ours, which says in the new dialect what selectors said in the old one.
+    UriTemplate,
+    /// Draft-07 topic selector: a template if it is one, else exact.
+    Selector,
+}
+
+impl MatcherKind {
+    /// The matcher types that tokens and `match_…` parameters can name.
+    pub const TYPES: [Self; 3] = [Self::Exact, Self::UrlPattern, Self::UriTemplate];
+
+    /// The matcher type of this name, case-sensitive.
+    #[must_use]
+    pub fn from_type(name: &str) -> Option<Self> {
+        Self::TYPES.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// The name of the matcher type; `topic` for a selector, which has none.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::UrlPattern => "urlpattern",
+            Self::UriTemplate => "uritemplate",
+            Self::Selector => "topic",
+        }
+    }
+
+    /// The field to name if a matcher of this kind is refused.
+    fn field(self) -> &'static str {
+        match self {
+            Self::Exact => "match",
+            Self::UrlPattern => "match_urlpattern",
+            Self::UriTemplate => "match_uritemplate",
+            Self::Selector => "topic",
+        }
+    }
+}
+
+/// The bounds that matchers have to keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatcherLimits {
+    /// Matchers of one subscription or token.
+    pub matchers: usize,
+    /// Bytes of one matcher.
+    pub bytes: usize,
+    /// What one pattern or template may cost: 1, and 10 for each variable or wildcard behind the first, 1 for each byte
+    /// of a component with a regular expression, 1 for each 64 bytes.
+    pub cost: usize,
+    /// What those of one subscription or token may cost together.
+    pub cost_of_set: usize,
+    /// What all in the process may cost together.
+    pub cost_of_all: usize,
+}
+
+/// One condition on topics; an update needs one topic that one matcher accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Matcher {
+    /// `*`: every topic.
+    Everything,
+    /// Byte-for-byte equality.
+    Exact(Topic),
+    /// A URL pattern or URI template.
+    Pattern(Arc<Pattern>),
+}
+
+impl Matcher {
+    /// The matcher that `value` stands for, relative patterns and topics resolved against `hub_url`. The wildcard
+    /// comes first whatever the kind (draft-08, "Topic matchers").
+    ///
+    /// # Errors
+    /// If `value` breaks the string rule, is not valid for its kind, or is over a limit.
+    pub fn parse(
+        kind: MatcherKind,
+        value: &str,
+        hub_url: &Url,
+        limits: &MatcherLimits,
+    ) -> Result<Self, Invalid> {
+        if value == WILDCARD {
+            return Ok(Self::Everything);
+        }
+        let topic = Topic::parse_field(kind.field(), value, limits.bytes)?;
+        let allowance = Allowance { each: limits.cost, all: limits.cost_of_all };
+        let pattern = match kind {
+            MatcherKind::Exact => return Ok(Self::Exact(topic)),
+            MatcherKind::Selector if !value.contains('{') => return Ok(Self::Exact(topic)),
+            MatcherKind::UrlPattern => Pattern::url(value, hub_url, allowance),
+            MatcherKind::UriTemplate | MatcherKind::Selector => Pattern::template(value, allowance),
+        };
+        match pattern {
+            Ok(pattern) => Ok(Self::Pattern(pattern)),
+            // A selector that is no template is an exact one (draft-07, "Topic selectors").
+            Err(Unusable::Malformed) if kind == MatcherKind::Selector => Ok(Self::Exact(topic)),
+            Err(unusable) => Err(refusal(kind, unusable, limits)),
+        }
+    }
+
+    /// The matcher that the parameter `match` stands for.
+    ///
+    /// # Errors
+    /// If `value` cannot be a topic.
+    pub fn exact(value: &str, limit: usize) -> Result<Self, Invalid> {
+        if value == WILDCARD {
+            return Ok(Self::Everything);
+        }
+        Topic::parse(value, limit).map(Self::Exact)
+    }
+
+    fn cost(&self) -> usize {
+        match self {
+            Self::Everything | Self::Exact(_) => 0,
+            Self::Pattern(pattern) => pattern.cost(),
+        }
+    }
+}
+
+fn refusal(kind: MatcherKind, unusable: Unusable, limits: &MatcherLimits) -> Invalid {
+    let field = kind.field();
+    match unusable {
+        Unusable::Malformed => {
+            let rule = match kind {
+                MatcherKind::UriTemplate => "is not a URI template (RFC 6570)",
+                MatcherKind::UrlPattern | MatcherKind::Exact | MatcherKind::Selector => {
+                    "is not a URL pattern, or one with a regular expression that is too large"
+                }
+            };
+            Invalid::Rule { field, rule }
+        }
+        Unusable::Costly => Invalid::TooCostly { field, limit: limits.cost },
+        Unusable::Full => Invalid::NoRoom { field, limit: limits.cost_of_all },
+    }
+}
+
+/// A set of matchers, joined by "or".
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Matchers {
+    everything: bool,
+    topics: Box<[Topic]>,
+    /// In the order of their ids.
+    patterns: Box<[Arc<Pattern>]>,
+}
+
+impl Matchers {
+    /// The union of `matchers`.
+    #[must_use]
+    pub fn new(matchers: impl IntoIterator<Item = Matcher>) -> Self {
+        let mut everything = false;
+        let (mut topics, mut patterns) = (Vec::new(), Vec::new());
+        for matcher in matchers {
+            match matcher {
+                Matcher::Everything => everything = true,
+                Matcher::Exact(topic) => topics.push(topic),
+                Matcher::Pattern(pattern) => patterns.push(pattern),
+            }
+        }
+        topics.sort_unstable();
+        topics.dedup();
+        patterns.sort_unstable_by_key(|pattern: &Arc<Pattern>| pattern.id());
+        patterns.dedup();
+        Self { everything, topics: topics.into(), patterns: patterns.into() }
+    }
+
+    /// The union of what `values` stand for, within the limits of one subscription or token. Counts come first, so
+    /// that a bad request is refused before it costs anything.
+    ///
+    /// # Errors
+    /// If a value is refused by [`Matcher::parse`], or if all of them are over a limit.
+    pub fn parse<'a>(
+        values: impl ExactSizeIterator<Item = (MatcherKind, &'a str)>,
+        hub_url: &Url,
+        limits: &MatcherLimits,
+    ) -> Result<Self, Invalid> {
+        if limits.matchers < values.len() {
+            return Err(Invalid::TooMany { field: "match", limit: limits.matchers });
+        }
+        let mut matchers = Vec::with_capacity(values.len());
+        let mut cost = 0_usize;
+        for (kind, value) in values {
+            let matcher = Matcher::parse(kind, value, hub_url, limits)?;
+            cost += matcher.cost();
+            if limits.cost_of_set < cost {
+                return Err(Invalid::TooCostly { field: kind.field(), limit: limits.cost_of_set });
+            }
+            matchers.push(matcher);
+        }
+        Ok(Self::new(matchers))
+    }
+
+    /// Whether one of them accepts `topic`.
+    #[must_use]
+    pub fn matches(&self, topic: &Topic) -> bool {
+        self.everything || self.names(topic) || self.has_pattern_for(topic)
+    }
+
+    /// Whether `topic` is one of the exact topics.
+    #[must_use]
+    pub fn names(&self, topic: &Topic) -> bool {
+        self.topics.binary_search(topic).is_ok()
+    }
+
+    /// Uses what is known of the topic already; live delivery has always just asked.
+    fn has_pattern_for(&self, topic: &Topic) -> bool {
+        if self.patterns.is_empty() {
+            return false;
+        }
+        let known = pattern::known(topic);
+        let mut resolver = Resolver::new(topic);
+        self.patterns.iter().any(|pattern| {
+            let verdict = known.as_ref().and_then(|known| known.verdict(pattern.id()));
+            verdict.unwrap_or_else(|| pattern.test(&mut resolver))
+        })
+    }
+
+    /// Whether `*` is one of them.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.everything
+    }
+
+    /// The exact topics, sorted and distinct.
+    #[must_use]
+    pub fn topics(&self) -> &[Topic] {
+        &self.topics
+    }
+
+    /// The URL patterns and URI templates, distinct.
+    #[must_use]
+    pub fn patterns(&self) -> &[Arc<Pattern>] {
+        &self.patterns
+    }
+}

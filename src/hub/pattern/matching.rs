@@ -1,0 +1,110 @@
+//! Which patterns match a topic: found out once, and kept for the other shards and for the next event on that topic.
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher as _,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use foldhash::fast::RandomState;
+
+use super::{PatternId, Resolver, table};
+use crate::event::Topic;
+
+/// Parts of the cache, each with a lock of its own.
+const STRIPES: usize = 16;
+
+/// Topics that a stripe holds before it begins anew.
+const MOST_TOPICS: usize = 256;
+
+/// Matches that a stripe holds before it begins anew; with all stripes full, 8 MiB.
+const MOST_MATCHES: usize = 65_536;
+
+static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
+
+#[derive(Debug, Default)]
+struct Cache {
+    hasher: RandomState,
+    stripes: [Mutex<Stripe>; STRIPES],
+}
+
+#[derive(Debug, Default)]
+struct Stripe {
+    topics: HashMap<Topic, Known, RandomState>,
+    /// Matches of all topics, those included that have been replaced since.
+    n_matches: usize,
+}
+
+/// What is known of a topic.
+#[derive(Debug, Clone)]
+pub(in crate::hub) struct Known {
+    /// Every pattern below this id has been tested.
+    tested_to: PatternId,
+    /// Those that match, in order. They may have gone out of use since.
+    matching: Arc<[PatternId]>,
+}
+
+impl Known {
+    /// Whether the pattern matches, if it has been tested.
+    pub(in crate::hub) fn verdict(&self, pattern: PatternId) -> Option<bool> {
+        (pattern < self.tested_to).then(|| self.matching.binary_search(&pattern).is_ok())
+    }
+}
+
+impl Cache {
+    fn stripe(&self, topic: &Topic) -> MutexGuard<'_, Stripe> {
+        // The remainder is below the number of stripes.
+        #[expect(clippy::cast_possible_truncation, reason = "only some bits are needed")]
+        let at = self.hasher.hash_one(topic) as usize % STRIPES;
+        self.stripes[at].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is known of a topic, without testing anything.
+pub(in crate::hub) fn known(topic: &Topic) -> Option<Known> {
+    CACHE.stripe(topic).topics.get(topic).cloned()
+}
+
+/// The patterns that match a topic, at least all that are in use. Tests those that have not been tested on it. Whoever
+/// asks for the same topic meanwhile waits, so that nothing is tested twice.
+pub(in crate::hub) fn matching(topic: &Topic) -> Arc<[PatternId]> {
+    // Dropped after the lock is given back, since the last use of a pattern may end here.
+    let untested;
+    let mut stripe = CACHE.stripe(topic);
+    let next = table::next();
+    let mut matching = Vec::new();
+    let mut tested_to = PatternId(0);
+    if let Some(known) = stripe.topics.get(topic) {
+        if next <= known.tested_to {
+            return known.matching.clone();
+        }
+        tested_to = known.tested_to;
+        matching = table::in_use(&known.matching);
+    }
+    untested = table::since(tested_to);
+    let mut resolver = Resolver::new(topic);
+    let found = untested.iter().filter(|pattern| pattern.test(&mut resolver));
+    matching.extend(found.map(|pattern| pattern.id()));
+    // A pattern that came after `next` was read may be among them.
+    let tested_to = untested.last().map_or(next, |newest| next.max(PatternId(newest.id().0 + 1)));
+    let matching: Arc<[PatternId]> = matching.into();
+    stripe.keep(topic, Known { tested_to, matching: matching.clone() });
+    matching
+}
+
+/// Empties the cache: there are no patterns any more.
+pub(super) fn forget_all() {
+    for stripe in &CACHE.stripes {
+        *stripe.lock().unwrap_or_else(PoisonError::into_inner) = Stripe::default();
+    }
+}
+
+impl Stripe {
+    fn keep(&mut self, topic: &Topic, known: Known) {
+        if MOST_TOPICS <= self.topics.len() || MOST_MATCHES <= self.n_matches {
+            *self = Self::default();
+        }
+        self.n_matches += known.matching.len();
+        self.topics.insert(topic.clone(), known);
+    }
+}

@@ -1,0 +1,211 @@
+//! URL patterns (WHATWG URL Pattern) on topics that are resolved against the hub's address.
+
+use std::sync::OnceLock;
+
+use regex_lite::{Regex, RegexBuilder};
+use url::{Url, quirks};
+use urlpattern::{
+    RegexSyntax, UrlPattern as Parsed, UrlPatternInit, UrlPatternOptions,
+    matcher::{InnerMatcher, Matcher},
+    regexp::RegExp,
+};
+
+use crate::event::Topic;
+
+/// Bytes that a compiled component may take if its author wrote regular expressions into it; a count of repetitions
+/// can make a short one as large as it likes.
+const MOST_COMPILED_GROUPS: usize = 32 << 10;
+
+/// Bytes that any other compiled component may take. Its size follows from its length, so none comes near.
+const MOST_COMPILED: usize = 4 << 20;
+
+/// A part of an address.
+#[derive(Debug, Clone, Copy)]
+enum Component {
+    Pathname,
+    Hostname,
+    Search,
+    Hash,
+    Protocol,
+    Port,
+    Username,
+    Password,
+}
+
+/// A URL pattern: what its components demand, without those that demand nothing. Regular expressions are compiled when
+/// they are first needed; the linear-time engine knows neither look-around nor back-references.
+#[derive(Debug)]
+pub(super) struct UrlPattern {
+    base: Url,
+    demands: Box<[(Component, Matcher<LazyRegex>)]>,
+    n_wildcards: usize,
+    regexp_bytes: usize,
+}
+
+impl UrlPattern {
+    /// The most wildcards that `text` can have, found without parsing it.
+    pub(super) fn most_wildcards(text: &str) -> usize {
+        text.bytes().filter(|it| b":*(".contains(it)).count()
+    }
+
+    /// The pattern that `text` is, relative ones resolved against `base`; `None` if it is malformed.
+    pub(super) fn parse(text: &str, base: &Url) -> Option<Self> {
+        if has_stray_bracket(text) {
+            return None;
+        }
+        let base_of_relative = Some(base.clone());
+        let mut init =
+            UrlPatternInit::parse_constructor_string::<LazyRegex>(text, base_of_relative).ok()?;
+        if init.protocol.is_some() {
+            // Else the path of `urn\:isbn\:*` would be taken for a relative one.
+            init.base_url = None;
+        }
+        let parsed = Parsed::<LazyRegex>::parse(init, UrlPatternOptions::default()).ok()?;
+        // Those that tell most topics apart come first.
+        let components = [
+            (Component::Pathname, parsed.pathname),
+            (Component::Hostname, parsed.hostname),
+            (Component::Search, parsed.search),
+            (Component::Hash, parsed.hash),
+            (Component::Protocol, parsed.protocol),
+            (Component::Port, parsed.port),
+            (Component::Username, parsed.username),
+            (Component::Password, parsed.password),
+        ];
+        let (mut n_wildcards, mut regexp_bytes) = (0, 0);
+        let mut demands = Vec::new();
+        for (name, component) in components {
+            if accepts_everything(&component.matcher) {
+                continue;
+            }
+            n_wildcards += component.group_name_list.len();
+            if component.has_regexp_group {
+                regexp_bytes += tried_regexp(&component.matcher)?.text.len();
+            }
+            demands.push((name, component.matcher));
+        }
+        Some(Self { base: base.clone(), demands: demands.into(), n_wildcards, regexp_bytes })
+    }
+
+    /// How many named groups, `*` and regular expressions it has.
+    pub(super) fn n_wildcards(&self) -> usize {
+        self.n_wildcards
+    }
+
+    /// The length of the components that have regular expressions of the author.
+    pub(super) fn regexp_bytes(&self) -> usize {
+        self.regexp_bytes
+    }
+
+    /// Whether the topic matches. One that is no address, not even relative to the hub's, matches nothing.
+    pub(super) fn matches(&self, topic: &mut Resolver<'_>) -> bool {
+        let Some(url) = topic.against(&self.base) else { return false };
+        self.demands.iter().all(|(component, matcher)| matcher.matches(component.of(url)).is_some())
+    }
+}
+
+impl Component {
+    /// This part of an address, as URL patterns look at it.
+    fn of(self, url: &Url) -> &str {
+        match self {
+            Self::Pathname => url.path(),
+            Self::Hostname => quirks::hostname(url),
+            Self::Search => url.query().unwrap_or_default(),
+            Self::Hash => url.fragment().unwrap_or_default(),
+            Self::Protocol => url.scheme(),
+            Self::Port => quirks::port(url),
+            Self::Username => url.username(),
+            Self::Password => url.password().unwrap_or_default(),
+        }
+    }
+}
+
+fn accepts_everything(matcher: &Matcher<LazyRegex>) -> bool {
+    let any =
+        matches!(matcher.inner, InnerMatcher::SingleCapture { filter: None, allow_empty: true });
+    any && matcher.prefix.is_empty() && matcher.suffix.is_empty()
+}
+
+/// Whether a host could have a `]` without a `[` before it, which the parser counts without a check. Only simple pairs
+/// pass, as addresses and character classes have them; elsewhere such a bracket is to be written as `%5D`.
+fn has_stray_bracket(text: &str) -> bool {
+    let mut is_open = false;
+    let is_stray = |byte| {
+        let is_stray = byte == b']' && !is_open;
+        match byte {
+            b'[' => is_open = true,
+            b']' | b'@' | b'(' | b')' | b'{' | b'}' => is_open = false,
+            _ => {}
+        }
+        is_stray
+    };
+    !text.starts_with('/') && text.bytes().any(is_stray)
+}
+
+/// The regular expression of a component into which its author wrote some, compiled here and now; `None` if it is
+/// malformed or too large.
+fn tried_regexp(matcher: &Matcher<LazyRegex>) -> Option<&LazyRegex> {
+    let InnerMatcher::RegExp { regexp: Ok(regexp) } = &matcher.inner else { return None };
+    regexp.compile(MOST_COMPILED_GROUPS).map(|_| regexp)
+}
+
+/// A regular expression that is compiled when it is first needed: most patterns never need theirs.
+#[derive(Debug)]
+pub(super) struct LazyRegex {
+    text: Box<str>,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl LazyRegex {
+    /// The compiled expression; `None` if it is malformed or over `limit` bytes. Only the first call's limit counts.
+    fn compile(&self, limit: usize) -> Option<&Regex> {
+        let compile = || RegexBuilder::new(&self.text).size_limit(limit).build().ok();
+        self.compiled.get_or_init(compile).as_ref()
+    }
+}
+
+impl RegExp for LazyRegex {
+    fn syntax() -> RegexSyntax {
+        RegexSyntax::Rust
+    }
+
+    fn parse(pattern: &str, _flags: &str, _force_eval: bool) -> Result<Self, ()> {
+        Ok(Self { text: pattern.into(), compiled: OnceLock::new() })
+    }
+
+    fn matches<'a>(&self, text: &'a str) -> Option<Vec<Option<&'a str>>> {
+        // Nobody looks at what the groups captured.
+        self.compile(MOST_COMPILED)?.is_match(text).then(Vec::new)
+    }
+
+    fn pattern_string(&self) -> &str {
+        &self.text
+    }
+}
+
+/// A topic as an address, resolved once for all patterns with the same base that come one after the other.
+#[derive(Debug)]
+pub(in crate::hub) struct Resolver<'a> {
+    topic: &'a Topic,
+    base: Option<Url>,
+    resolved: Option<Url>,
+}
+
+impl<'a> Resolver<'a> {
+    pub(in crate::hub) fn new(topic: &'a Topic) -> Self {
+        Self { topic, base: None, resolved: None }
+    }
+
+    /// The topic itself.
+    pub(super) fn topic(&self) -> &'a Topic {
+        self.topic
+    }
+
+    fn against(&mut self, base: &Url) -> Option<&Url> {
+        if self.base.as_ref() != Some(base) {
+            self.resolved = base.join(self.topic.as_str()).ok();
+            self.base = Some(base.clone());
+        }
+        self.resolved.as_ref()
+    }
+}
