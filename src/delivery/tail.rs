@@ -13,6 +13,9 @@ use crate::{
 /// Events looked at under one lock, so that a long search holds up nobody.
 const SCAN: usize = 1024;
 
+/// How close to the newest event a position is looked for first.
+const NEAR: usize = 16;
+
 /// The events behind a floor, up to the newest; bounded in bytes, so that what falls off is read from the history.
 #[derive(Debug)]
 pub struct Tail {
@@ -148,7 +151,16 @@ impl Tail {
 }
 
 impl Events {
+    /// The offset of the first event behind `after`. Whoever asks is mostly close to the newest.
     fn first_behind(&self, after: Position) -> usize {
-        self.queue.partition_point(|entry| entry.event.position <= after)
+        let is_before = |entry: &Entry| entry.event.position <= after;
+        let near = self.queue.len().saturating_sub(NEAR);
+        match self.queue.get(near) {
+            Some(entry) if is_before(entry) => {
+                let others = self.queue.range(near..);
+                near + others.take_while(|entry| is_before(entry)).count()
+            }
+            _ => self.queue.partition_point(is_before),
+        }
     }
 }
