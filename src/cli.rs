@@ -109,15 +109,24 @@ fn greet(gateway: &Gateway, server: &Server) {
         text += &format!("  open     http://{address}/\n");
         tracing::info!(%address, "listening");
     }
-    let reach = if gateway.settings().server.open_to_everybody {
-        "everybody who reaches these addresses"
-    } else {
-        "everybody on this machine"
+    let settings = gateway.settings();
+    text += match (settings.auth.is_development(), settings.server.open_to_everybody) {
+        (true, true) => {
+            "  access   development mode, no keys: everybody who reaches these addresses may publish and subscribe;\n"
+        }
+        (true, false) => {
+            "  access   development mode, no keys: everybody on this machine may publish and subscribe;\n"
+        }
+        (false, _) if settings.auth.anonymous => {
+            "  access   with tokens; public events for everybody\n"
+        }
+        (false, _) => "  access   with tokens only\n",
     };
+    if settings.auth.is_development() {
+        text += "           pages of other origins may not, unless cors.origins names them\n";
+    }
     text += &format!(
-        "  access   development mode, no keys: {reach} may publish and subscribe;\n           \
-         pages of other origins may not, unless cors.origins names them\n  \
-         history  in memory, up to {}\n",
+        "  history  in memory, up to {}\n",
         bytesize::ByteSize::b(gateway.settings().history.max_bytes as u64).display().iec()
     );
     print(&text);

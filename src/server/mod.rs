@@ -15,7 +15,11 @@ use actix_web::{App, HttpServer, dev::ServerHandle, web::ServiceConfig};
 use tracing::info;
 
 pub use self::guard::guard;
-pub(crate) use self::{public::public_base, routes::resource};
+pub(crate) use self::{
+    guard::is_safe,
+    public::{comes_through_proxy, public_base},
+    routes::resource,
+};
 use crate::gateway::Gateway;
 
 /// Bytes that actix may keep in a connection's write buffer before it writes. Small, because it keeps the memory.

@@ -33,6 +33,7 @@ pub(super) fn client_address(request: &HttpRequest, settings: &Settings) -> Opti
     told.and_then(|it| it.trim_matches(['[', ']']).parse().ok()).or(Some(peer))
 }
 
-fn comes_through_proxy(request: &HttpRequest, settings: &Settings) -> bool {
+/// Whether a proxy that is trusted has passed `request` on.
+pub(crate) fn comes_through_proxy(request: &HttpRequest, settings: &Settings) -> bool {
     request.peer_addr().is_some_and(|peer| settings.server.trusts(peer.ip()))
 }

@@ -13,11 +13,17 @@ use super::{Settings, check::check};
 const DEFAULT_FILE: &str = "tidegate.toml";
 
 /// Keys that are lists, and so are split at commas in the environment.
-const LISTS: [&str; 4] =
-    ["server.trusted_proxies", "server.hosts", "cors.origins", "jobs.result_origins"];
+const LISTS: [&str; 6] = [
+    "server.trusted_proxies",
+    "server.hosts",
+    "auth.audiences",
+    "auth.publish_origins",
+    "cors.origins",
+    "jobs.result_origins",
+];
 
 /// How the names of variables end that are taken as they are: a secret of digits is not a number.
-const SECRET: &str = "__WEBHOOK_SECRET";
+const SECRETS: [&str; 3] = ["__WEBHOOK_SECRET", "__PUBLISHER_KEY", "__SUBSCRIBER_KEY"];
 
 /// Where settings come from, later ones winning over earlier ones.
 #[derive(Debug, Default)]
@@ -65,7 +71,7 @@ pub fn load(source: Source) -> Result<Settings, SettingsError> {
     }
     let (secrets, environment) = variables(source.environment)?
         .into_iter()
-        .partition::<HashMap<_, _>, _>(|(name, _)| name.ends_with(SECRET));
+        .partition::<HashMap<_, _>, _>(|(name, _)| SECRETS.iter().any(|it| name.ends_with(it)));
     let mut environment = Environment::with_prefix("TIDEGATE")
         .prefix_separator("_")
         .separator("__")

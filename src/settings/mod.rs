@@ -2,9 +2,11 @@
 //!
 //! A file, the environment and flags come in; [`Settings`] go out, complete and valid. Nothing is read again later.
 
+mod auth;
 mod check;
 mod jobs;
 mod load;
+pub(crate) mod origins;
 mod secret;
 mod units;
 
@@ -14,6 +16,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use self::auth::{
+    AuthSettings, Compat, CorsSettings, IssuerSettings, KeySettings, MercureSettings, UnknownIds,
+};
 pub use self::jobs::{JobSettings, JobTypeSettings};
 pub use self::load::{SettingsError, Source, load};
 pub use self::secret::Secret;
@@ -35,6 +40,10 @@ pub struct Settings {
     pub iframe: IframeSettings,
     /// Long poll.
     pub poll: PollSettings,
+    /// Who may do what.
+    pub auth: AuthSettings,
+    /// Which dialects of Mercure are spoken.
+    pub mercure: MercureSettings,
     /// Which other origins may use the gateway from a browser.
     pub cors: CorsSettings,
     /// Long jobs.
@@ -239,14 +248,6 @@ impl Default for PollSettings {
             jsonp: false,
         }
     }
-}
-
-/// `[cors]`
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CorsSettings {
-    /// Origins whose pages may publish, subscribe and embed the iframe.
-    pub origins: Vec<String>,
 }
 
 /// `[limits]`

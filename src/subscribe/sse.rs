@@ -1,23 +1,79 @@
 //! EventSource: `GET /events` and `GET /.well-known/mercure`.
 
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder,
+    http::header::{CONTENT_TYPE, HeaderName},
+    web,
+};
 use bytes::{Bytes, BytesMut};
+use mime::Mime;
 
-use super::{admission, admission::Admitted, headers, params::Params, stream};
+use super::{admission, admission::Admitted, headers, params::Params, preference, stream};
 use crate::{
+    auth, body,
     delivery::Body,
     gateway::Gateway,
-    hub::Rights,
     problem::Problem,
     transport::{StreamWriter, Transport, sse},
 };
+
+const ACCEPT_QUERY: HeaderName = HeaderName::from_static("accept-query");
+
+/// What the body of a query has to be.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Opens an event stream.
 ///
 /// # Errors
 /// If the request is refused; a browser's EventSource then gives up.
 pub async fn open_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (gateway, params, admitted) = prepare(&request).await?;
+    let prepared = prepare(&request, &[]).await?;
+    Ok(open(&request, prepared))
+}
+
+/// Opens an event stream for which more is asked than fits in an address: `QUERY` with parameters in a form.
+///
+/// # Errors
+/// If the request is refused.
+pub async fn query_sse(
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let settings = Gateway::of(&request).settings().clone();
+    check_form(&request)?;
+    let limit = settings.limits.body_bytes;
+    let body = body::receive(&request, payload, limit, settings.server.body_timeout).await?;
+    let prepared = prepare(&request, &body).await?;
+    Ok(open(&request, prepared))
+}
+
+/// What the head of an event stream would be: `HEAD` subscribes nobody.
+///
+/// # Errors
+/// If the request would be refused.
+pub async fn probe_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (_, _, admitted) = prepare(&request, &[]).await?;
+    Ok(response(&admitted).body(Bytes::new()))
+}
+
+async fn prepare(
+    request: &HttpRequest,
+    body: &[u8],
+) -> Result<(Gateway, Params, Admitted), Problem> {
+    let gateway = Gateway::of(request);
+    if !preference::accepts(request, "text/event-stream") {
+        return Err(Problem::not_acceptable("this is text/event-stream"));
+    }
+    let subscriber = auth::subscriber(request).await?;
+    let params = Params::parse(request, body, &gateway, &subscriber)?;
+    let admitted = admission::admit(&gateway, &params).await?;
+    Ok((gateway, params, admitted))
+}
+
+fn open(
+    request: &HttpRequest,
+    (gateway, params, admitted): (Gateway, Params, Admitted),
+) -> HttpResponse {
     let retry = gateway.settings().delivery.retry;
     let mut head = BytesMut::from(&*sse::head(retry));
     // Not before a gap was told: its token stands behind it.
@@ -26,32 +82,28 @@ pub async fn open_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
         head.extend_from_slice(&sse::visible_heartbeat(&token));
     }
     let response = response(&admitted);
-    let terms = admission::stream_terms(&gateway, Transport::Sse);
+    let terms = admission::stream_terms(&gateway, Transport::Sse, params.expires);
     let writer = StreamWriter::Sse { visible_heartbeats: params.visible_heartbeats };
-    let feed = admitted.subscribe(&request, &params, terms);
+    let feed = admitted.subscribe(request, &params, terms);
     let body = Body::new(feed, writer, head.freeze(), stream::ending(&gateway, None));
-    Ok(stream::respond(&request, response, body))
+    stream::respond(request, response, body)
 }
 
-/// What the head of an event stream would be: `HEAD` subscribes nobody.
-///
-/// # Errors
-/// If the request would be refused.
-pub async fn probe_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (_, _, admitted) = prepare(&request).await?;
-    Ok(response(&admitted).body(Bytes::new()))
-}
-
-async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Admitted), Problem> {
-    let gateway = Gateway::of(request);
-    let params = Params::parse(request, &gateway, Rights::Everything)?;
-    let admitted = admission::admit(&gateway, &params).await?;
-    Ok((gateway, params, admitted))
+/// Checks that the body says that it is a form (RFC 10008, section 2: a query without a type cannot be understood).
+fn check_form(request: &HttpRequest) -> Result<(), Problem> {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    let kind: Option<Mime> = kind.and_then(|it| it.parse().ok());
+    match kind {
+        Some(kind) if kind.essence_str() == FORM => Ok(()),
+        Some(_) => Err(Problem::media_type(format!("the body has to be {FORM}"))),
+        None => Err(Problem::field("Content-Type", "`Content-Type` is missing or unreadable")),
+    }
 }
 
 fn response(admitted: &Admitted) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response.content_type("text/event-stream");
+    response.insert_header((ACCEPT_QUERY, FORM));
     headers::streamed(&mut response);
     headers::cursor_echo(&mut response, admitted.cursor_echo.clone());
     response

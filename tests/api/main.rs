@@ -4,7 +4,10 @@
 
 mod support;
 
+mod auth; // tokens: which are good, how they are presented, what they grant
+mod cors; // what pages of other origins may do
 mod development; // who may ask without keys
+mod discovery; // metadata, content negotiation, QUERY
 mod encoders; // properties of the encoders: what is read back is what was published
 mod eventsource; // EventSource: bytes, heads, resume, heartbeats
 mod gaps; // what cannot be served is said, and only to those whom it concerns
@@ -14,7 +17,9 @@ mod job_model; // the state machine of a job against a naive one
 mod jobs; // jobs over HTTP: creators, workers, watchers
 mod operations; // health, metrics
 mod poll; // long poll: envelope, waiting, tags, sessions
+mod privacy; // private events, live and in replay, over all transports
 mod publish; // forms, JSON, idempotency, order among many publishers
+mod publish_rules; // the rules of publishing with tokens
 mod refusals; // bad input: every refusal is a problem document
 mod resume; // properties of resuming: nothing lost, nothing twice
 mod settings;

@@ -1,4 +1,7 @@
 //! The addresses of jobs: `/jobs` and below.
+//!
+//! Whoever changes something needs a publish grant: on `/jobs` to create, on `/jobs/claim` to claim, on `/jobs/{id}` for
+//! everything about one job. To list takes a subscribe grant on `/jobs`. To see one job takes its id, which nobody can guess.
 
 mod list;
 mod watch;
@@ -24,6 +27,8 @@ use super::{
     status::Status,
 };
 use crate::{
+    auth,
+    event::Topic,
     form,
     gateway::Gateway,
     problem::Problem,
@@ -72,6 +77,7 @@ pub fn configure(config: &mut ServiceConfig) {
 
 /// `POST /jobs`: 202 and the job's address; with `Prefer: wait` perhaps its end.
 async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, Problem> {
+    auth::publisher(&request).await?.check(&[Topic::of_jobs()])?;
     let gateway = Gateway::of(&request);
     let settings = gateway.tracker().settings();
     let limit = gateway.settings().limits.body_bytes;
@@ -191,6 +197,7 @@ fn status(response: &mut HttpResponseBuilder, gateway: &Gateway, job: &Job) -> H
 
 /// `POST /jobs/{id}/cancel`
 async fn cancel_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    auth::publisher(&request).await?.check(&[Topic::of_job(&id)])?;
     let gateway = Gateway::of(&request);
     let job = gateway.tracker().cancel(&id).await?;
     Ok(asked(&request, &gateway, &job))
@@ -198,6 +205,7 @@ async fn cancel_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpR
 
 /// `POST /jobs/{id}/retry`
 async fn retry_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    auth::publisher(&request).await?.check(&[Topic::of_job(&id)])?;
     let gateway = Gateway::of(&request);
     let job = gateway.tracker().retry(&id).await?;
     Ok(asked(&request, &gateway, &job))

@@ -48,7 +48,7 @@ pub(super) async fn watch(
     let matchers = Matchers::new([Matcher::Exact(Topic::of_job(&job.id))]);
     let interest = Interest::new(matchers, None, Rights::Everything);
     let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");
-    let terms = stream_terms(gateway, Transport::Sse);
+    let terms = stream_terms(gateway, Transport::Sse, None);
     let feed = shard.subscribe(interest.into(), after, None::<Gap>, terms);
     let ending = Ending { last_event: Some("job.done"), ..stream::ending(gateway, None) };
     let writer = StreamWriter::Sse { visible_heartbeats: false };

@@ -2,6 +2,7 @@
 
 pub mod raw;
 pub mod sse;
+pub mod tokens;
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -64,6 +65,24 @@ impl Gateway {
             .send()
             .await
             .expect("a reply")
+    }
+
+    /// Publishes a form at the hub's own address with a token and returns the reply.
+    pub async fn post_as(&self, token: &str, form: &[(&str, &str)]) -> Response {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let request = self.client.post(self.url("/.well-known/mercure")).bearer_auth(token);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        request.body(body).send().await.expect("a reply")
+    }
+
+    /// Gets a path with a token.
+    pub async fn get_as(&self, token: &str, path: &str) -> Response {
+        self.client.get(self.url(path)).bearer_auth(token).send().await.expect("a reply")
+    }
+
+    /// Opens an event stream with a token.
+    pub async fn open_as(&self, token: &str, path: &str) -> sse::Stream {
+        sse::Stream::open(self.client.get(self.url(path)).bearer_auth(token)).await
     }
 
     /// Publishes data under a topic and returns the id.
