@@ -5,12 +5,17 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+use jsonwebtoken::Algorithm;
 
 use crate::{
+    auth::{self, Dialect, Order},
     gateway::Gateway,
+    hub::MatcherKind,
     server::Server,
     settings::{Settings, Source, load},
     telemetry,
@@ -26,12 +31,83 @@ struct Cli {
     flags: Flags,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway; what happens without a subcommand.
     Serve,
     /// Check the settings and print those in effect.
     Check,
+    /// Make a token, or say what one is good for.
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Make a token with a key of the settings, or with a private key of your own, and print it.
+    Mint(Mint),
+    /// Say by which rules a token is judged, what it grants, and why it would be refused.
+    Explain {
+        /// The token; without it, standard input is read.
+        token: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Mint {
+    /// What the bearer may publish under: a topic, a pattern, or * for everything. May be repeated.
+    #[arg(long, value_name = "MATCHER")]
+    publish: Vec<String>,
+    /// Whose private events the bearer gets. May be repeated.
+    #[arg(long, value_name = "MATCHER")]
+    subscribe: Vec<String>,
+    /// How these are to be read: exact, urlpattern or uritemplate.
+    #[arg(long, value_name = "TYPE", default_value = "exact", value_parser = matcher_kind)]
+    match_type: MatcherKind,
+    /// Make a token of the old dialect (0.x) even if there is an issuer.
+    #[arg(long)]
+    old: bool,
+    /// Its issuer, one of auth.issuers; the first one if not given.
+    #[arg(long, value_name = "NAME", conflicts_with = "old")]
+    issuer: Option<String>,
+    /// For whom it is; the hub's address if not given.
+    #[arg(long, value_name = "URL", conflicts_with = "old")]
+    audience: Option<String>,
+    /// How long it is good.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = lifetime)]
+    expires: Duration,
+    /// A file with the private key, for algorithms that have one.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// How it is signed, if not as the settings say.
+    #[arg(long, value_name = "NAME")]
+    algorithm: Option<Algorithm>,
+}
+
+impl Mint {
+    fn into_order(self) -> Order {
+        Order {
+            publish: self.publish,
+            subscribe: self.subscribe,
+            kind: self.match_type,
+            dialect: self.old.then_some(Dialect::Old),
+            issuer: self.issuer,
+            audience: self.audience,
+            lifetime: self.expires,
+            key_file: self.key_file,
+            algorithm: self.algorithm,
+        }
+    }
+}
+
+fn matcher_kind(name: &str) -> Result<MatcherKind, String> {
+    MatcherKind::from_type(name)
+        .ok_or_else(|| "it is none of exact, urlpattern, uritemplate".to_owned())
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let time = text.parse::<jiff::SignedDuration>().map_err(|error| error.to_string())?;
+    time.try_into().map_err(|_| "it is less than nothing".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -77,6 +153,8 @@ pub fn run() -> ExitCode {
             match cli.command.unwrap_or(Command::Serve) {
                 Command::Serve => serve(settings),
                 Command::Check => check(&settings),
+                Command::Token(TokenCommand::Mint(order)) => mint(&settings, order),
+                Command::Token(TokenCommand::Explain { token }) => explain(&settings, token),
             }
         });
     match outcome {
@@ -90,6 +168,23 @@ pub fn run() -> ExitCode {
 
 fn check(settings: &Settings) -> Result<(), String> {
     print(&toml::to_string(settings).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+fn mint(settings: &Settings, order: Mint) -> Result<(), String> {
+    let token = auth::mint(settings, &order.into_order(), Timestamp::now())?;
+    print(&format!("{token}\n"));
+    Ok(())
+}
+
+fn explain(settings: &Settings, token: Option<String>) -> Result<(), String> {
+    let token = match token {
+        Some(token) => token,
+        None => io::read_to_string(io::stdin()).map_err(|error| error.to_string())?,
+    };
+    let token = token.trim();
+    let system = actix_web::rt::System::new();
+    print(&system.block_on(auth::explain(settings, token, Timestamp::now()))?);
     Ok(())
 }
 

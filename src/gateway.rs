@@ -80,12 +80,7 @@ impl Gateway {
                 except: limits.except_per_update,
                 client_key_bytes: limits.client_key_bytes,
             },
-            matcher_limits: MatcherLimits {
-                matchers: limits.matchers,
-                bytes: limits.topic_bytes,
-                cost: limits.matchers_cost,
-                total_cost: limits.matchers_total_cost,
-            },
+            matcher_limits: limits.matcher_limits(),
             hub_url: settings.server.hub_url(),
             ledger: Ledger::new(
                 settings.publish.idempotency_retention,

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use actix_web::HttpRequest;
 use jiff::Timestamp;
+use url::Url;
 
 use super::{
     claims::{Claims, Dialect},
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     event::{Invalid, Topic},
     gateway::Gateway,
-    hub::{MatcherKind, Matchers, Rights},
+    hub::{MatcherKind, MatcherLimits, Matchers, Rights},
     ops::OldFeature,
     problem::Problem,
 };
@@ -177,8 +178,9 @@ async fn bearer(
         Invalid::NoRoom { .. } => Problem::parameter(&invalid),
         flaw => Problem::token_invalid(&metadata_url(), flaw.to_string()),
     };
-    let publish = matchers(gateway, &selectors.publish).map_err(refused)?;
-    let subscribe = matchers(gateway, &selectors.subscribe).map_err(refused)?;
+    let (hub, limits) = (gateway.hub_url(), gateway.matcher_limits());
+    let publish = matchers(&selectors.publish, hub, limits).map_err(refused)?;
+    let subscribe = matchers(&selectors.subscribe, hub, limits).map_err(refused)?;
     if claims.dialect() == Dialect::Old {
         gateway.metrics().old_dialect(OldFeature::Token);
     }
@@ -189,13 +191,16 @@ async fn bearer(
     Ok(Some(Bearer { claims, granted }))
 }
 
-/// A selector of the old dialect that no topic could ever match is passed over, as it always was.
-fn matchers(gateway: &Gateway, selectors: &[Selector]) -> Result<Matchers, Invalid> {
-    let limits = gateway.matcher_limits();
+/// What selectors stand for. One of the old dialect that no topic could ever match is passed over, as it always was.
+pub(super) fn matchers(
+    selectors: &[Selector],
+    hub: &Url,
+    limits: &MatcherLimits,
+) -> Result<Matchers, Invalid> {
     let can_match = |it: &&Selector| {
         it.kind != MatcherKind::Selector || Topic::parse(&it.value, limits.bytes).is_ok()
     };
     let selectors: Vec<_> =
         selectors.iter().filter(can_match).map(|it| (it.kind, it.value.as_str())).collect();
-    Matchers::parse(selectors.into_iter(), gateway.hub_url(), limits)
+    Matchers::parse(selectors.into_iter(), hub, limits)
 }

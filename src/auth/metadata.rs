@@ -74,11 +74,17 @@ pub(super) fn metadata_url(request: &HttpRequest, settings: &Settings) -> String
 /// What the audience of a token may be: what the operator has named. Only the word of a trusted proxy is as good as that,
 /// for a client may send any `Host`.
 pub(super) fn audiences(request: &HttpRequest, settings: &Settings) -> Vec<String> {
-    let mut audiences = settings.auth.audiences.clone();
-    if settings.server.public_url.is_some() || comes_through_proxy(request, settings) {
+    let mut audiences = configured_audiences(settings);
+    if settings.server.public_url.is_none() && comes_through_proxy(request, settings) {
         audiences.push(hub_url(request, settings).into());
     }
     audiences
+}
+
+/// The audiences that the operator has named.
+pub(super) fn configured_audiences(settings: &Settings) -> Vec<String> {
+    let own = settings.server.public_url.is_some().then(|| settings.server.hub_url().into());
+    settings.auth.audiences.iter().cloned().chain(own).collect()
 }
 
 /// The address of the hub as the client sees it.

@@ -6,10 +6,12 @@
 
 mod access;
 mod claims;
+mod explain;
 mod grants;
 mod jwks;
 mod keys;
 mod metadata;
+mod mint;
 mod presentation;
 mod token;
 
@@ -19,7 +21,9 @@ pub(crate) use self::{
 };
 pub use self::{
     claims::{Claims, Dialect},
+    explain::explain,
     grants::{Selector, Selectors},
     keys::{KeyError, Keyring, Role},
+    mint::{Order, mint},
     token::Flaw,
 };

@@ -1,4 +1,4 @@
-//! From defaults, a file, the environment and flags to one valid whole.
+//! From defaults, a file, the environment and flags to one valid whole; words of other hubs count above the file.
 
 use std::{
     collections::HashMap,
@@ -7,7 +7,7 @@ use std::{
 
 use config::{Config, Environment, File, FileFormat};
 
-use super::{Settings, check::check};
+use super::{Settings, aliases, check::check};
 
 /// The file that is read if it is there and no other is named.
 const DEFAULT_FILE: &str = "tidegate.toml";
@@ -69,6 +69,11 @@ pub fn load(source: Source) -> Result<Settings, SettingsError> {
         check_syntax(&file, &text)?;
         builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
     }
+    let mut aliases = Config::builder();
+    for (key, value) in aliases::settings(&source.environment).map_err(SettingsError::Invalid)? {
+        aliases = aliases.set_override(key, value).map_err(|error| invalid(&error))?;
+    }
+    builder = builder.add_source(aliases.build().map_err(|error| invalid(&error))?);
     let (secrets, environment) = variables(source.environment)?
         .into_iter()
         .partition::<HashMap<_, _>, _>(|(name, _)| SECRETS.iter().any(|it| name.ends_with(it)));

@@ -2,6 +2,7 @@
 //!
 //! A file, the environment and flags come in; [`Settings`] go out, complete and valid. Nothing is read again later.
 
+mod aliases;
 mod auth;
 mod check;
 mod jobs;
@@ -23,6 +24,7 @@ pub use self::jobs::{JobSettings, JobTypeSettings};
 pub use self::load::{SettingsError, Source, load};
 pub use self::secret::Secret;
 use self::units::{addresses, duration, optional_url, size};
+use crate::hub::MatcherLimits;
 
 /// All settings. `tidegate.toml` in the repository documents each.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -345,6 +347,19 @@ impl Settings {
     /// The first thing that makes no sense.
     pub fn check(&self) -> Result<(), SettingsError> {
         check::check(self)
+    }
+}
+
+impl LimitSettings {
+    /// The bounds of the matchers of one subscription or token.
+    #[must_use]
+    pub fn matcher_limits(&self) -> MatcherLimits {
+        MatcherLimits {
+            matchers: self.matchers,
+            bytes: self.topic_bytes,
+            cost: self.matchers_cost,
+            total_cost: self.matchers_total_cost,
+        }
     }
 }
 

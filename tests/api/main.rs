@@ -15,6 +15,7 @@ mod hostile; // clients that stall, vanish, or take their time
 mod iframe; // the forever iframe: bytes, head, escapes, ends
 mod job_model; // the state machine of a job against a naive one
 mod jobs; // jobs over HTTP: creators, workers, watchers
+mod key_sets; // key sets of other servers, and every family of algorithms
 mod operations; // health, metrics
 mod poll; // long poll: envelope, waiting, tags, sessions
 mod privacy; // private events, live and in replay, over all transports
@@ -22,5 +23,6 @@ mod publish; // forms, JSON, idempotency, order among many publishers
 mod publish_rules; // the rules of publishing with tokens
 mod refusals; // bad input: every refusal is a problem document
 mod resume; // properties of resuming: nothing lost, nothing twice
-mod settings;
-mod stop; // SIGTERM and SIGINT // the command line and the configuration
+mod settings; // the command line and the configuration
+mod stop; // SIGTERM and SIGINT
+mod token_command; // tidegate token
