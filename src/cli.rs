@@ -190,6 +190,9 @@ fn explain(settings: &Settings, token: Option<String>) -> Result<(), String> {
 
 fn serve(settings: Settings) -> Result<(), String> {
     telemetry::start(&settings.log).map_err(|error| error.to_string())?;
+    for doubt in settings.auth.doubts() {
+        tracing::warn!("{doubt}");
+    }
     let gateway = Gateway::start(settings).map_err(|error| error.to_string())?;
     let server = Server::bind(gateway.clone()).map_err(|error| error.to_string())?;
     greet(&gateway, &server);

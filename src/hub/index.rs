@@ -233,7 +233,7 @@ mod tests {
     use super::*;
     use crate::{
         event::{Draft, Limits},
-        hub::{Matcher, Matchers, Rights},
+        hub::{Matcher, MatcherKind, MatcherLimits, Matchers, Rights},
     };
 
     fn update(topics: &[u8]) -> Update {
@@ -250,18 +250,73 @@ mod tests {
         Draft { topics, ..Draft::default() }.validate(&limits, &hub).expect("valid")
     }
 
-    fn interest(topics: &[u8]) -> Interest {
-        let matchers = topics.iter().map(|it| match it {
-            0 => Matcher::Everything,
-            it => Matcher::exact(&format!("t{it}"), 10).expect("valid"),
+    /// What the numbers stand for, each of which the updates' topics `t1` to `t5` put to the test.
+    fn interest(matchers: &[u8]) -> Interest {
+        let hub = Url::parse("http://localhost/.well-known/mercure").expect("a valid address");
+        let limits = MatcherLimits {
+            matchers: 10,
+            bytes: 100,
+            cost: 100,
+            cost_of_set: 1000,
+            cost_of_all: 1_000_000,
+        };
+        let matchers = matchers.iter().map(|it| match it {
+            0 => (MatcherKind::Exact, "*".to_owned()),
+            6 => (MatcherKind::UriTemplate, "t{index-test}".replace('-', "_")),
+            7 => (MatcherKind::UrlPattern, "t([12])".to_owned()),
+            8 => (MatcherKind::UrlPattern, "http://localhost/.well-known/:index_test".to_owned()),
+            it => (MatcherKind::Selector, format!("t{it}")),
         });
+        let matchers = matchers
+            .map(|(kind, value)| Matcher::parse(kind, &value, &hub, &limits).expect("valid"));
         Interest::new(Matchers::new(matchers), None, Rights::PublicOnly)
+    }
+
+    #[test]
+    fn a_subscriber_with_one_matcher_costs_few_bytes() {
+        assert!(size_of::<Enlisted>() <= 16, "{}", size_of::<Enlisted>());
+        assert!(size_of::<Member>() <= 16, "{}", size_of::<Member>());
+    }
+
+    #[test]
+    fn memory_is_given_back_when_many_have_left() {
+        const MANY: usize = 100_000;
+        let mut index = Index::default();
+        let everything = interest(&[0]);
+        let stays = index.insert(MANY, &everything);
+        let one_topic = interest(&[1]);
+        let pattern = interest(&[6]);
+        for round in 0..3 {
+            let enlisted: Vec<Enlisted> = (0..MANY)
+                .map(|subscriber| match subscriber % 4 {
+                    0 => index.insert(subscriber, &everything),
+                    1 => index.insert(subscriber, &one_topic),
+                    2 => index.insert(subscriber, &pattern),
+                    _ => {
+                        let own = Matcher::exact(&format!("own{subscriber}"), 20).expect("valid");
+                        let matchers = Matchers::new([own]);
+                        let own = Interest::new(matchers, None, Rights::PublicOnly);
+                        index.insert(subscriber, &own)
+                    }
+                })
+                .collect();
+            for enlisted in enlisted {
+                index.remove(enlisted);
+            }
+            assert!(index.everything.capacity() <= FEW, "round {round}");
+            assert!(index.by_topic.capacity() <= FEW && index.by_pattern.capacity() <= FEW);
+            assert!(index.lists.capacity() <= FEW);
+            let slots = index.members.capacity() + index.lists.capacity();
+            assert!(slots <= 2 * MANY, "slots are used again");
+        }
+        index.remove(stays);
+        assert!(index.members.capacity() <= FEW);
     }
 
     proptest! {
         #[test]
         fn finds_exactly_those_whose_interest_covers_the_update(
-            steps in prop::collection::vec((prop::collection::vec(0_u8..5, 1..4), prop::bool::ANY), 1..60),
+            steps in prop::collection::vec((prop::collection::vec(0_u8..9, 1..4), prop::bool::ANY), 1..60),
             published in prop::collection::vec(1_u8..6, 1..4),
         ) {
             let mut index = Index::default();
@@ -284,7 +339,8 @@ mod tests {
             for (_, _, enlisted) in live {
                 index.remove(enlisted);
             }
-            prop_assert!(index.by_topic.is_empty() && index.lists.is_empty() && index.members.is_empty());
+            prop_assert!(index.by_topic.is_empty() && index.by_pattern.is_empty());
+            prop_assert!(index.lists.is_empty() && index.members.is_empty());
         }
     }
 }

@@ -81,3 +81,110 @@ impl Interest {
             && (!update.private || self.rights.covers_private(update))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+    use crate::{
+        event::EventId,
+        hub::{Matcher, MatcherKind, MatcherLimits},
+    };
+
+    const LIMITS: MatcherLimits = MatcherLimits {
+        matchers: 10,
+        bytes: 100,
+        cost: 100,
+        cost_of_set: 1000,
+        cost_of_all: 1_000_000,
+    };
+
+    fn matchers(values: &[(MatcherKind, &str)]) -> Matchers {
+        let hub = Url::parse("https://hub.example/.well-known/mercure").expect("a valid address");
+        Matchers::parse(values.iter().copied(), &hub, &LIMITS).expect("valid")
+    }
+
+    fn update(topics: &[&str], private: bool) -> Update {
+        Update {
+            topics: topics.iter().map(|it| Topic::parse(it, 100).expect("valid")).collect(),
+            data: "".into(),
+            id: EventId::random(),
+            kind: None,
+            retry: None,
+            private,
+            except: Box::default(),
+        }
+    }
+
+    #[test]
+    fn a_private_update_needs_a_matcher_and_a_grant_on_whichever_of_its_topics() {
+        let asks = || matchers(&[(MatcherKind::Exact, "canonical")]);
+        let grant = |value| Rights::Of(matchers(&[(MatcherKind::Selector, value)]));
+        let update = update(&["canonical", "alternate/7"], true);
+        for (rights, expected) in [
+            (Rights::PublicOnly, false),
+            (Rights::Everything, true),
+            (Rights::Of(Matchers::default()), false),
+            (grant("canonical"), true),
+            (grant("alternate/7"), true),
+            (grant("alternate/{id}"), true),
+            (grant("*"), true),
+            (grant("alternate/8"), false),
+            (grant("{id}/x"), false),
+        ] {
+            let interest = Interest::new(asks(), None, rights);
+            assert_eq!(interest.covers(&update), expected, "{interest:?}");
+        }
+        let asks_for_other = matchers(&[(MatcherKind::Exact, "other")]);
+        let interest = Interest::new(asks_for_other, None, grant("*"));
+        assert!(!interest.covers(&update), "a grant is not a matcher");
+    }
+
+    #[test]
+    fn a_public_update_needs_no_grant() {
+        for rights in [Rights::PublicOnly, Rights::Of(Matchers::default()), Rights::Everything] {
+            let asks = matchers(&[(MatcherKind::UrlPattern, "https://hub.example/.well-known/*")]);
+            assert!(Interest::new(asks, None, rights).covers(&update(&["a"], false)));
+        }
+    }
+
+    #[test]
+    fn jobs_are_reached_by_name_or_with_a_grant() {
+        use MatcherKind::{Exact, UriTemplate, UrlPattern};
+        let grant = |value| Rights::Of(matchers(&[(MatcherKind::Selector, value)]));
+        for (asked, rights, expected) in [
+            ((Exact, "/jobs/1"), Rights::PublicOnly, true),
+            ((Exact, "/jobs/1"), Rights::Everything, true),
+            ((Exact, "/jobs/2"), Rights::Everything, false),
+            ((Exact, "*"), Rights::PublicOnly, false),
+            ((Exact, "*"), Rights::Everything, false),
+            ((UrlPattern, "/jobs/*"), Rights::Everything, false),
+            ((UriTemplate, "/jobs/{id}"), Rights::Everything, false),
+            ((Exact, "*"), grant("/jobs/1"), true),
+            ((Exact, "*"), grant("/jobs/{id}"), true),
+            ((UrlPattern, "/jobs/*"), grant("*"), true),
+            ((UriTemplate, "/jobs/{id}"), grant("/jobs/1"), true),
+            ((UriTemplate, "/jobs/{id}"), grant("/jobs/2"), false),
+            ((UriTemplate, "/tasks/{id}"), grant("*"), false),
+        ] {
+            let interest = Interest::new(matchers(&[asked]), None, rights);
+            assert_eq!(interest.covers(&update(&["/jobs/1"], false)), expected, "{interest:?}");
+        }
+    }
+
+    #[test]
+    fn only_exact_topics_can_be_looked_up() {
+        let topics = |values: &[(MatcherKind, &str)]| {
+            let interest = Interest::new(matchers(values), None, Rights::PublicOnly);
+            interest.exact_topics().map(<[Topic]>::len)
+        };
+        let exact = (MatcherKind::Exact, "a{b}");
+        assert_eq!(topics(&[exact, exact, (MatcherKind::Selector, "c")]), Some(2));
+        assert_eq!(topics(&[exact, (MatcherKind::Selector, "a{b}")]), None);
+        assert_eq!(topics(&[exact, (MatcherKind::UrlPattern, "*")]), None);
+        assert_eq!(topics(&[(MatcherKind::Selector, "{not a template}")]), Some(1));
+        let everything = Matchers::new([Matcher::Everything]);
+        assert_eq!(Interest::new(everything, None, Rights::PublicOnly).exact_topics(), None);
+    }
+}

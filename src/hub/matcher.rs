@@ -59,11 +59,13 @@ pub struct MatcherLimits {
     pub matchers: usize,
     /// Bytes of one matcher.
     pub bytes: usize,
-    /// What the patterns and templates of one subscription or token may cost: one each, and one for each variable,
-    /// wildcard, 64 bytes, and byte of a regular expression in it.
+    /// What one pattern or template may cost: 1, and 10 for each variable or wildcard behind the first, 1 for each byte
+    /// of a component with a regular expression, 1 for each 64 bytes.
     pub cost: usize,
-    /// What all patterns and templates in the process may cost together.
-    pub total_cost: usize,
+    /// What those of one subscription or token may cost together.
+    pub cost_of_set: usize,
+    /// What all in the process may cost together.
+    pub cost_of_all: usize,
 }
 
 /// One condition on topics; an update needs one topic that one matcher accepts.
@@ -93,7 +95,7 @@ impl Matcher {
             return Ok(Self::Everything);
         }
         let topic = Topic::parse_field(kind.field(), value, limits.bytes)?;
-        let allowance = Allowance { each: limits.cost, all: limits.total_cost };
+        let allowance = Allowance { each: limits.cost, all: limits.cost_of_all };
         let pattern = match kind {
             MatcherKind::Exact => return Ok(Self::Exact(topic)),
             MatcherKind::Selector if !value.contains('{') => return Ok(Self::Exact(topic)),
@@ -140,7 +142,7 @@ fn refusal(kind: MatcherKind, unusable: Unusable, limits: &MatcherLimits) -> Inv
             Invalid::Rule { field, rule }
         }
         Unusable::Costly => Invalid::TooCostly { field, limit: limits.cost },
-        Unusable::Full => Invalid::NoRoom { field, limit: limits.total_cost },
+        Unusable::Full => Invalid::NoRoom { field, limit: limits.cost_of_all },
     }
 }
 
@@ -191,8 +193,8 @@ impl Matchers {
         for (kind, value) in values {
             let matcher = Matcher::parse(kind, value, hub_url, limits)?;
             cost += matcher.cost();
-            if limits.cost < cost {
-                return Err(Invalid::TooCostly { field: kind.field(), limit: limits.cost });
+            if limits.cost_of_set < cost {
+                return Err(Invalid::TooCostly { field: kind.field(), limit: limits.cost_of_set });
             }
             matchers.push(matcher);
         }

@@ -16,7 +16,13 @@ use prometheus_client::{
 };
 use tracing::info;
 
-use crate::{gateway::Gateway, hub::Hub, jobs::Tracker, subscribe::Sessions, transport::Transport};
+use crate::{
+    gateway::Gateway,
+    hub::{Hub, pattern_stats},
+    jobs::Tracker,
+    subscribe::Sessions,
+    transport::Transport,
+};
 
 /// The gateway's metrics.
 #[derive(Debug)]
@@ -65,6 +71,7 @@ impl Metrics {
         registry.register("old_dialect", help, old_dialect.clone());
         registry.register_collector(Box::new(GatewayCollector { hub, sessions }));
         registry.register_collector(Box::new(JobCollector(tracker)));
+        registry.register_collector(Box::new(PatternCollector));
         Self { registry: Mutex::new(registry), refused, old_dialect }
     }
 
@@ -143,6 +150,27 @@ impl Collector for GatewayCollector {
         let metric =
             encoder.encode_descriptor("delivery_lag", help, Some(&unit), MetricType::Gauge)?;
         ConstGauge::new(hub.lag()).encode(metric)
+    }
+}
+
+/// Reads what is counted of patterns, which all hubs of a process share.
+#[derive(Debug)]
+struct PatternCollector;
+
+impl Collector for PatternCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let stats = pattern_stats();
+        for (name, help, value) in [
+            ("patterns", "Distinct URL patterns and URI templates in use", stats.patterns),
+            ("patterns_cost", "What these may cost to match", stats.cost),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value as u64).encode(metric)?;
+        }
+        let help = "Tests of a pattern on a topic";
+        let kind = MetricType::Counter;
+        let metric = encoder.encode_descriptor("pattern_tests", help, None, kind)?;
+        ConstCounter::new(stats.tests).encode(metric)
     }
 }
 

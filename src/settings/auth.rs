@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use jsonwebtoken::Algorithm;
+use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -106,6 +106,27 @@ impl AuthSettings {
     #[must_use]
     pub fn is_development(&self) -> bool {
         self.publisher().is_none() && self.subscriber().is_none() && self.issuers.is_empty()
+    }
+
+    /// What an operator may not have meant, in sentences; nothing of it keeps the gateway from starting.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<&'static str> {
+        /// Shorter secrets can be guessed (RFC 7518, section 3.2).
+        const SHORTEST: usize = 32;
+        let (publisher, subscriber) = (self.publisher(), self.subscriber());
+        let is_short = |keys: &KeySettings| {
+            !keys.key.is_empty()
+                && keys.key.reveal().len() < SHORTEST
+                && keys.algorithms.iter().any(|it| it.family() == AlgorithmFamily::Hmac)
+        };
+        let mut doubts = Vec::new();
+        if !self.is_development() && publisher.is_none() && self.issuers.is_empty() {
+            doubts.push("nobody can publish over HTTP: auth.publisher_key is not set");
+        }
+        if publisher.iter().chain(&subscriber).any(is_short) {
+            doubts.push("a key of auth is shorter than 32 bytes, so that it may be guessed");
+        }
+        doubts
     }
 
     /// The key for publishers, if there is one.

@@ -282,6 +282,8 @@ pub struct LimitSettings {
     pub idempotency_key_bytes: usize,
     /// Matchers of one subscription or token.
     pub matchers: usize,
+    /// What one pattern or template may cost to match.
+    pub matcher_cost: usize,
     /// What the patterns and templates of one subscription or token may cost to match.
     pub matchers_cost: usize,
     /// What all patterns and templates in use may cost to match.
@@ -305,7 +307,8 @@ impl Default for LimitSettings {
             client_key_bytes: 256,
             idempotency_key_bytes: 256,
             matchers: 1000,
-            matchers_cost: 4000,
+            matcher_cost: 1000,
+            matchers_cost: 10_000,
             matchers_total_cost: 100_000,
             backlog: 10_000,
             subscribers: 100_000,
@@ -357,8 +360,9 @@ impl LimitSettings {
         MatcherLimits {
             matchers: self.matchers,
             bytes: self.topic_bytes,
-            cost: self.matchers_cost,
-            total_cost: self.matchers_total_cost,
+            cost: self.matcher_cost,
+            cost_of_set: self.matchers_cost,
+            cost_of_all: self.matchers_total_cost,
         }
     }
 }

@@ -4,12 +4,12 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Gateway, problem,
+    DEADLINE, Gateway, problem,
     raw::Raw,
     tokens::{
         DETAIL, HUB, ISSUER, KEYS, PUBLISHER_KEY, SUBSCRIBER_KEY, from_now, guarded, modern_claims,
         modern_publisher, modern_subscriber, old_publisher, old_subscriber, settings_file, sign,
-        sign_with,
+        sign_with, trusting,
     },
 };
 
@@ -462,4 +462,35 @@ async fn the_audience_is_pinned_whatever_the_host_says() {
     assert_eq!(get(json!("https://internal/.well-known/mercure"), "internal").await, 200);
     let other = json!("http://other.example/.well-known/mercure");
     assert_eq!(get(other, "other.example").await, 401);
+}
+
+#[tokio::test]
+async fn only_the_log_tells_why_and_no_token_is_in_it() {
+    let file = trusting(ISSUER);
+    let path = file.path().to_str().expect("text");
+    let (gateway, log) =
+        Gateway::with_log(&[KEYS[0], KEYS[1], KEYS[2], ("CONFIG", path), ("LOG__FORMAT", "json")]);
+    let mut claims = modern_claims("publish", &[("exact", "*")]);
+    claims["aud"] = json!("https://other.example");
+    let token = sign(Some("at+jwt"), &claims, PUBLISHER_KEY);
+    let document = problem(gateway.post_as(&token, &[("topic", "t")]).await, 401).await;
+    assert!(!document.to_string().contains("audience"));
+    let instance = document["instance"].as_str().expect("text").to_owned();
+    let path = format!("/poll?match=t&authorization={}", old_publisher(&["*"]));
+    problem(gateway.get(&path).await, 401).await;
+    problem(gateway.get_as(&token, "/nowhere").await, 404).await;
+    let written = || std::fs::read_to_string(log.path()).expect("text");
+    let deadline = Instant::now() + DEADLINE;
+    while !written().contains("/nowhere") {
+        assert!(Instant::now() < deadline, "{}", written());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let written = written();
+    let line = written.lines().find(|line| line.contains(&instance)).expect("a line");
+    let line: Value = serde_json::from_str(line).expect("JSON");
+    assert_eq!(line["cause"], format!("its audience is none of {HUB}"));
+    assert_eq!((&line["status"], &line["path"]), (&json!(401), &json!("/.well-known/mercure")));
+    let signature = token.rsplit('.').next().expect("a signature");
+    assert!(!written.contains(signature) && !written.contains("authorization="), "{written}");
+    assert_eq!(written.matches("the old dialect of Mercure is in use").count(), 1, "{written}");
 }

@@ -16,6 +16,7 @@ mod iframe; // the forever iframe: bytes, head, escapes, ends
 mod job_model; // the state machine of a job against a naive one
 mod jobs; // jobs over HTTP: creators, workers, watchers
 mod key_sets; // key sets of other servers, and every family of algorithms
+mod matching; // which subscribers a topic reaches, in both dialects
 mod operations; // health, metrics
 mod poll; // long poll: envelope, waiting, tags, sessions
 mod privacy; // private events, live and in replay, over all transports

@@ -8,6 +8,9 @@ mod table;
 mod template;
 mod url;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt,
     sync::{
@@ -24,6 +27,13 @@ pub(super) use self::{
 };
 use self::{template::Template, url::UrlPattern};
 use crate::event::Topic;
+
+/// What a further variable costs, when the first costs 1: with several, each character of a topic may belong to any of
+/// them, and all ways are followed at once.
+const FURTHER_VARIABLE: usize = 10;
+
+/// Bytes of text that cost 1.
+const BYTES_PER_COST: usize = 64;
 
 /// Patterns tested since the process began.
 static N_TESTS: AtomicU64 = AtomicU64::new(0);
@@ -104,6 +114,10 @@ pub(super) struct Allowance {
 impl Pattern {
     /// The URL pattern `text`, relative to `base`.
     pub(super) fn url(text: &str, base: &Url, allowance: Allowance) -> Result<Arc<Self>, Unusable> {
+        // Parsing takes time that grows with the square of their number, so far too many are not even parsed.
+        if allowance.each < UrlPattern::most_wildcards(text) * FURTHER_VARIABLE / 2 {
+            return Err(Unusable::Costly);
+        }
         let key = Key { text: text.into(), base: Some(base.as_str().into()) };
         table::intern(key, allowance, || UrlPattern::parse(text, base).map(Form::Url))
     }
@@ -133,7 +147,7 @@ impl Pattern {
         }
     }
 
-    /// How much it costs to test, about: variables, wildcards, and the length of its regular expressions.
+    /// How much it costs to test, as [`MatcherLimits`](super::MatcherLimits) counts it.
     #[must_use]
     pub fn cost(&self) -> usize {
         self.cost
@@ -156,12 +170,14 @@ impl Pattern {
 }
 
 impl Form {
-    fn cost(&self) -> usize {
-        let own = match self {
-            Self::Url(pattern) => pattern.cost(),
-            Self::Template(template) => template.cost(),
+    /// How much a test of it costs at worst.
+    fn cost(&self, text: &str) -> usize {
+        let (n_variables, regexp_bytes) = match self {
+            Self::Url(pattern) => (pattern.n_wildcards(), pattern.regexp_bytes()),
+            Self::Template(template) => (template.n_variables(), 0),
         };
-        1 + own
+        let n_further = n_variables.saturating_sub(1);
+        1 + n_further * FURTHER_VARIABLE + regexp_bytes + text.len() / BYTES_PER_COST
     }
 }
 

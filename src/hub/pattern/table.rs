@@ -49,7 +49,7 @@ pub(super) fn intern(
     }
     // Not under the lock, because parsing takes a while.
     let form = parse().ok_or(Unusable::Malformed)?;
-    let cost = form.cost();
+    let cost = form.cost(&key.text);
     if allowance.each < cost {
         return Err(Unusable::Costly);
     }

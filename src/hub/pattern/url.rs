@@ -6,7 +6,6 @@ use regex_lite::{Regex, RegexBuilder};
 use url::{Url, quirks};
 use urlpattern::{
     RegexSyntax, UrlPattern as Parsed, UrlPatternInit, UrlPatternOptions,
-    component::Component as ParsedComponent,
     matcher::{InnerMatcher, Matcher},
     regexp::RegExp,
 };
@@ -19,9 +18,6 @@ const MOST_COMPILED_GROUPS: usize = 32 << 10;
 
 /// Bytes that any other compiled component may take. Its size follows from its length, so none comes near.
 const MOST_COMPILED: usize = 4 << 20;
-
-/// Bytes of a pattern that cost as much as a wildcard.
-const LITERAL_PER_COST: usize = 64;
 
 /// A part of an address.
 #[derive(Debug, Clone, Copy)]
@@ -42,14 +38,28 @@ enum Component {
 pub(super) struct UrlPattern {
     base: Url,
     demands: Box<[(Component, Matcher<LazyRegex>)]>,
-    cost: usize,
+    n_wildcards: usize,
+    regexp_bytes: usize,
 }
 
 impl UrlPattern {
+    /// The most wildcards that `text` can have, found without parsing it.
+    pub(super) fn most_wildcards(text: &str) -> usize {
+        text.bytes().filter(|it| b":*(".contains(it)).count()
+    }
+
     /// The pattern that `text` is, relative ones resolved against `base`; `None` if it is malformed.
     pub(super) fn parse(text: &str, base: &Url) -> Option<Self> {
-        let init =
-            UrlPatternInit::parse_constructor_string::<LazyRegex>(text, Some(base.clone())).ok()?;
+        if has_stray_bracket(text) {
+            return None;
+        }
+        let base_of_relative = Some(base.clone());
+        let mut init =
+            UrlPatternInit::parse_constructor_string::<LazyRegex>(text, base_of_relative).ok()?;
+        if init.protocol.is_some() {
+            // Else the path of `urn\:isbn\:*` would be taken for a relative one.
+            init.base_url = None;
+        }
         let parsed = Parsed::<LazyRegex>::parse(init, UrlPatternOptions::default()).ok()?;
         // Those that tell most topics apart come first.
         let components = [
@@ -62,21 +72,29 @@ impl UrlPattern {
             (Component::Username, parsed.username),
             (Component::Password, parsed.password),
         ];
-        let mut cost = text.len() / LITERAL_PER_COST;
+        let (mut n_wildcards, mut regexp_bytes) = (0, 0);
         let mut demands = Vec::new();
         for (name, component) in components {
             if accepts_everything(&component.matcher) {
                 continue;
             }
-            cost += cost_of(&component)?;
+            n_wildcards += component.group_name_list.len();
+            if component.has_regexp_group {
+                regexp_bytes += tried_regexp(&component.matcher)?.text.len();
+            }
             demands.push((name, component.matcher));
         }
-        Some(Self { base: base.clone(), demands: demands.into(), cost })
+        Some(Self { base: base.clone(), demands: demands.into(), n_wildcards, regexp_bytes })
     }
 
-    /// How much a test costs at worst, in wildcards.
-    pub(super) fn cost(&self) -> usize {
-        self.cost
+    /// How many named groups, `*` and regular expressions it has.
+    pub(super) fn n_wildcards(&self) -> usize {
+        self.n_wildcards
+    }
+
+    /// The length of the components that have regular expressions of the author.
+    pub(super) fn regexp_bytes(&self) -> usize {
+        self.regexp_bytes
     }
 
     /// Whether the topic matches. One that is no address, not even relative to the hub's, matches nothing.
@@ -108,20 +126,27 @@ fn accepts_everything(matcher: &Matcher<LazyRegex>) -> bool {
     any && matcher.prefix.is_empty() && matcher.suffix.is_empty()
 }
 
-/// The cost of a component: its wildcards, and the text of the regular expressions in it, which are tried out here;
-/// `None` if they are malformed or too large.
-fn cost_of(component: &ParsedComponent<LazyRegex>) -> Option<usize> {
-    let n_wildcards = component.group_name_list.len();
-    match &component.matcher.inner {
-        InnerMatcher::RegExp { regexp } if component.has_regexp_group => {
-            let regexp = regexp.as_ref().ok()?;
-            regexp.compile(MOST_COMPILED_GROUPS)?;
-            Some(n_wildcards + regexp.text.len())
+/// Whether a host could have a `]` without a `[` before it, which the parser counts without a check. Only simple pairs
+/// pass, as addresses and character classes have them; elsewhere such a bracket is to be written as `%5D`.
+fn has_stray_bracket(text: &str) -> bool {
+    let mut is_open = false;
+    let is_stray = |byte| {
+        let is_stray = byte == b']' && !is_open;
+        match byte {
+            b'[' => is_open = true,
+            b']' | b'@' | b'(' | b')' | b'{' | b'}' => is_open = false,
+            _ => {}
         }
-        InnerMatcher::RegExp { .. }
-        | InnerMatcher::Literal { .. }
-        | InnerMatcher::SingleCapture { .. } => Some(n_wildcards),
-    }
+        is_stray
+    };
+    !text.starts_with('/') && text.bytes().any(is_stray)
+}
+
+/// The regular expression of a component into which its author wrote some, compiled here and now; `None` if it is
+/// malformed or too large.
+fn tried_regexp(matcher: &Matcher<LazyRegex>) -> Option<&LazyRegex> {
+    let InnerMatcher::RegExp { regexp: Ok(regexp) } = &matcher.inner else { return None };
+    regexp.compile(MOST_COMPILED_GROUPS).map(|_| regexp)
 }
 
 /// A regular expression that is compiled when it is first needed: most patterns never need theirs.

@@ -33,9 +33,20 @@ impl Gateway {
 
     /// A gateway with some settings, written like `("DELIVERY__HEARTBEAT", "1s")`.
     pub fn with(settings: &[(&str, &str)]) -> Self {
+        Self::spawn(settings, Stdio::null())
+    }
+
+    /// The same, and the file that its log goes to.
+    pub fn with_log(settings: &[(&str, &str)]) -> (Self, tempfile::NamedTempFile) {
+        let log = tempfile::NamedTempFile::new().expect("a temporary file");
+        let gateway = Self::spawn(settings, log.reopen().expect("a writable file").into());
+        (gateway, log)
+    }
+
+    fn spawn(settings: &[(&str, &str)], log: Stdio) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        command.current_dir(&directory).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.current_dir(&directory).stdout(Stdio::piped()).stderr(log);
         command.env("TIDEGATE_SERVER__LISTEN", "127.0.0.1:0");
         command.envs(settings.iter().map(|(key, value)| (format!("TIDEGATE_{key}"), value)));
         let mut process = command.spawn().expect("the gateway starts");

@@ -3,6 +3,9 @@
 //! A template becomes one anchored regular expression, as it does in the hubs that its users come from: the names of
 //! variables and the lengths of prefixes are ignored, and empty values match.
 
+#[cfg(test)]
+mod tests;
+
 use std::{fmt::Write as _, sync::OnceLock};
 
 use regex_lite::Regex;
@@ -36,9 +39,6 @@ enum Operator {
     Continuation,
 }
 
-/// Bytes of literals that cost as much as a variable.
-const LITERAL_PER_COST: usize = 64;
-
 /// Bytes that a compiled template may take. The cost of a template is limited before, so none comes near.
 const MOST_COMPILED: usize = 4 << 20;
 
@@ -49,7 +49,7 @@ pub(super) struct Template {
     prefix: usize,
     /// The regular expression for what follows the prefix; `None` inside if it cannot be compiled.
     rest: OnceLock<Option<Regex>>,
-    cost: usize,
+    n_variables: usize,
 }
 
 impl Template {
@@ -60,17 +60,16 @@ impl Template {
             Some(Piece::Literal(literal)) => literal.len(),
             _ => 0,
         };
-        let expressions = pieces.iter().map(|piece| match piece {
+        let variables = pieces.iter().map(|piece| match piece {
             Piece::Literal(_) => 0,
             Piece::Expression(expression) => 1 + expression.n_further(),
         });
-        let cost = expressions.sum::<usize>() + text.len() / LITERAL_PER_COST;
-        Some(Self { prefix, rest: OnceLock::new(), cost })
+        Some(Self { prefix, rest: OnceLock::new(), n_variables: variables.sum() })
     }
 
-    /// How much a test costs at worst, in variables.
-    pub(super) fn cost(&self) -> usize {
-        self.cost
+    /// How many values have to be told apart in a topic.
+    pub(super) fn n_variables(&self) -> usize {
+        self.n_variables
     }
 
     /// Whether `topic` is `text`, the text of this template, or one of its expansions.
