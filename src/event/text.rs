@@ -27,7 +27,7 @@ pub enum Invalid {
     },
     /// The patterns and templates of one subscription or token are too much work to match.
     #[error(
-        "`{field}` and the other patterns cost more than {limit} to match, counting variables and wildcards"
+        "`{field}`, alone or with the others, costs more than {limit} to match; variables and wildcards count"
     )]
     TooCostly {
         /// The field's name.
