@@ -60,7 +60,7 @@ impl Claims {
     pub(super) fn check_issuer(&self, issuer: &str) -> Result<(), Flaw> {
         match self.claims.get("iss").and_then(Value::as_str) {
             Some(found) if found == issuer => Ok(()),
-            Some(other) => Err(Flaw::Issuer(other.to_owned())),
+            Some(other) => Err(Flaw::issuer(other)),
             None => Err(Flaw::Missing("iss")),
         }
     }

@@ -112,7 +112,7 @@ impl Keyring {
 
     /// The keys of an issuer; never a pool over several.
     pub(super) fn of_issuer(&self, name: &str, role: Role) -> Result<&Verifier, Flaw> {
-        let pair = self.by_issuer.get(name).ok_or_else(|| Flaw::Issuer(name.to_owned()))?;
+        let pair = self.by_issuer.get(name).ok_or_else(|| Flaw::issuer(name))?;
         pair.of(role).ok_or_else(|| Flaw::IssuerRole(name.to_owned()))
     }
 }

@@ -65,6 +65,13 @@ pub enum Flaw {
     Audience(String),
 }
 
+impl Flaw {
+    /// The beginning of a name that anybody may have made up is enough for a log.
+    pub(super) fn issuer(name: &str) -> Self {
+        Self::Issuer(name.chars().take(200).collect())
+    }
+}
+
 /// What a token has to stand up to.
 #[derive(Debug, Clone)]
 pub(super) struct Demands<'a> {

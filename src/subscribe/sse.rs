@@ -39,10 +39,11 @@ pub async fn query_sse(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let settings = Gateway::of(&request).settings().clone();
     check_form(&request)?;
-    let limit = settings.limits.body_bytes;
-    let body = body::receive(&request, payload, limit, settings.server.body_timeout).await?;
+    let gateway = Gateway::of(&request);
+    let (limit, time) =
+        (gateway.settings().limits.body_bytes, gateway.settings().server.body_timeout);
+    let body = body::receive(&request, payload, limit, time).await?;
     let prepared = prepare(&request, &body).await?;
     Ok(open(&request, prepared))
 }

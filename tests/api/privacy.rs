@@ -8,6 +8,9 @@ use crate::support::{
     },
 };
 
+/// The buttons of a job page for those who may not use them.
+const HIDDEN_ACTIONS: &str = "<div class=\"actions\" hidden>";
+
 async fn publish(gateway: &Gateway, topics: &[&str], data: &str, is_private: bool) {
     let mut form: Vec<(&str, &str)> = topics.iter().map(|it| ("topic", *it)).collect();
     form.push(("data", data));
@@ -185,8 +188,18 @@ async fn jobs_are_under_the_same_rights() {
     // Its id is the right to see it, and nothing more.
     for accept in ["application/json", "text/html"] {
         let request = gateway.client.get(gateway.url(&path)).header("accept", accept);
-        assert_eq!(request.send().await.expect("a reply").status(), 200);
+        let reply = request.send().await.expect("a reply");
+        assert_eq!(reply.status(), 200);
+        let links = reply.headers()["link"].to_str().expect("text");
+        let expected = format!("</.well-known/mercure>; rel=\"mercure\", <{path}>; rel=\"self\"");
+        assert_eq!(links, expected);
+        let text = reply.text().await.expect("text");
+        assert!(!text.contains("<form") || text.contains(HIDDEN_ACTIONS), "{text}");
     }
+    let request = gateway.client.get(gateway.url(&path)).header("accept", "text/html");
+    let granted = request.bearer_auth(modern_publisher(&[("exact", &path)])).send().await;
+    let page = granted.expect("a reply").text().await.expect("text");
+    assert!(!page.contains(HIDDEN_ACTIONS), "{page}");
     let request = gateway.client.get(gateway.url(&path)).header("accept", "text/event-stream");
     assert_eq!(request.send().await.expect("a reply").status(), 200);
     let mut stream = gateway.open(&format!("/events?match={path}")).await;
