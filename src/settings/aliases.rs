@@ -167,52 +167,78 @@ fn addresses(names: &str) -> Result<Vec<Setting>, String> {
 
 /// The directives of a text: one a line, words apart by white space or in quotes, blocks in braces, comments after `#`.
 fn parse(text: &str) -> Result<Vec<Directive>, String> {
-    let mut lines = text.lines().map(words);
+    let mut lines = text.lines().map(Line::parse);
     let mut directives = Vec::new();
-    while let Some(words) = lines.next() {
-        let Some(mut directive) = directive(words?) else { continue };
-        if directive.arguments.last().is_some_and(|it| it == "{") {
-            directive.arguments.pop();
-            loop {
-                let words = lines.next().ok_or("a block has no end")??;
-                if words == ["}"] {
-                    break;
-                }
-                directive.block.extend(self::directive(words));
-            }
+    while let Some(line) = lines.next() {
+        let line = line?;
+        let opens_block = line.brace == Some('{');
+        let Some(mut directive) = line.into_directive()? else { continue };
+        if opens_block {
+            directive.block = parse_block(&mut lines)?;
         }
         directives.push(directive);
     }
     Ok(directives)
 }
 
-fn directive(words: Vec<String>) -> Option<Directive> {
-    let mut words = words.into_iter();
-    let name = words.next()?;
-    Some(Directive { name, arguments: words.collect(), block: Vec::new() })
+fn parse_block(
+    lines: &mut impl Iterator<Item = Result<Line, String>>,
+) -> Result<Vec<Directive>, String> {
+    let mut block = Vec::new();
+    for line in lines {
+        let line = line?;
+        match line.brace {
+            Some('}') => return Ok(block),
+            Some(_) => return Err("a block is within another".to_owned()),
+            None => block.extend(line.into_directive()?),
+        }
+    }
+    Err("a block has no end".to_owned())
 }
 
-fn words(line: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
-    let mut rest = line.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let end = match first {
-            '#' => break,
-            '"' | '`' => {
+/// The words of a line, and the brace at its end, if it is not in quotes.
+#[derive(Debug, Default)]
+struct Line {
+    words: Vec<String>,
+    brace: Option<char>,
+}
+
+impl Line {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut line = Self::default();
+        let mut rest = text.trim_start();
+        while let Some(first) = rest.chars().next().filter(|it| *it != '#') {
+            if line.brace.is_some() {
+                return Err("a brace is not at the end of its line".to_owned());
+            }
+            let end = if matches!(first, '"' | '`') {
                 let text = &rest[1..];
                 let end = text.find(first).ok_or("a quotation has no end")?;
-                words.push(text[..end].to_owned());
+                line.words.push(text[..end].to_owned());
                 end + 2
-            }
-            _ => {
+            } else {
                 let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-                words.push(rest[..end].to_owned());
+                match &rest[..end] {
+                    "{" | "}" => line.brace = Some(first),
+                    word => line.words.push(word.to_owned()),
+                }
                 end
-            }
-        };
-        rest = rest[end..].trim_start();
+            };
+            rest = rest[end..].trim_start();
+        }
+        Ok(line)
     }
-    Ok(words)
+
+    fn into_directive(self) -> Result<Option<Directive>, String> {
+        let mut words = self.words.into_iter();
+        match (words.next(), self.brace) {
+            (None, None) => Ok(None),
+            (Some(name), None | Some('{')) => {
+                Ok(Some(Directive { name, arguments: words.collect(), block: Vec::new() }))
+            }
+            (_, Some(brace)) => Err(format!("there is a `{brace}` too many")),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -288,6 +314,10 @@ mod tests {
             ("transport bolt {\ncleanup_frequency 1\n}", "cleanup_frequency"),
             ("transport bolt {\nsize x\n}", "size"),
             ("transport bolt {", "end"),
+            ("transport bolt { path x", "brace"),
+            ("transport bolt {\npath x {\ny\n}\n}", "within"),
+            ("anonymous\n}", "`}`"),
+            ("{", "`{`"),
             ("heartbeat", "heartbeat"),
             ("cors_origins", "cors_origins"),
             ("cookie_name \"x", "quotation"),

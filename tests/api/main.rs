@@ -4,7 +4,7 @@
 
 mod support;
 
-mod auth; // tokens: which are good, how they are presented, what they grant
+mod auth; // tokens: which are good, and for how long
 mod cors; // what pages of other origins may do
 mod development; // who may ask without keys
 mod discovery; // metadata, content negotiation, QUERY
@@ -19,6 +19,7 @@ mod key_sets; // key sets of other servers, and every family of algorithms
 mod matching; // which subscribers a topic reaches, in both dialects
 mod operations; // health, metrics
 mod poll; // long poll: envelope, waiting, tags, sessions
+mod presentation; // where a request carries its token
 mod privacy; // private events, live and in replay, over all transports
 mod publish; // forms, JSON, idempotency, order among many publishers
 mod publish_rules; // the rules of publishing with tokens
