@@ -165,7 +165,7 @@ async fn bearer(
     let Some(token) = token else { return Ok(None) };
     let demands = Demands {
         role,
-        compat: settings.mercure.compat,
+        mercure: &settings.mercure,
         audiences: &audiences(request, settings),
         token_bytes: settings.auth.token_bytes,
         now: Timestamp::now(),

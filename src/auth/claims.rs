@@ -57,12 +57,18 @@ impl Claims {
         &self.claims
     }
 
+    /// Who has issued it.
+    pub(super) fn issuer(&self) -> Result<&str, Flaw> {
+        self.claims.get("iss").and_then(Value::as_str).ok_or(Flaw::Missing("iss"))
+    }
+
     pub(super) fn check_issuer(&self, issuer: &str) -> Result<(), Flaw> {
-        match self.claims.get("iss").and_then(Value::as_str) {
-            Some(found) if found == issuer => Ok(()),
-            Some(other) => Err(Flaw::issuer(other)),
-            None => Err(Flaw::Missing("iss")),
-        }
+        let found = self.issuer()?;
+        if found == issuer { Ok(()) } else { Err(Flaw::issuer(found)) }
+    }
+
+    pub(super) fn check_has_end(&self) -> Result<(), Flaw> {
+        self.date("exp")?.map(drop).ok_or(Flaw::Missing("exp"))
     }
 
     pub(super) fn check_audience(&self, accepted: &[String]) -> Result<(), Flaw> {

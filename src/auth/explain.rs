@@ -41,7 +41,7 @@ pub async fn explain(settings: &Settings, text: &str, now: Timestamp) -> Result<
     for (role, name) in [(Role::Publisher, "publishing"), (Role::Subscriber, "subscribing")] {
         let demands = Demands {
             role,
-            compat: settings.mercure.compat,
+            mercure: &settings.mercure,
             audiences: &configured_audiences(settings),
             token_bytes: settings.auth.token_bytes,
             now,

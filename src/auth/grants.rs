@@ -113,6 +113,7 @@ pub(super) fn old(claims: &Map<String, Value>, limit: usize) -> Result<Selectors
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -190,6 +191,36 @@ mod tests {
             json!({ "mercure": { "subscribe": ["a", "b", "c"] } }),
         ] {
             assert!(old(&bad).is_err(), "{bad}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let text = prop::sample::select(vec![DETAIL, "publish", "subscribe", "*", "", "exact"]);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            text.prop_map(Value::from),
+        ];
+        let name = prop::sample::select(vec!["type", "actions", "topics", "match", "match_type"]);
+        leaf.prop_recursive(4, 32, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(name.clone(), inner, 0..4).prop_map(|map| {
+                    map.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_token_says_is_grants_within_the_limit_or_a_flaw(value in any_json()) {
+            let both = json!({ "authorization_details": [value], "mercure": value });
+            let both = both.as_object().expect("an object");
+            for granted in [modern(both, 3), old(both, 3)].into_iter().flatten() {
+                prop_assert!(granted.publish.len() <= 3 && granted.subscribe.len() <= 3);
+            }
         }
     }
 }

@@ -110,6 +110,11 @@ impl Keyring {
         self.own.of(role)
     }
 
+    /// Checks that an issuer is one that is trusted.
+    pub(super) fn check_name(&self, name: &str) -> Result<(), Flaw> {
+        if self.by_issuer.contains_key(name) { Ok(()) } else { Err(Flaw::issuer(name)) }
+    }
+
     /// The keys of an issuer; never a pool over several.
     pub(super) fn of_issuer(&self, name: &str, role: Role) -> Result<&Verifier, Flaw> {
         let pair = self.by_issuer.get(name).ok_or_else(|| Flaw::issuer(name))?;

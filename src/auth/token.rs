@@ -8,7 +8,7 @@ use super::{
     claims::{Claims, Dialect},
     keys::{Keyring, Role},
 };
-use crate::settings::Compat;
+use crate::settings::{Compat, MercureSettings, OldClaim};
 
 /// What is wrong with a token: for the log and for the operator, never for the bearer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,8 +76,9 @@ impl Flaw {
 #[derive(Debug, Clone)]
 pub(super) struct Demands<'a> {
     pub(super) role: Role,
-    pub(super) compat: Compat,
-    /// What the audience of a modern token may be.
+    /// Which dialects are understood, and what those of the old one need.
+    pub(super) mercure: &'a MercureSettings,
+    /// What the audience of a token may be.
     pub(super) audiences: &'a [String],
     pub(super) token_bytes: usize,
     pub(super) now: Timestamp,
@@ -107,7 +108,9 @@ pub(super) async fn verify(
             let issuer = claims.get("iss").and_then(Value::as_str).ok_or(Flaw::Missing("iss"))?;
             (keyring.of_issuer(issuer, demands.role)?, Some(issuer.to_owned()))
         }
-        Dialect::Old if demands.compat == Compat::ModernOnly => return Err(Flaw::OldDialect),
+        Dialect::Old if demands.mercure.compat == Compat::ModernOnly => {
+            return Err(Flaw::OldDialect);
+        }
         Dialect::Old => (keyring.own(demands.role).ok_or(Flaw::NoKey)?, None),
     };
     let claims = Claims::new(dialect, verifier.verify(text, &header).await?);
@@ -115,6 +118,40 @@ pub(super) async fn verify(
         claims.check_issuer(&issuer)?;
         claims.check_audience(demands.audiences)?;
     }
+    if dialect == Dialect::Old {
+        for claim in &demands.mercure.old_token_claims {
+            match claim {
+                OldClaim::Exp => claims.check_has_end()?,
+                OldClaim::Aud => claims.check_audience(demands.audiences)?,
+                OldClaim::Iss => keyring.check_name(claims.issuer()?)?,
+            }
+        }
+    }
     claims.check_times(demands.now)?;
     Ok(claims)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::settings::{AuthSettings, Secret};
+
+    proptest! {
+        #[test]
+        fn what_is_made_up_is_refused(text in "[A-Za-z0-9_-]{0,40}(\\.[A-Za-z0-9_-]{0,40}){0,3}|.*") {
+            let settings = AuthSettings { publisher_key: Secret::from("key"), ..Default::default() };
+            let keyring = Keyring::new(&settings).expect("valid");
+            let demands = Demands {
+                role: Role::Publisher,
+                mercure: &MercureSettings::default(),
+                audiences: &[],
+                token_bytes: 100,
+                now: Timestamp::UNIX_EPOCH,
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            prop_assert!(runtime.block_on(verify(&keyring, &text, &demands)).is_err());
+        }
+    }
 }

@@ -120,7 +120,10 @@ impl AuthSettings {
                 && keys.algorithms.iter().any(|it| it.family() == AlgorithmFamily::Hmac)
         };
         let mut doubts = Vec::new();
-        if !self.is_development() && publisher.is_none() && self.issuers.is_empty() {
+        if !self.is_development()
+            && publisher.is_none()
+            && !self.issuers.iter().any(|it| it.publisher.is_some())
+        {
             doubts.push("nobody can publish over HTTP: auth.publisher_key is not set");
         }
         if publisher.iter().chain(&subscriber).any(is_short) {
@@ -164,8 +167,22 @@ fn is_empty(path: &Path) -> bool {
 pub struct MercureSettings {
     /// Which dialects are understood.
     pub compat: Compat,
+    /// Claims that tokens of the old dialect have to have as well, and which are then checked.
+    pub old_token_claims: Vec<OldClaim>,
     /// What a subscriber gets whose cursor is not known.
     pub unknown_ids: UnknownIds,
+}
+
+/// A claim that the old dialect does not ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OldClaim {
+    /// Until when the token is good.
+    Exp,
+    /// For whom it is: the same audiences as for other tokens.
+    Aud,
+    /// Who has issued it: one of `auth.issuers`.
+    Iss,
 }
 
 /// The dialects of Mercure that are understood.

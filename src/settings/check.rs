@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Settings, SettingsError, origins};
+use super::{OldClaim, Settings, SettingsError, origins};
 use crate::auth::Keyring;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -71,7 +71,10 @@ fn check_auth(settings: &Settings) -> Result<(), String> {
     if auth.is_development() {
         return Ok(());
     }
-    if !auth.anonymous && auth.subscriber().is_none() && auth.issuers.is_empty() {
+    let may_subscribe = auth.anonymous
+        || auth.subscriber().is_some()
+        || auth.issuers.iter().any(|it| it.subscriber.is_some());
+    if !may_subscribe {
         return Err(
             "nobody could subscribe: set auth.subscriber_key, or auth.anonymous = true".to_owned()
         );
@@ -79,9 +82,11 @@ fn check_auth(settings: &Settings) -> Result<(), String> {
     let is_pinned = server.public_url.is_some()
         || !auth.audiences.is_empty()
         || !server.trusted_proxies.is_empty();
-    if !auth.issuers.is_empty() && !is_pinned {
+    let needs_audience =
+        !auth.issuers.is_empty() || settings.mercure.old_token_claims.contains(&OldClaim::Aud);
+    if needs_audience && !is_pinned {
         return Err(
-            "auth.issuers are given, but not for whom their tokens are: set server.public_url to the address under \
+            "tokens are to be checked (auth.issuers, mercure.old_token_claims), but not for whom their tokens are: set server.public_url to the address under \
              which clients know the gateway, or name the audiences in auth.audiences"
                 .to_owned(),
         );
@@ -113,6 +118,7 @@ fn check_durations(settings: &Settings) -> Result<(), String> {
         ("delivery.heartbeat", delivery.heartbeat),
         ("delivery.lifetime", delivery.lifetime),
         ("jobs.lease", jobs.lease),
+        ("auth.jwks_interval", auth.jwks_interval),
         ("server.head_timeout", server.head_timeout),
         ("server.body_timeout", server.body_timeout),
     ];
@@ -124,7 +130,6 @@ fn check_durations(settings: &Settings) -> Result<(), String> {
         ("delivery.write_deadline", delivery.write_deadline),
         ("poll.max_wait", poll.max_wait),
         ("poll.session_lease", poll.session_lease),
-        ("auth.jwks_interval", auth.jwks_interval),
         ("jobs.backoff", jobs.backoff),
         ("jobs.max_backoff", jobs.max_backoff),
         ("jobs.max_wait", jobs.max_wait),

@@ -13,12 +13,13 @@ use super::{Settings, aliases, check::check};
 const DEFAULT_FILE: &str = "tidegate.toml";
 
 /// Keys that are lists, and so are split at commas in the environment.
-const LISTS: [&str; 6] = [
+const LISTS: [&str; 7] = [
     "server.trusted_proxies",
     "server.hosts",
     "auth.audiences",
     "auth.publish_origins",
     "cors.origins",
+    "mercure.old_token_claims",
     "jobs.result_origins",
 ];
 

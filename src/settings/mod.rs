@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use self::auth::{
-    AuthSettings, Compat, CorsSettings, IssuerSettings, KeySettings, MercureSettings, UnknownIds,
+    AuthSettings, Compat, CorsSettings, IssuerSettings, KeySettings, MercureSettings, OldClaim,
+    UnknownIds,
 };
 pub use self::jobs::{JobSettings, JobTypeSettings};
 pub use self::load::{SettingsError, Source, load};

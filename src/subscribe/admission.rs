@@ -101,7 +101,10 @@ pub(crate) fn stream_terms(
     Terms { transport, heartbeat: Some(delivery.heartbeat), lifetime }
 }
 
-/// `time`, or what is left until `expires` if that is less.
+/// `time`, or what is left until shortly before `expires` if that is less: deadlines fire late, and a subscription must
+/// not outlast its token.
 pub(super) fn within(time: Duration, expires: Option<Instant>) -> Duration {
-    expires.map_or(time, |it| time.min(it.saturating_duration_since(Instant::now())))
+    const MARGIN: Duration = Duration::from_millis(100);
+    let until = Instant::now() + MARGIN;
+    expires.map_or(time, |it| time.min(it.saturating_duration_since(until)))
 }

@@ -261,6 +261,27 @@ async fn old_features_are_counted() {
 }
 
 #[tokio::test]
+async fn more_may_be_asked_of_old_tokens() {
+    let gateway = guarded(&[("MERCURE__OLD_TOKEN_CLAIMS", "exp,aud,iss")]);
+    let good = json!({
+        "mercure": { "publish": ["*"] }, "exp": from_now(60), "aud": [HUB], "iss": ISSUER,
+    });
+    let status = |claims: &Value| {
+        let token = sign(Some("JWT"), claims, PUBLISHER_KEY);
+        let gateway = &gateway;
+        async move { gateway.post_as(&token, &[("topic", "t")]).await.status().as_u16() }
+    };
+    assert_eq!(status(&good).await, 200);
+    for claim in ["exp", "aud", "iss"] {
+        for value in [json!(null), json!("other")] {
+            let mut bad = good.clone();
+            bad[claim] = value;
+            assert_eq!(status(&bad).await, 401, "{bad}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn streams_end_when_the_token_does() {
     let gateway = guarded(&[]);
     let begun = jiff::Timestamp::now();
@@ -276,6 +297,10 @@ async fn streams_end_when_the_token_does() {
     assert!(document.contains("\"end\":\"lifetime\""), "{document}");
     let lasted = jiff::Timestamp::now().duration_since(begun).as_secs_f64();
     assert!(1.5 < lasted && lasted < 4.0, "{lasted}");
+    let deadline = Instant::now() + DEADLINE;
+    while gateway.get_as(&token, "/poll?match=t&wait=0").await.status() == 200 {
+        assert!(Instant::now() < deadline);
+    }
     assert_invalid(gateway.get_as(&token, "/.well-known/mercure?match=t").await).await;
 }
 
