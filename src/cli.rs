@@ -5,13 +5,18 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+use jsonwebtoken::Algorithm;
 
 use crate::{
+    auth::{self, Dialect, Order},
     bench,
     gateway::Gateway,
+    hub::MatcherKind,
     server::Server,
     settings::{Settings, Source, load},
     telemetry,
@@ -35,6 +40,77 @@ enum Command {
     Check,
     /// Measure what a gateway, or any Mercure hub, carries: hold subscribers, publish, and tell what arrived and what it cost.
     Bench(Box<bench::Flags>),
+    /// Make a token, or say what one is good for.
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Make a token with a key of the settings, or with a private key of your own, and print it.
+    Mint(Mint),
+    /// Say by which rules a token is judged, what it grants, and why it would be refused.
+    Explain {
+        /// The token; without it, standard input is read.
+        token: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Mint {
+    /// What the bearer may publish under: a topic, a pattern, or * for everything. May be repeated.
+    #[arg(long, value_name = "MATCHER")]
+    publish: Vec<String>,
+    /// Whose private events the bearer gets. May be repeated.
+    #[arg(long, value_name = "MATCHER")]
+    subscribe: Vec<String>,
+    /// How these are to be read: exact, urlpattern or uritemplate.
+    #[arg(long, value_name = "TYPE", default_value = "exact", value_parser = matcher_kind)]
+    match_type: MatcherKind,
+    /// Make a token of the old dialect (0.x) even if there is an issuer.
+    #[arg(long)]
+    old: bool,
+    /// Its issuer, one of auth.issuers; the first one if not given.
+    #[arg(long, value_name = "NAME", conflicts_with = "old")]
+    issuer: Option<String>,
+    /// For whom it is; the hub's address if not given.
+    #[arg(long, value_name = "URL", conflicts_with = "old")]
+    audience: Option<String>,
+    /// How long it is good.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = lifetime)]
+    expires: Duration,
+    /// A file with the private key, for algorithms that have one.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// How it is signed, if not as the settings say.
+    #[arg(long, value_name = "NAME")]
+    algorithm: Option<Algorithm>,
+}
+
+impl Mint {
+    fn into_order(self) -> Order {
+        Order {
+            publish: self.publish,
+            subscribe: self.subscribe,
+            kind: self.match_type,
+            dialect: self.old.then_some(Dialect::Old),
+            issuer: self.issuer,
+            audience: self.audience,
+            lifetime: self.expires,
+            key_file: self.key_file,
+            algorithm: self.algorithm,
+        }
+    }
+}
+
+fn matcher_kind(name: &str) -> Result<MatcherKind, String> {
+    MatcherKind::from_type(name)
+        .ok_or_else(|| "it is none of exact, urlpattern, uritemplate".to_owned())
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let time = text.parse::<jiff::SignedDuration>().map_err(|error| error.to_string())?;
+    time.try_into().map_err(|_| "it is less than nothing".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +155,12 @@ pub fn run() -> ExitCode {
         Command::Serve => settings(cli.flags).and_then(serve),
         Command::Check => settings(cli.flags).and_then(|it| check(&it)),
         Command::Bench(flags) => measure(&flags),
+        Command::Token(TokenCommand::Mint(order)) => {
+            settings(cli.flags).and_then(|it| mint(&it, order))
+        }
+        Command::Token(TokenCommand::Explain { token }) => {
+            settings(cli.flags).and_then(|it| explain(&it, token))
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -109,8 +191,28 @@ fn measure(flags: &bench::Flags) -> Result<(), String> {
     report.fault().map_or(Ok(()), Err)
 }
 
+fn mint(settings: &Settings, order: Mint) -> Result<(), String> {
+    let token = auth::mint(settings, &order.into_order(), Timestamp::now())?;
+    print(&format!("{token}\n"));
+    Ok(())
+}
+
+fn explain(settings: &Settings, token: Option<String>) -> Result<(), String> {
+    let token = match token {
+        Some(token) => token,
+        None => io::read_to_string(io::stdin()).map_err(|error| error.to_string())?,
+    };
+    let token = token.trim();
+    let system = actix_web::rt::System::new();
+    print(&system.block_on(auth::explain(settings, token, Timestamp::now()))?);
+    Ok(())
+}
+
 fn serve(settings: Settings) -> Result<(), String> {
     telemetry::start(&settings.log).map_err(|error| error.to_string())?;
+    for doubt in settings.auth.doubts() {
+        tracing::warn!("{doubt}");
+    }
     let gateway = Gateway::start(settings).map_err(|error| error.to_string())?;
     let server = Server::bind(gateway.clone()).map_err(|error| error.to_string())?;
     greet(&gateway, &server);
@@ -125,15 +227,24 @@ fn greet(gateway: &Gateway, server: &Server) {
         text += &format!("  open     {url}\n");
         tracing::info!(url, "listening");
     }
-    let reach = if gateway.settings().server.open_to_everybody {
-        "everybody who reaches these addresses"
-    } else {
-        "everybody on this machine"
+    let settings = gateway.settings();
+    text += match (settings.auth.is_development(), settings.server.open_to_everybody) {
+        (true, true) => {
+            "  access   development mode, no keys: everybody who reaches these addresses may publish and subscribe;\n"
+        }
+        (true, false) => {
+            "  access   development mode, no keys: everybody on this machine may publish and subscribe;\n"
+        }
+        (false, _) if settings.auth.anonymous => {
+            "  access   with tokens; public events for everybody\n"
+        }
+        (false, _) => "  access   with tokens only\n",
     };
+    if settings.auth.is_development() {
+        text += "           pages of other origins may not, unless cors.origins names them\n";
+    }
     text += &format!(
-        "  access   development mode, no keys: {reach} may publish and subscribe;\n           \
-         pages of other origins may not, unless cors.origins names them\n  \
-         history  in memory, up to {}\n",
+        "  history  in memory, up to {}\n",
         bytesize::ByteSize::b(gateway.settings().history.max_bytes as u64).display().iec()
     );
     print(&text);

@@ -24,6 +24,11 @@ pub(crate) fn pairs(input: &[u8]) -> impl Iterator<Item = Result<(String, String
     })
 }
 
+/// Whether a query has a parameter of this name.
+pub(crate) fn has(query: &str, name: &str) -> bool {
+    pairs(query.as_bytes()).filter_map(Result::ok).any(|(found, _)| found == name)
+}
+
 fn decode(input: &[u8]) -> Result<String, std::string::FromUtf8Error> {
     let spaced = if input.contains(&b'+') {
         let replaced = input.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte });

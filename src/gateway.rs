@@ -7,6 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use url::Url;
 
 use crate::{
+    auth::Keyring,
     clock::Clock,
     delivery::Seats,
     event::{Draft, EventId, Invalid, Limits, Update},
@@ -26,6 +27,7 @@ pub struct Gateway(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     settings: Settings,
+    keyring: Keyring,
     limits: Limits,
     matcher_limits: MatcherLimits,
     hub_url: Url,
@@ -54,8 +56,10 @@ impl Gateway {
     /// [`Server`](crate::server::Server) and [`Gateway::configure`].
     ///
     /// # Errors
-    /// If the thread cannot be started.
+    /// If the thread cannot be started, or a key of the settings cannot be used.
     pub fn start(settings: Settings) -> io::Result<Self> {
+        let keyring = Keyring::new(&settings.auth)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let retention = Retention {
             bytes: settings.history.max_bytes,
             events: settings.history.max_events,
@@ -69,6 +73,7 @@ impl Gateway {
         let sessions = Sessions::new(settings.poll.session_lease, limits.subscribers);
         let tracker = Tracker::start(hub.clone(), settings.jobs.clone(), Clock::system())?;
         Ok(Self(Arc::new(Inner {
+            keyring,
             limits: Limits {
                 topics: limits.topics_per_update,
                 topic_bytes: limits.topic_bytes,
@@ -77,13 +82,7 @@ impl Gateway {
                 except: limits.except_per_update,
                 client_key_bytes: limits.client_key_bytes,
             },
-            matcher_limits: MatcherLimits {
-                matchers: limits.matchers,
-                bytes: limits.topic_bytes,
-                cost: limits.matcher_cost,
-                cost_of_set: limits.matchers_cost,
-                cost_of_all: limits.matchers_total_cost,
-            },
+            matcher_limits: limits.matcher_limits(),
             hub_url: settings.server.hub_url(),
             ledger: Ledger::new(
                 settings.publish.idempotency_retention,
@@ -154,6 +153,12 @@ impl Gateway {
     #[must_use]
     pub fn tracker(&self) -> &Tracker {
         &self.0.tracker
+    }
+
+    /// The keys that tokens are verified with.
+    #[must_use]
+    pub fn keyring(&self) -> &Keyring {
+        &self.0.keyring
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {

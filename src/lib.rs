@@ -1,11 +1,12 @@
 //! tidegate, a push gateway: a backend posts an update once, and every browser that listens gets it.
 //!
 //! The modules in the order in which an event walks through them: [`settings`] say what the operator wants; [`event`] is
-//! what travels; [`publish`] takes it in; [`history`] gives it its place and keeps it; [`hub`] knows who should get it;
+//! what travels; [`auth`] says who may; [`publish`] takes it in; [`history`] gives it its place and keeps it; [`hub`] knows who should get it;
 //! [`delivery`] brings it to each of them; [`transport`] makes bytes of it; [`subscribe`] is the way out. [`jobs`] are long
 //! work whose changes are events. [`pages`] and [`ops`] are for people and machines that look after it, [`server`] listens,
 //! and [`gateway`] holds it together: start there.
 
+pub mod auth;
 mod bench;
 mod body;
 pub mod cli;

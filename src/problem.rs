@@ -6,7 +6,7 @@ use actix_web::{
     HttpResponse, ResponseError,
     http::{
         StatusCode,
-        header::{ALLOW, CONTENT_RANGE, HeaderName, HeaderValue, RETRY_AFTER},
+        header::{ALLOW, CONTENT_RANGE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
     },
 };
 use serde::Serialize;
@@ -25,7 +25,16 @@ struct Details {
     detail: String,
     field: Option<String>,
     limit: Option<usize>,
+    /// What the client is not told, and the name under which the log tells it.
+    cause: Option<Cause>,
     headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+#[derive(Debug, Clone)]
+struct Cause {
+    text: String,
+    /// A random `urn:uuid:`.
+    instance: String,
 }
 
 #[derive(Serialize)]
@@ -39,6 +48,8 @@ struct Document<'a> {
     field: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<&'a str>,
 }
 
 impl Problem {
@@ -50,7 +61,16 @@ impl Problem {
     ) -> Self {
         let detail = detail.into();
         let headers = Vec::new();
-        Self(Box::new(Details { status, reason, title, detail, field: None, limit: None, headers }))
+        Self(Box::new(Details {
+            status,
+            reason,
+            title,
+            detail,
+            field: None,
+            limit: None,
+            cause: None,
+            headers,
+        }))
     }
 
     /// 400: the request as a whole cannot be understood.
@@ -97,6 +117,35 @@ impl Problem {
             Some(limit) => problem.with_limit(limit),
             None => problem,
         }
+    }
+
+    /// 401: a token is needed, and there is none (RFC 6750, section 3.1: no error code). `metadata` is the address of
+    /// the document that says where to get one.
+    pub fn token_missing(metadata: &str) -> Self {
+        let detail = "this needs a token: a header `Authorization: Bearer` or a cookie";
+        Self::new(StatusCode::UNAUTHORIZED, "token_missing", "Unauthorized", detail)
+            .with_challenge("", metadata)
+    }
+
+    /// 401: the token is no good. Only the log tells why.
+    pub fn token_invalid(metadata: &str, cause: String) -> Self {
+        let detail =
+            "the token is not valid; the log of the gateway says why, under this `instance`";
+        Self::new(StatusCode::UNAUTHORIZED, "token_invalid", "Unauthorized", detail)
+            .with_challenge("error=\"invalid_token\", ", metadata)
+            .with_cause(cause)
+    }
+
+    /// 400: the token cannot be looked at, because of how it is sent.
+    pub fn token_unpresentable(metadata: &str, detail: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "token_presentation", "Malformed request", detail)
+            .with_challenge("error=\"invalid_request\", ", metadata)
+    }
+
+    /// 403: the token is good, but not for this.
+    pub fn not_granted(metadata: &str, detail: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "not_granted", "Forbidden", detail)
+            .with_challenge("error=\"insufficient_scope\", ", metadata)
     }
 
     /// 403: pages of this origin may not do this.
@@ -235,6 +284,24 @@ impl Problem {
         matches!(self.0.reason, "subscribers" | "subscribers_per_address")
     }
 
+    /// Why it was refused, as only the log may tell, and the name under which the client knows the refusal.
+    pub(crate) fn cause(&self) -> Option<(&str, &str)> {
+        self.0.cause.as_ref().map(|it| (it.text.as_str(), it.instance.as_str()))
+    }
+
+    fn with_cause(mut self, text: String) -> Self {
+        let instance = uuid::Uuid::new_v4().urn().to_string();
+        self.0.cause = Some(Cause { text, instance });
+        self
+    }
+
+    /// `parameters` end with a comma if there are some.
+    fn with_challenge(self, parameters: &str, metadata: &str) -> Self {
+        let challenge = format!("Bearer {parameters}resource_metadata=\"{metadata}\"");
+        let bare = HeaderValue::from_static("Bearer");
+        self.with_header(WWW_AUTHENTICATE, HeaderValue::try_from(challenge).unwrap_or(bare))
+    }
+
     fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.push((name, value));
         self
@@ -290,6 +357,7 @@ impl ResponseError for Problem {
             detail: &self.0.detail,
             field: self.0.field.as_deref(),
             limit: self.0.limit,
+            instance: self.cause().map(|(_, instance)| instance),
         };
         let body = serde_json::to_string(&document).unwrap_or_default();
         response.content_type("application/problem+json").body(body)

@@ -138,7 +138,7 @@ export function listenByEventSource(link, signal) {
 export function listenByIframe(link, signal) {
   const topic = `/jobs/${new URL(link.address).pathname.split("/").pop()}`;
   const address = new URL("../iframe", link.address);
-  address.search = new URLSearchParams({ topic, origin: location.origin });
+  address.search = new URLSearchParams({ match: topic, origin: location.origin });
   keepOpen(link, signal, FRAME_SILENCE, ({ heard, failed }) => {
     const listening = new AbortController();
     const frame = document.createElement("iframe");

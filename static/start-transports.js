@@ -15,7 +15,7 @@ const types = new Set(["message", "tidegate.gap", "tidegate.heartbeat"]);
 // The address of a subscription: from the cursor on, or with a backlog for newcomers.
 function address(path, topic, cursor, more = {}) {
   const start = cursor === undefined ? { last: BACKLOG } : { last_event_id: cursor };
-  return `${path}?${new URLSearchParams({ topic, ...start, ...more })}`;
+  return `${path}?${new URLSearchParams({ match: topic, ...start, ...more })}`;
 }
 
 // EventSource reconnects by itself, except when it is refused or believes in a connection that is dead.

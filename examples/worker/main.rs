@@ -50,6 +50,9 @@ struct Arguments {
     /// A folder below which it reads files; may be given several times.
     #[arg(long = "root", value_name = "DIR", required = true)]
     roots: Vec<PathBuf>,
+    /// A token, if the gateway has keys; it has to grant to publish under `/jobs/claim` and `/jobs/:id`.
+    #[arg(long, env = "WORKER_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
     /// Jobs at a time.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     concurrency: usize,
@@ -100,9 +103,12 @@ async fn work(arguments: Arguments) -> anyhow::Result<()> {
             _ = tokio::signal::ctrl_c() => {}
         }
     };
-    let worker = Worker::new(&arguments.gateway, &["checksum"])?
+    let mut worker = Worker::new(&arguments.gateway, &["checksum"])?
         .concurrency(arguments.concurrency)
         .grace(arguments.grace);
+    if let Some(token) = &arguments.token {
+        worker = worker.token(token)?;
+    }
     worker.run(shutdown, move |task| checksums(task, place.clone())).await?;
     Ok(())
 }

@@ -41,6 +41,16 @@ impl Topic {
         Self(format!("{JOBS}{id}").into())
     }
 
+    /// The topic that stands for all jobs in rights; nothing is ever sent under it.
+    pub(crate) fn of_jobs() -> Self {
+        Self(JOBS.trim_end_matches('/').into())
+    }
+
+    /// The topic that stands in rights for taking on jobs.
+    pub(crate) fn of_claims() -> Self {
+        Self::of_job("claim")
+    }
+
     /// Whether it is a job's, which only those hear who name it: the unguessable id is the right to see the job.
     #[must_use]
     pub fn is_job(&self) -> bool {

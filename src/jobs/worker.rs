@@ -5,7 +5,11 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use reqwest::{Client, ClientBuilder, StatusCode, Url, redirect::Policy};
+use reqwest::{
+    Client, ClientBuilder, StatusCode, Url,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+    redirect::Policy,
+};
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use tokio::{
@@ -38,6 +42,9 @@ pub enum WorkerError {
     /// The address is none.
     #[error("`{0}` is not the http or https address of a gateway")]
     Address(String),
+    /// The token has characters that no token has.
+    #[error("the token cannot be one")]
+    Token,
     /// There is no HTTP client, as if the certificates of this machine cannot be read.
     #[error("the worker has no HTTP client")]
     Client(#[from] reqwest::Error),
@@ -95,6 +102,20 @@ impl Worker {
             concurrency: 1,
             grace: STOP_GRACE,
         })
+    }
+
+    /// Shows the gateway a token, which has to grant to publish under `/jobs/claim` and under the topics of its jobs, as
+    /// the URL pattern `/jobs/:id` does.
+    ///
+    /// # Errors
+    /// If the text cannot be a token, or there can be no HTTP client.
+    pub fn token(self, token: &str) -> Result<Self, WorkerError> {
+        let mut header =
+            HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| WorkerError::Token)?;
+        header.set_sensitive(true);
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, header)]);
+        let client = client(&self.base).default_headers(headers).build()?;
+        Ok(Self { client, ..self })
     }
 
     /// Lets it do so many jobs at a time.

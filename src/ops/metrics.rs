@@ -14,6 +14,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+use tracing::info;
 
 use crate::{
     gateway::Gateway,
@@ -28,6 +29,34 @@ use crate::{
 pub struct Metrics {
     registry: Mutex<Registry>,
     refused: Family<[(&'static str, &'static str); 1], Counter>,
+    old_dialect: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+/// What tells a client of the old dialect of Mercure (draft-07).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OldFeature {
+    /// A token with a claim `mercure`.
+    Token,
+    /// The cookie `mercureAuthorization`.
+    Cookie,
+    /// The parameter `authorization`.
+    TokenInAddress,
+    /// The parameter `topic`.
+    Selector,
+    /// The parameters `lastEventID` and `Last-Event-ID`.
+    Cursor,
+}
+
+impl OldFeature {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Cookie => "cookie",
+            Self::TokenInAddress => "token_in_address",
+            Self::Selector => "selector",
+            Self::Cursor => "cursor",
+        }
+    }
 }
 
 impl Metrics {
@@ -37,10 +66,24 @@ impl Metrics {
         let mut registry = Registry::with_prefix("tidegate");
         let refused = Family::default();
         registry.register("requests_refused", "Requests refused, by reason", refused.clone());
+        let old_dialect = Family::default();
+        let help = "Requests in the old dialect of Mercure, by what tells it";
+        registry.register("old_dialect", help, old_dialect.clone());
         registry.register_collector(Box::new(GatewayCollector { hub, sessions }));
         registry.register_collector(Box::new(JobCollector(tracker)));
         registry.register_collector(Box::new(PatternCollector));
-        Self { registry: Mutex::new(registry), refused }
+        Self { registry: Mutex::new(registry), refused, old_dialect }
+    }
+
+    /// Counts a request in the old dialect. The first of each kind makes a line in the log.
+    pub(crate) fn old_dialect(&self, feature: OldFeature) {
+        let feature = feature.as_str();
+        if self.old_dialect.get_or_create(&[("feature", feature)]).inc() == 0 {
+            info!(
+                feature,
+                "the old dialect of Mercure is in use; tidegate_old_dialect_total counts it"
+            );
+        }
     }
 
     /// Counts a refused request.

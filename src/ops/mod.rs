@@ -3,6 +3,7 @@
 mod health;
 mod metrics;
 
+pub(crate) use self::metrics::OldFeature;
 pub use self::{
     health::{live, ready},
     metrics::{Metrics, metrics},

@@ -13,8 +13,8 @@ struct Assets;
 #[template(path = "start.html")]
 struct Start<'a> {
     version: &'a str,
-    /// Who may publish and subscribe.
-    reach: &'a str,
+    /// Who may publish and subscribe without a token, in development mode.
+    reach: Option<&'a str>,
     /// The address of the gateway, without a slash at the end.
     base: &'a str,
 }
@@ -25,10 +25,13 @@ struct Start<'a> {
 /// Never in practice: the template is checked when the gateway is built.
 pub async fn start(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(&request);
-    let reach = if gateway.settings().server.open_to_everybody {
-        "everybody who reaches this address"
+    let settings = gateway.settings();
+    let reach = if !settings.auth.is_development() {
+        None
+    } else if settings.server.open_to_everybody {
+        Some("everybody who reaches this address")
     } else {
-        "everybody on this machine"
+        Some("everybody on this machine")
     };
     let base = public_base(&request, gateway.settings());
     let base = base.as_str().trim_end_matches('/');
@@ -92,7 +95,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_start_page_needs_only_what_its_policy_allows_and_the_binary_holds() {
-        let page = Start { version: "1", reach: "<everybody>", base: "http://localhost" };
+        let page = Start { version: "1", reach: Some("<everybody>"), base: "http://localhost" };
         let html = page.render().expect("the template is valid");
         assert!(!html.contains("<everybody>"));
         assert_self_contained(&html);

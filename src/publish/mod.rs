@@ -13,6 +13,7 @@ use mime::Mime;
 pub use self::idempotency::{Capacity, Ledger};
 pub(crate) use self::idempotency::{Claim, Fingerprint, Reply, key as idempotency_key};
 use crate::{
+    auth::{self, Publisher},
     body,
     event::{Draft, Update},
     gateway::Gateway,
@@ -43,8 +44,9 @@ pub async fn publish_form(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    let publisher = auth::publisher(&request).await?;
     match encoding(&request)? {
-        Encoding::Form => publish(&request, payload, Encoding::Form).await,
+        Encoding::Form => publish(&request, payload, Encoding::Form, &publisher).await,
         Encoding::Json => Err(Problem::media_type(
             "the hub takes application/x-www-form-urlencoded; JSON goes to /events",
         )),
@@ -59,8 +61,9 @@ pub async fn publish_event(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    let publisher = auth::publisher(&request).await?;
     let encoding = encoding(&request)?;
-    publish(&request, payload, encoding).await
+    publish(&request, payload, encoding, &publisher).await
 }
 
 fn encoding(request: &HttpRequest) -> Result<Encoding, Problem> {
@@ -78,19 +81,26 @@ fn encoding(request: &HttpRequest) -> Result<Encoding, Problem> {
     encoding.ok_or_else(|| Problem::media_type(TAKEN))
 }
 
+/// Checks who asks, how much, what, and whether it is granted, in this order: what costs little comes first, and a topic
+/// that nobody may publish under is told apart from one that this publisher may not.
 async fn publish(
     request: &HttpRequest,
     payload: web::Payload,
     encoding: Encoding,
+    publisher: &Publisher,
 ) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(request);
     let settings = gateway.settings();
     let body =
         body::receive(request, payload, settings.limits.body_bytes, settings.server.body_timeout)
             .await?;
-    let Some(key) = idempotency::key(request, gateway.settings().limits.idempotency_key_bytes)?
-    else {
-        return Ok(publish_body(&gateway, encoding, &body).await?.respond());
+    let key = idempotency::key(request, settings.limits.idempotency_key_bytes)?;
+    let updates = understand(&gateway, encoding, &body)?;
+    for update in &updates {
+        publisher.check(&update.topics)?;
+    }
+    let Some(key) = key else {
+        return Ok(dispatch(&gateway, encoding, updates).await?.respond());
     };
     let fingerprint = Fingerprint::of(request.path(), encoding.media_type(), &body);
     let claim = match gateway.ledger().claim(key, fingerprint)? {
@@ -99,7 +109,7 @@ async fn publish(
     };
     // On its own, so that the reply is kept even if the publisher does not wait for it.
     let publishing = actix_web::rt::spawn(async move {
-        let reply = publish_body(&gateway, encoding, &body).await?;
+        let reply = dispatch(&gateway, encoding, updates).await?;
         claim.fulfil(reply.clone());
         Ok::<_, Problem>(reply)
     });
@@ -109,17 +119,20 @@ async fn publish(
         .map(|it| it.respond())
 }
 
-async fn publish_body(
-    gateway: &Gateway,
-    encoding: Encoding,
-    body: &[u8],
-) -> Result<Reply, Problem> {
+fn understand(gateway: &Gateway, encoding: Encoding, body: &[u8]) -> Result<Vec<Update>, Problem> {
     let limits = &gateway.settings().limits;
     let (drafts, is_array) = match encoding {
         Encoding::Form => (vec![form::parse(body)?], false),
         Encoding::Json => json::parse(body, limits.updates_per_request)?,
     };
-    let updates = validate(gateway, drafts, is_array)?;
+    validate(gateway, drafts, is_array)
+}
+
+async fn dispatch(
+    gateway: &Gateway,
+    encoding: Encoding,
+    updates: Vec<Update>,
+) -> Result<Reply, Problem> {
     let ids: Vec<String> = updates.iter().map(|it| it.id.as_str().to_owned()).collect();
     gateway.hub().publish(updates).await?;
     Ok(match encoding {

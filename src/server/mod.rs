@@ -29,7 +29,8 @@ pub use self::guard::guard;
 use self::{accept::Terms, tls::Certificate};
 pub(crate) use self::{
     connection::Handle,
-    public::{client_address, public_base},
+    guard::is_safe,
+    public::{client_address, comes_through_proxy, public_base},
     routes::resource,
 };
 use crate::{gateway::Gateway, settings::Settings};

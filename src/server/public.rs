@@ -37,10 +37,12 @@ pub(crate) fn client_address(request: &HttpRequest, settings: &Settings) -> Opti
     told.and_then(|it| it.trim_matches(['[', ']']).parse().ok()).or(Some(peer))
 }
 
+/// Whether `request` came over TLS, to this process.
 fn is_encrypted(request: &HttpRequest) -> bool {
     request.conn_data::<Encrypted>().is_some()
 }
 
-fn comes_through_proxy(request: &HttpRequest, settings: &Settings) -> bool {
+/// Whether a proxy that is trusted has passed `request` on.
+pub(crate) fn comes_through_proxy(request: &HttpRequest, settings: &Settings) -> bool {
     request.peer_addr().is_some_and(|peer| settings.server.trusts(peer.ip()))
 }

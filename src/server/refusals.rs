@@ -35,9 +35,11 @@ fn note<B>(response: &ServiceResponse<B>) {
         (request.method().as_str(), request.path(), response.status().as_u16());
     let client = client_address(request, gateway.settings()).map(|it| it.to_string());
     let detail = problem.map(ToString::to_string).unwrap_or_default();
+    // Why a token is no good is for the log alone; the client knows the refusal by its instance.
+    let (cause, instance) = problem.and_then(Problem::cause).unzip();
     if response.status().is_server_error() {
         error!(method, path, status, reason, client, detail, "request failed");
     } else {
-        info!(method, path, status, reason, client, detail, "request refused");
+        info!(method, path, status, reason, client, detail, cause, instance, "request refused");
     }
 }

@@ -2,22 +2,28 @@
 
 use actix_cors::Cors;
 use actix_web::{
-    HttpResponse, Resource,
+    HttpResponse, Resource, Route, guard,
     http::{Method, header::ALLOW},
     middleware::{Condition, from_fn},
     web::{self, ServiceConfig},
 };
 use actix_web_lab::middleware::CatchPanic;
 
-use super::{guard::guard, refusals::note_refusals};
+use super::{
+    guard::{QUERY, guard as keep_out},
+    refusals::note_refusals,
+};
 use crate::{
+    auth,
     delivery::Shard,
     gateway::Gateway,
     jobs, ops, pages,
     problem::Problem,
     publish::{publish_event, publish_form},
-    settings::CorsSettings,
-    subscribe::{open_iframe, open_sse, poll_events, probe_iframe, probe_poll, probe_sse},
+    settings::{CorsSettings, origins},
+    subscribe::{
+        open_iframe, open_sse, poll_events, probe_iframe, probe_poll, probe_sse, query_sse,
+    },
 };
 
 impl Gateway {
@@ -30,17 +36,20 @@ impl Gateway {
         config.app_data(self.clone());
         let scope = web::scope("")
             .service(
-                resource("/.well-known/mercure", "GET, HEAD, POST, OPTIONS")
+                resource("/.well-known/mercure", "GET, HEAD, QUERY, POST, OPTIONS")
                     .route(web::get().to(open_sse))
+                    .route(query().to(query_sse))
                     .route(web::head().to(probe_sse))
                     .route(web::post().to(publish_form)),
             )
             .service(
-                resource("/events", "GET, HEAD, POST, OPTIONS")
+                resource("/events", "GET, HEAD, QUERY, POST, OPTIONS")
                     .route(web::get().to(open_sse))
+                    .route(query().to(query_sse))
                     .route(web::head().to(probe_sse))
                     .route(web::post().to(publish_event)),
             )
+            .service(readable("/.well-known/oauth-protected-resource/{hub:.*}", auth::metadata))
             .service(
                 resource("/iframe", "GET, HEAD, OPTIONS")
                     .route(web::get().to(open_iframe))
@@ -59,12 +68,18 @@ impl Gateway {
             .service(readable("/healthz", ops::ready))
             .configure(jobs::configure)
             .default_service(web::to(not_found))
-            .wrap(from_fn(guard))
+            .wrap(from_fn(keep_out))
             .wrap(from_fn(note_refusals))
-            .wrap(Condition::new(!cors.origins.is_empty(), shared(cors)))
-            .wrap(CatchPanic::default());
+            .wrap(CatchPanic::default())
+            // Outermost, so that pages can read refusals as well.
+            .wrap(Condition::new(!cors.origins.is_empty(), shared(cors)));
         config.service(scope);
     }
+}
+
+/// The method QUERY (RFC 10008): safe, and with a body.
+fn query() -> Route {
+    web::route().guard(guard::fn_guard(|request| request.head().method.as_str() == QUERY))
 }
 
 /// A resource that can only be read.
@@ -93,7 +108,7 @@ pub(crate) fn resource(path: &str, allow: &'static str) -> Resource {
 /// What pages of other origins may do.
 fn shared(settings: &CorsSettings) -> Cors {
     let cors = Cors::default()
-        .allowed_methods(["GET", "HEAD", "POST"])
+        .allowed_methods(["GET", "HEAD", "POST", "QUERY"])
         .allowed_headers([
             "authorization",
             "cache-control",
@@ -107,6 +122,7 @@ fn shared(settings: &CorsSettings) -> Cors {
             "x-requested-with",
         ])
         .expose_headers([
+            "accept-query",
             "content-range",
             "etag",
             "last-event-id",
@@ -119,7 +135,14 @@ fn shared(settings: &CorsSettings) -> Cors {
             "tidegate-log-offset",
         ])
         .max_age(3600);
-    settings.origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+    if settings.origins.iter().any(|it| it == origins::ANY) {
+        return cors.send_wildcard().allow_any_origin();
+    }
+    let cors = if settings.credentials { cors.supports_credentials() } else { cors };
+    let allowed = settings.origins.clone();
+    cors.allowed_origin_fn(move |origin, _| {
+        origin.to_str().is_ok_and(|it| origins::allows_by_name(&allowed, it))
+    })
 }
 
 async fn not_found() -> Result<HttpResponse, Problem> {

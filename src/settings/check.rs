@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
-use url::Url;
 
-use super::{Settings, SettingsError};
+use super::{OldClaim, Settings, SettingsError, origins};
+use crate::auth::Keyring;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -18,6 +18,7 @@ const LONGEST_RETENTION: Duration = DAY.saturating_mul(36_500);
 pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
     check_listen(settings)
         .and_then(|()| check_origins(settings))
+        .and_then(|()| check_auth(settings))
         .and_then(|()| check_counts(settings))
         .and_then(|()| check_durations(settings))
         .and_then(|()| settings.jobs.check())
@@ -39,24 +40,65 @@ fn check_listen(settings: &Settings) -> Result<(), String> {
     }
     let open = server.listen.iter().chain(&tls.listen).find(|it| !it.ip().is_loopback());
     match open {
-        Some(address) if !server.open_to_everybody => Err(format!(
-            "{address} is not a loopback address, but there are no keys, so everybody who reaches that address could publish \
-             and subscribe; listen on a loopback address, or set server.open_to_everybody = true"
-        )),
+        Some(address) if settings.auth.is_development() && !server.open_to_everybody => {
+            Err(format!(
+                "{address} is not a loopback address, but there are no keys, so everybody who reaches that address could publish \
+             and subscribe; set auth.publisher_key and auth.subscriber_key, listen on a loopback address, or set server.open_to_everybody = true"
+            ))
+        }
         _ => Ok(()),
     }
 }
 
 fn check_origins(settings: &Settings) -> Result<(), String> {
-    let cors = settings.cors.origins.iter().map(|it| ("cors.origins", it));
-    let results = settings.jobs.result_origins.iter().map(|it| ("jobs.result_origins", it));
-    for (key, origin) in cors.chain(results) {
-        let parsed = Url::parse(origin);
-        if !parsed.is_ok_and(|it| it.origin().ascii_serialization() == *origin) {
+    let Settings { auth, cors, jobs, .. } = settings;
+    for origin in cors.origins.iter().filter(|it| *it != origins::ANY) {
+        origins::check("cors.origins", origin)?;
+    }
+    for origin in auth.publish_origins.iter().filter(|it| *it != origins::ANY) {
+        origins::check("auth.publish_origins", origin)?;
+    }
+    for origin in &jobs.result_origins {
+        let key = "jobs.result_origins";
+        if origin.contains('*') {
             return Err(format!("{key}: `{origin}` is not an origin such as https://example.com"));
         }
+        origins::check(key, origin)?;
+    }
+    if cors.credentials && cors.origins.iter().any(|it| it == origins::ANY) {
+        return Err(
+            "cors.credentials is true, but cors.origins has `*`; name the origins".to_owned()
+        );
     }
     Ok(())
+}
+
+fn check_auth(settings: &Settings) -> Result<(), String> {
+    let Settings { auth, server, .. } = settings;
+    if auth.is_development() {
+        return Ok(());
+    }
+    let may_subscribe = auth.anonymous
+        || auth.subscriber().is_some()
+        || auth.issuers.iter().any(|it| it.subscriber.is_some());
+    if !may_subscribe {
+        return Err(
+            "nobody could subscribe: set auth.subscriber_key, or auth.anonymous = true".to_owned()
+        );
+    }
+    let is_pinned = server.public_url.is_some()
+        || !auth.audiences.is_empty()
+        || !server.trusted_proxies.is_empty();
+    let needs_audience =
+        !auth.issuers.is_empty() || settings.mercure.old_token_claims.contains(&OldClaim::Aud);
+    if needs_audience && !is_pinned {
+        return Err(
+            "tokens are to be checked (auth.issuers, mercure.old_token_claims), but not for whom their tokens are: set server.public_url to the address under \
+             which clients know the gateway, or name the audiences in auth.audiences"
+                .to_owned(),
+        );
+    }
+    Keyring::new(auth).map(drop).map_err(|error| error.to_string())
 }
 
 fn check_counts(settings: &Settings) -> Result<(), String> {
@@ -68,6 +110,7 @@ fn check_counts(settings: &Settings) -> Result<(), String> {
         ("limits.updates_per_request", settings.limits.updates_per_request),
         ("limits.topics_per_update", settings.limits.topics_per_update),
         ("limits.matchers", settings.limits.matchers),
+        ("auth.token_bytes", settings.auth.token_bytes),
         ("jobs.max_attempts", settings.jobs.max_attempts as usize),
     ];
     match at_least_one.into_iter().find(|(_, value)| *value == 0) {
@@ -77,11 +120,12 @@ fn check_counts(settings: &Settings) -> Result<(), String> {
 }
 
 fn check_durations(settings: &Settings) -> Result<(), String> {
-    let Settings { server, publish, history, delivery, poll, jobs, .. } = settings;
+    let Settings { server, publish, history, delivery, poll, auth, jobs, .. } = settings;
     let positive = [
         ("delivery.heartbeat", delivery.heartbeat),
         ("delivery.lifetime", delivery.lifetime),
         ("jobs.lease", jobs.lease),
+        ("auth.jwks_interval", auth.jwks_interval),
         ("server.head_timeout", server.head_timeout),
         ("server.body_timeout", server.body_timeout),
     ];

@@ -1,4 +1,4 @@
-//! From defaults, a file, the environment and flags to one valid whole.
+//! From defaults, a file, the environment and flags to one valid whole; words of other hubs count above the file.
 
 use std::{
     collections::HashMap,
@@ -7,17 +7,24 @@ use std::{
 
 use config::{Config, Environment, File, FileFormat};
 
-use super::{Settings, check::check};
+use super::{Settings, aliases, check::check};
 
 /// The file that is read if it is there and no other is named.
 const DEFAULT_FILE: &str = "tidegate.toml";
 
 /// Keys that are lists, and so are split at commas in the environment.
-const LISTS: [&str; 4] =
-    ["server.trusted_proxies", "server.hosts", "cors.origins", "jobs.result_origins"];
+const LISTS: [&str; 7] = [
+    "server.trusted_proxies",
+    "server.hosts",
+    "auth.audiences",
+    "auth.publish_origins",
+    "cors.origins",
+    "mercure.old_token_claims",
+    "jobs.result_origins",
+];
 
 /// How the names of variables end that are taken as they are: a secret of digits is not a number.
-const SECRET: &str = "__WEBHOOK_SECRET";
+const SECRETS: [&str; 3] = ["__WEBHOOK_SECRET", "__PUBLISHER_KEY", "__SUBSCRIBER_KEY"];
 
 /// Where settings come from, later ones winning over earlier ones.
 #[derive(Debug, Default)]
@@ -63,9 +70,14 @@ pub fn load(source: Source) -> Result<Settings, SettingsError> {
         check_syntax(&file, &text)?;
         builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
     }
+    let mut aliases = Config::builder();
+    for (key, value) in aliases::settings(&source.environment).map_err(SettingsError::Invalid)? {
+        aliases = aliases.set_override(key, value).map_err(|error| invalid(&error))?;
+    }
+    builder = builder.add_source(aliases.build().map_err(|error| invalid(&error))?);
     let (secrets, environment) = variables(source.environment)?
         .into_iter()
-        .partition::<HashMap<_, _>, _>(|(name, _)| name.ends_with(SECRET));
+        .partition::<HashMap<_, _>, _>(|(name, _)| SECRETS.iter().any(|it| name.ends_with(it)));
     let mut environment = Environment::with_prefix("TIDEGATE")
         .prefix_separator("_")
         .separator("__")

@@ -2,9 +2,12 @@
 //!
 //! A file, the environment and flags come in; [`Settings`] go out, complete and valid. Nothing is read again later.
 
+mod aliases;
+mod auth;
 mod check;
 mod jobs;
 mod load;
+pub(crate) mod origins;
 mod secret;
 mod units;
 
@@ -18,10 +21,15 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use self::auth::{
+    AuthSettings, Compat, CorsSettings, IssuerSettings, KeySettings, MercureSettings, OldClaim,
+    UnknownIds,
+};
 pub use self::jobs::{JobSettings, JobTypeSettings};
 pub use self::load::{SettingsError, Source, load};
 pub use self::secret::Secret;
 use self::units::{addresses, duration, optional_url, size};
+use crate::hub::MatcherLimits;
 
 /// All settings. `tidegate.toml` in the repository documents each.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -41,6 +49,10 @@ pub struct Settings {
     pub iframe: IframeSettings,
     /// Long poll.
     pub poll: PollSettings,
+    /// Who may do what.
+    pub auth: AuthSettings,
+    /// Which dialects of Mercure are spoken.
+    pub mercure: MercureSettings,
     /// Which other origins may use the gateway from a browser.
     pub cors: CorsSettings,
     /// Long jobs.
@@ -263,14 +275,6 @@ impl Default for PollSettings {
     }
 }
 
-/// `[cors]`
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CorsSettings {
-    /// Origins whose pages may publish, subscribe and embed the iframe.
-    pub origins: Vec<String>,
-}
-
 /// `[limits]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -385,6 +389,20 @@ impl Settings {
     /// The first thing that makes no sense.
     pub fn check(&self) -> Result<(), SettingsError> {
         check::check(self)
+    }
+}
+
+impl LimitSettings {
+    /// The bounds of the matchers of one subscription or token.
+    #[must_use]
+    pub fn matcher_limits(&self) -> MatcherLimits {
+        MatcherLimits {
+            matchers: self.matchers,
+            bytes: self.topic_bytes,
+            cost: self.matcher_cost,
+            cost_of_set: self.matchers_cost,
+            cost_of_all: self.matchers_total_cost,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 const HIDDEN: &str = "(hidden)";
 
 /// A secret text: neither logs nor `tidegate check` show it.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
@@ -17,6 +17,12 @@ impl Secret {
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -34,6 +40,6 @@ impl fmt::Debug for Secret {
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_str(HIDDEN)
+        out.serialize_str(if self.is_empty() { "" } else { HIDDEN })
     }
 }

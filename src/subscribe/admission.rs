@@ -1,6 +1,6 @@
 //! From checked parameters to a subscription: the start is looked up, and the subscriber is let in if there is room.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::{HttpRequest, http::header::HeaderValue};
 use tracing::error;
@@ -13,6 +13,7 @@ use crate::{
     history::{Missing, TokenKey},
     problem::Problem,
     server::client_address,
+    settings::UnknownIds,
     transport::Transport,
 };
 
@@ -48,6 +49,12 @@ pub(super) async fn admit(
         Problem::unavailable("history", error.to_string())
     })?;
     let cursor = params.cursor.as_ref().map(|it| it.text.as_str());
+    if located.missing == Some(Missing::Unknown)
+        && gateway.settings().mercure.unknown_ids == UnknownIds::None
+    {
+        let cursor_echo = cursor.map(|cursor| echo(cursor, located.missing));
+        return Ok(Admitted { after: history.last(), cursor_echo, gap: None, seat });
+    }
     let gap = located.missing.map(|missing| Gap {
         cursor: cursor.unwrap_or_default().chars().take(limits.id_bytes).collect(),
         missing,
@@ -88,11 +95,25 @@ impl Admitted {
     }
 }
 
-/// The terms of a stream: each lasts a little less than the setting, so that not all end at once.
-pub(crate) fn stream_terms(gateway: &Gateway, transport: Transport) -> Terms {
+/// The terms of a stream: each lasts a little less than the setting, so that not all end at once, and none longer than
+/// its token.
+pub(crate) fn stream_terms(
+    gateway: &Gateway,
+    transport: Transport,
+    expires: Option<Instant>,
+) -> Terms {
     const SHORTEST: f64 = 0.8;
     let delivery = &gateway.settings().delivery;
     let share = SHORTEST + (1.0 - SHORTEST) * fastrand::f64();
     let lifetime: Duration = delivery.lifetime.mul_f64(share);
+    let lifetime = within(lifetime, expires);
     Terms { transport, heartbeat: Some(delivery.heartbeat), lifetime }
+}
+
+/// `time`, or what is left until shortly before `expires` if that is less: deadlines fire late, and a subscription must
+/// not outlast its token.
+pub(super) fn within(time: Duration, expires: Option<Instant>) -> Duration {
+    const MARGIN: Duration = Duration::from_millis(100);
+    let until = Instant::now() + MARGIN;
+    expires.map_or(time, |it| time.min(it.saturating_duration_since(until)))
 }

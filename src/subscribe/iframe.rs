@@ -20,11 +20,12 @@ use super::{
     stream,
 };
 use crate::{
+    auth,
     delivery::EndReason,
     gateway::Gateway,
-    hub::Rights,
     problem::Problem,
     server::public_base,
+    settings::origins,
     transport::{StreamWriter, Transport, iframe, json},
 };
 
@@ -67,7 +68,7 @@ struct Options<'a> {
 /// # Errors
 /// If the request is refused for good.
 pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (gateway, params, target) = understand(&request)?;
+    let (gateway, params, target) = understand(&request).await?;
     let admitted = match admission::admit(&request, &gateway, &params).await {
         Ok(admitted) => admitted,
         Err(problem) => return Ok(later(&request, &gateway, &params, &target, problem)),
@@ -75,7 +76,7 @@ pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> 
     let cursor = admitted.resume_point(gateway.hub().history().token_key());
     let head = head(&gateway, &params, &target, &params.lasting_query, &cursor);
     let response = admitted_response(&gateway, &target, &admitted);
-    let terms = admission::stream_terms(&gateway, Transport::Iframe);
+    let terms = admission::stream_terms(&gateway, Transport::Iframe, params.expires);
     let writer = StreamWriter::Iframe { nonce: gateway.nonce().clone() };
     let mut style = stream::style(&gateway, writer);
     style.ending.recycle_after = Some(gateway.settings().iframe.recycle_after);
@@ -89,7 +90,7 @@ pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> 
 /// # Errors
 /// If the request would be refused.
 pub async fn probe_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (gateway, params, target) = understand(&request)?;
+    let (gateway, params, target) = understand(&request).await?;
     let admitted = admission::admit(&request, &gateway, &params).await?;
     if gateway.hub().is_draining() {
         return Err(Problem::unavailable("stopping", "the gateway is stopping"));
@@ -116,9 +117,9 @@ fn later(
     refusal.set_body(BoxBody::new(document))
 }
 
-fn understand(request: &HttpRequest) -> Result<(Gateway, Params, Target), Problem> {
+async fn understand(request: &HttpRequest) -> Result<(Gateway, Params, Target), Problem> {
     let gateway = Gateway::of(request);
-    let params = Params::parse(request, &gateway, Rights::Everything)?;
+    let params = Params::parse(request, &[], &gateway, &auth::subscriber(request).await?)?;
     let target = target(request, &gateway, &params)?;
     Ok((gateway, params, target))
 }
@@ -134,7 +135,8 @@ fn target(request: &HttpRequest, gateway: &Gateway, params: &Params) -> Result<T
             if *origin == own {
                 return Ok(Target::OwnOrigin(own));
             }
-            if !gateway.settings().cors.origins.contains(origin) {
+            // By its name: an origin that only `*` allows could be anybody's, and so could what it frames.
+            if !origins::allows_by_name(&gateway.settings().cors.origins, origin) {
                 let detail = "`origin` is not one that this gateway allows (`cors.origins`)";
                 return Err(Problem::field("origin", detail));
             }

@@ -19,5 +19,5 @@ pub use self::{
     iframe::{open_iframe, probe_iframe},
     poll::{poll_events, probe_poll},
     session::Sessions,
-    sse::{open_sse, probe_sse},
+    sse::{open_sse, probe_sse, query_sse},
 };

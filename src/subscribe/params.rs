@@ -1,6 +1,9 @@
 //! The parameters that all transports share, and those of each.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix_web::{
     HttpRequest,
@@ -9,12 +12,15 @@ use actix_web::{
 use jiff::Timestamp;
 
 use crate::{
+    auth::Subscriber,
     event::{ClientKey, EventId, Invalid},
     form,
     gateway::Gateway,
     history::{Start, TokenKey},
-    hub::{Interest, MatcherKind, Matchers, Rights},
+    hub::{Interest, MatcherKind, Matchers},
+    ops::OldFeature,
     problem::Problem,
+    settings::Compat,
 };
 
 /// The names under which a cursor may come as a parameter, the freshest first: libraries that rewrite the address at
@@ -27,6 +33,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[derive(Debug)]
 pub(super) struct Params {
     pub(super) interest: Arc<Interest>,
+    /// When the subscriber's token is no longer good.
+    pub(super) expires: Option<Instant>,
     pub(super) cursor: Option<Cursor>,
     backlog: Backlog,
     /// Whether heartbeats should be events that scripts can see.
@@ -55,20 +63,46 @@ enum Backlog {
 }
 
 impl Params {
-    /// The parameters of `request`, for a subscriber with these rights.
+    /// The parameters of `request` and of `body`, which is empty unless the method is QUERY. Those of both are joined; of
+    /// two cursors that of the address wins (draft-08, "Subscribers").
+    ///
+    /// # Errors
+    /// If a parameter breaks a rule, or if the subscriber needs a token and has none.
     pub(super) fn parse(
         request: &HttpRequest,
+        body: &[u8],
         gateway: &Gateway,
-        rights: Rights,
+        subscriber: &Subscriber,
+    ) -> Result<Self, Problem> {
+        let params = Self::read(request, body, gateway, subscriber);
+        let params = params.map_err(|problem| subscriber.refuse(problem))?;
+        subscriber.check_matchers(params.interest.matchers())?;
+        Ok(params)
+    }
+
+    fn read(
+        request: &HttpRequest,
+        body: &[u8],
+        gateway: &Gateway,
+        subscriber: &Subscriber,
     ) -> Result<Self, Problem> {
         let limits = &gateway.settings().limits;
+        let understands_old = gateway.settings().mercure.compat == Compat::Both;
         let mut matchers = Vec::new();
         let mut cursors: [Option<String>; CURSORS.len()] = Default::default();
         let mut lasting = url::form_urlencoded::Serializer::new(String::new());
         let mut single = Single::default();
-        for pair in form::pairs(request.query_string().as_bytes()) {
+        let query = form::pairs(request.query_string().as_bytes());
+        for pair in query.chain(form::pairs(body)) {
             let (name, value) =
                 pair.map_err(|error| Problem::field(error.0.clone(), error.to_string()))?;
+            match old_feature(&name) {
+                Some(feature) if understands_old => gateway.metrics().old_dialect(feature),
+                // A subscriber who asks in vain should know; a name that means nothing is ignored.
+                Some(OldFeature::Selector) => return Err(old_selector()),
+                Some(_) => continue,
+                None => {}
+            }
             let is_lasting = match matcher_kind(&name)? {
                 Some(kind) => {
                     if limits.matchers <= matchers.len() {
@@ -100,7 +134,8 @@ impl Params {
         let client = client.map(|key| ClientKey::parse("client", key, limits.client_key_bytes));
         let client = client.transpose().map_err(|invalid| Problem::parameter(&invalid))?;
         Ok(Self {
-            interest: Arc::new(Interest::new(matchers, client, rights)),
+            interest: Arc::new(Interest::new(matchers, client, subscriber.rights.clone())),
+            expires: subscriber.expires,
             cursor: cursor(request, cursors),
             backlog: backlog(single.last.as_deref(), single.since.as_deref(), limits.backlog)?,
             visible_heartbeats: visible_heartbeats(single.heartbeat.as_deref())?,
@@ -180,6 +215,20 @@ fn matcher_kind(name: &str) -> Result<Option<MatcherKind>, Problem> {
         }
         _ => Ok(None),
     }
+}
+
+/// What tells a client of the old dialect. `lastEventId` does not: a polyfill sends it in both.
+fn old_feature(name: &str) -> Option<OldFeature> {
+    match name {
+        "topic" => Some(OldFeature::Selector),
+        "lastEventID" | "Last-Event-ID" => Some(OldFeature::Cursor),
+        _ => None,
+    }
+}
+
+fn old_selector() -> Problem {
+    let detail = "`topic` is of the old dialect, which is off (`mercure.compat`); use `match`";
+    Problem::field("topic", detail)
 }
 
 fn unknown_matcher(name: &str) -> Problem {

@@ -30,9 +30,10 @@ use super::{
     session::Turn,
 };
 use crate::{
+    auth,
     delivery::{Feed, Item, Shard, Terms},
+    form,
     gateway::Gateway,
-    hub::Rights,
     problem::Problem,
     server::public_base,
     settings::PollSettings,
@@ -55,6 +56,7 @@ pub async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Problem> 
     let (gateway, params, admitted) = prepare(&request).await?;
     let settings = &gateway.settings().poll;
     let (wait, preferred) = wait(&request, &params, settings)?;
+    let wait = admission::within(wait, params.expires);
     let mut turn = gateway.sessions().begin(params.session.as_deref());
     let cursor_echo = admitted.cursor_echo.clone();
     let terms = Terms { transport: Transport::Poll, heartbeat: None, lifetime: wait };
@@ -109,7 +111,10 @@ pub async fn probe_poll(request: HttpRequest) -> Result<HttpResponse, Problem> {
 
 async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Admitted), Problem> {
     let gateway = Gateway::of(request);
-    let params = Params::parse(request, &gateway, Rights::Everything)?;
+    let is_script = form::has(request.query_string(), "callback");
+    let subscriber =
+        if is_script { auth::anonymous(request) } else { auth::subscriber(request).await? };
+    let params = Params::parse(request, &[], &gateway, &subscriber)?;
     if let Some(callback) = &params.callback {
         if !gateway.settings().poll.jsonp {
             let detail = "`callback` needs JSONP, which is off (`poll.jsonp`)";

@@ -1,33 +1,92 @@
 //! EventSource: `GET /events` and `GET /.well-known/mercure`.
 
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder,
+    http::header::{CONTENT_TYPE, HeaderName},
+    web,
+};
 use bytes::{Bytes, BytesMut};
+use mime::Mime;
 
-use super::{admission, admission::Admitted, headers, params::Params, stream};
+use super::{admission, admission::Admitted, headers, params::Params, preference, stream};
 use crate::{
+    auth, body,
     gateway::Gateway,
-    hub::Rights,
     problem::Problem,
     settings::Refusal,
     transport::{StreamWriter, Transport, sse},
 };
+
+const ACCEPT_QUERY: HeaderName = HeaderName::from_static("accept-query");
+
+/// What the body of a query has to be.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Opens an event stream.
 ///
 /// # Errors
 /// If the request is refused; a browser's EventSource then gives up.
 pub async fn open_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    answer(&request, &[]).await
+}
+
+/// Opens an event stream for which more is asked than fits in an address: `QUERY` with parameters in a form.
+///
+/// # Errors
+/// If the request is refused.
+pub async fn query_sse(
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    check_form(&request)?;
     let gateway = Gateway::of(&request);
-    let (params, admitted) = match prepare(&request, &gateway).await {
-        Ok(prepared) => prepared,
-        Err(problem) if problem.is_for_lack_of_room() => {
-            return match gateway.settings().limits.refusal {
-                Refusal::Status => Err(problem),
-                Refusal::Retry => Ok(later(&gateway, &problem)),
-            };
-        }
-        Err(problem) => return Err(problem),
-    };
+    let (limit, time) =
+        (gateway.settings().limits.body_bytes, gateway.settings().server.body_timeout);
+    let body = body::receive(&request, payload, limit, time).await?;
+    answer(&request, &body).await
+}
+
+/// What the head of an event stream would be: `HEAD` subscribes nobody.
+///
+/// # Errors
+/// If the request would be refused.
+pub async fn probe_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (_, admitted) = prepare(&request, &[], &Gateway::of(&request)).await?;
+    Ok(response(&admitted).body(Bytes::new()))
+}
+
+async fn answer(request: &HttpRequest, body: &[u8]) -> Result<HttpResponse, Problem> {
+    let gateway = Gateway::of(request);
+    match prepare(request, body, &gateway).await {
+        Ok((params, admitted)) => Ok(open(request, &gateway, &params, admitted)),
+        Err(problem) if problem.is_for_lack_of_room() => match gateway.settings().limits.refusal {
+            Refusal::Status => Err(problem),
+            Refusal::Retry => Ok(later(&gateway, &problem)),
+        },
+        Err(problem) => Err(problem),
+    }
+}
+
+async fn prepare(
+    request: &HttpRequest,
+    body: &[u8],
+    gateway: &Gateway,
+) -> Result<(Params, Admitted), Problem> {
+    if !preference::accepts(request, "text/event-stream") {
+        return Err(Problem::not_acceptable("this is text/event-stream"));
+    }
+    let subscriber = auth::subscriber(request).await?;
+    let params = Params::parse(request, body, gateway, &subscriber)?;
+    let admitted = admission::admit(request, gateway, &params).await?;
+    Ok((params, admitted))
+}
+
+fn open(
+    request: &HttpRequest,
+    gateway: &Gateway,
+    params: &Params,
+    admitted: Admitted,
+) -> HttpResponse {
     let retry = gateway.settings().delivery.retry;
     let mut head = BytesMut::from(&*sse::head(retry));
     // Not before a gap was told: its token stands behind it.
@@ -36,11 +95,11 @@ pub async fn open_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
         head.extend_from_slice(&sse::visible_heartbeat(&token));
     }
     let response = response(&admitted);
-    let terms = admission::stream_terms(&gateway, Transport::Sse);
+    let terms = admission::stream_terms(gateway, Transport::Sse, params.expires);
     let writer = StreamWriter::Sse { visible_heartbeats: params.visible_heartbeats };
-    let style = stream::style(&gateway, writer);
-    let subscription = admitted.subscription(&params, terms);
-    Ok(stream::respond(&request, response, head.freeze(), subscription, style))
+    let style = stream::style(gateway, writer);
+    let subscription = admitted.subscription(params, terms);
+    stream::respond(request, response, head.freeze(), subscription, style)
 }
 
 /// A stream that is over at once, and says when to return.
@@ -53,24 +112,21 @@ fn later(gateway: &Gateway, problem: &Problem) -> HttpResponse {
     response.force_close().body(sse::end(retry))
 }
 
-/// What the head of an event stream would be: `HEAD` subscribes nobody.
-///
-/// # Errors
-/// If the request would be refused.
-pub async fn probe_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (_, admitted) = prepare(&request, &Gateway::of(&request)).await?;
-    Ok(response(&admitted).body(Bytes::new()))
-}
-
-async fn prepare(request: &HttpRequest, gateway: &Gateway) -> Result<(Params, Admitted), Problem> {
-    let params = Params::parse(request, gateway, Rights::Everything)?;
-    let admitted = admission::admit(request, gateway, &params).await?;
-    Ok((params, admitted))
+/// Checks that the body says that it is a form (RFC 10008, section 2: a query without a type cannot be understood).
+fn check_form(request: &HttpRequest) -> Result<(), Problem> {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    let kind: Option<Mime> = kind.and_then(|it| it.parse().ok());
+    match kind {
+        Some(kind) if kind.essence_str() == FORM => Ok(()),
+        Some(_) => Err(Problem::media_type(format!("the body has to be {FORM}"))),
+        None => Err(Problem::field("Content-Type", "`Content-Type` is missing or unreadable")),
+    }
 }
 
 fn response(admitted: &Admitted) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response.content_type("text/event-stream");
+    response.insert_header((ACCEPT_QUERY, FORM));
     headers::streamed(&mut response);
     headers::cursor_echo(&mut response, admitted.cursor_echo.clone());
     response

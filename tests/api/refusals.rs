@@ -176,8 +176,8 @@ async fn bad_subscriptions_are_refused_with_the_parameter_named() {
 async fn unknown_methods_and_addresses_say_what_there_is() {
     let gateway = Gateway::start();
     for (path, allow) in [
-        ("/events", "GET, HEAD, POST, OPTIONS"),
-        ("/.well-known/mercure", "GET, HEAD, POST, OPTIONS"),
+        ("/events", "GET, HEAD, QUERY, POST, OPTIONS"),
+        ("/.well-known/mercure", "GET, HEAD, QUERY, POST, OPTIONS"),
         ("/poll", "GET, HEAD, OPTIONS"),
         ("/iframe", "GET, HEAD, OPTIONS"),
         ("/metrics", "GET, HEAD, OPTIONS"),

@@ -69,6 +69,86 @@ fn mistakes_are_one_sentence_and_a_failure() {
 }
 
 #[test]
+fn a_compose_file_for_the_reference_hub_works() {
+    let directives =
+        "cors_origins https://app.example\nanonymous\nheartbeat 40s\nwrite_timeout 600s\n";
+    let variables = [
+        ("SERVER_NAME", ":8080"),
+        ("MERCURE_PUBLISHER_JWT_KEY", "!ChangeThisMercureHubJWTSecretKey!"),
+        ("MERCURE_SUBSCRIBER_JWT_KEY", "0123"),
+        ("MERCURE_SUBSCRIBER_JWT_ALG", "HS512"),
+        ("MERCURE_TRUSTED_ISSUERS", "https://issuer.example"),
+        ("MERCURE_EXTRA_DIRECTIVES", directives),
+        ("TIDEGATE_SERVER__PUBLIC_URL", "https://hub.example"),
+        ("TIDEGATE_DELIVERY__HEARTBEAT", "7s"),
+    ];
+    let output = tidegate(&["check"], &variables, Some("[auth]\nanonymous = false\n"));
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    for line in [
+        "listen = \"0.0.0.0:8080\"",
+        "anonymous = true",
+        "publisher_key = \"(hidden)\"",
+        "subscriber_algorithm = \"HS512\"",
+        "name = \"https://issuer.example\"",
+        "origins = [\"https://app.example\"]",
+        "credentials = true",
+        "heartbeat = \"7s\"",
+        "lifetime = \"10m\"",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    assert!(!text.contains("ChangeThis"), "{text}");
+}
+
+#[test]
+fn what_of_the_reference_hub_cannot_be_followed_is_named() {
+    let key = ("MERCURE_PUBLISHER_JWT_KEY", "key");
+    for (variables, named) in [
+        (&[key, ("SERVER_NAME", "hub.example")][..], "hub.example"),
+        (&[key, ("MERCURE_EXTRA_DIRECTIVES", "dispatch_timeout 5s")], "dispatch_timeout"),
+        (&[key, ("MERCURE_PUBLISHER_JWT_ALG", "XS256")], "XS256"),
+        (&[key], "auth.subscriber_key"),
+        (
+            &[
+                key,
+                ("MERCURE_PUBLISHER_JWT_ALG", "RS256"),
+                ("MERCURE_EXTRA_DIRECTIVES", "anonymous"),
+            ],
+            "auth.publisher_key",
+        ),
+        (
+            &[key, ("MERCURE_SUBSCRIBER_JWT_KEY", "k"), ("MERCURE_TRUSTED_ISSUERS", "a")],
+            "auth.audiences",
+        ),
+    ] {
+        let complaint = complaint(&tidegate(&["check"], variables, None));
+        assert!(complaint.contains(named), "{named} in {complaint}");
+    }
+}
+
+#[test]
+fn keys_that_cannot_be_right_are_named() {
+    for (lines, named) in [
+        ("publisher_key = '-----BEGIN PUBLIC KEY-----'", "PEM"),
+        ("publisher_key_file = '/nowhere'", "/nowhere"),
+        ("publisher_key = 'a'\npublisher_key_file = 'b'", "one of"),
+        ("publisher_key = 'a'\nalgorithm = 'none'", "none"),
+        ("publisher_key = 'a'\npublish_origins = ['https://*.com']", "https://*.com"),
+        ("publisher_key = 'a'\n[mercure]\ncompat = 'old'", "old"),
+        ("[cors]\norigins = ['*']\ncredentials = true", "cors.credentials"),
+        ("[cors]\norigins = ['null']", "null"),
+    ] {
+        let file = format!("[auth]\nanonymous = true\n{lines}\n");
+        let complaint = complaint(&tidegate(&["check"], &[], Some(&file)));
+        assert!(complaint.contains(named), "{named} in {complaint}");
+    }
+    let only_publishers = Some("[auth]\npublisher_key = 'a'\n");
+    let complaint = complaint(&tidegate(&["check"], &[], only_publishers));
+    assert!(complaint.contains("nobody could subscribe"), "{complaint}");
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();

@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use super::{accepted, parameter};
 use crate::{
+    auth,
+    event::Topic,
     gateway::Gateway,
     jobs::{Job, State, page, status::Status},
     problem::Problem,
@@ -21,6 +23,7 @@ const LIST: usize = 100;
 
 /// `GET /jobs`: the newest jobs, counts by type and state, and the age of the oldest that waits.
 pub(super) async fn list_jobs(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    auth::subscriber(&request).await?.check(&Topic::of_jobs())?;
     let gateway = Gateway::of(&request);
     let tracker = gateway.tracker();
     let kind = parameter(&request, "type")?.filter(|it| !it.is_empty());

@@ -1,4 +1,7 @@
 //! The addresses of jobs: `/jobs` and below.
+//!
+//! Whoever changes something needs a publish grant: on `/jobs` to create, on `/jobs/claim` to claim, on `/jobs/{id}` for
+//! everything about one job. To list takes a subscribe grant on `/jobs`. To see one job takes its id, which nobody can guess.
 
 mod list;
 mod watch;
@@ -8,7 +11,10 @@ use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{
         StatusCode,
-        header::{ACCEPT, CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER, VARY},
+        header::{
+            ACCEPT, CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER,
+            VARY,
+        },
     },
     web::{self, ServiceConfig},
 };
@@ -24,6 +30,8 @@ use super::{
     status::Status,
 };
 use crate::{
+    auth,
+    event::Topic,
     form,
     gateway::Gateway,
     problem::Problem,
@@ -72,6 +80,7 @@ pub fn configure(config: &mut ServiceConfig) {
 
 /// `POST /jobs`: 202 and the job's address; with `Prefer: wait` perhaps its end.
 async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, Problem> {
+    auth::publisher(&request).await?.check(&[Topic::of_jobs()])?;
     let gateway = Gateway::of(&request);
     let settings = gateway.tracker().settings();
     let limit = gateway.settings().limits.body_bytes;
@@ -122,7 +131,7 @@ async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpR
     if let Some(wait) = wait {
         response.insert_header(("preference-applied", format!("wait={}", wait.as_secs())));
     }
-    Ok(status(&mut response, &gateway, &job))
+    Ok(status(&request, &mut response, &gateway, &job))
 }
 
 /// `GET /jobs/{id}`: the holding page, the status document or the events, whatever is accepted.
@@ -132,7 +141,13 @@ async fn view_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpRes
         Some("text/html") => match gateway.tracker().job(&id).await {
             Ok(job) => {
                 let root = root(&request, &gateway);
-                page::holding(&request, &root, &job, gateway.tracker().now().time)
+                let publisher = auth::publisher(&request).await;
+                let may_change = publisher.is_ok_and(|it| it.check(&[Topic::of_job(&id)]).is_ok());
+                let now = gateway.tracker().now().time;
+                page::holding(&request, &root, &job, may_change, now).map(|mut page| {
+                    page.headers_mut().insert(LINK, links(&root, &job));
+                    page
+                })
             }
             Err(error) => Ok(page::missing(error)),
         },
@@ -174,16 +189,32 @@ async fn view_status(
             .insert_header((VARY, "accept, prefer"))
             .finish());
     }
-    Ok(status(&mut response, gateway, &job))
+    Ok(status(request, &mut response, gateway, &job))
+}
+
+/// Where the job's events are to be had, and under which topic (draft-08, "Discovery").
+fn links(root: &str, job: &Job) -> HeaderValue {
+    let links = format!(
+        "<{root}/.well-known/mercure>; rel=\"mercure\", <{}>; rel=\"self\"",
+        Topic::of_job(&job.id).as_str()
+    );
+    HeaderValue::try_from(links).unwrap_or(HeaderValue::from_static(""))
 }
 
 fn tag(job: &Job) -> String {
     format!("\"v{}\"", job.version)
 }
 
-fn status(response: &mut HttpResponseBuilder, gateway: &Gateway, job: &Job) -> HttpResponse {
+fn status(
+    request: &HttpRequest,
+    response: &mut HttpResponseBuilder,
+    gateway: &Gateway,
+    job: &Job,
+) -> HttpResponse {
+    let links = links(&root(request, gateway), job);
     response
         .insert_header((ETAG, tag(job)))
+        .insert_header((LINK, links))
         .insert_header((CACHE_CONTROL, "private, no-cache"))
         .insert_header((VARY, "accept, prefer"))
         .json(Status::of(job, gateway.tracker().now().time))
@@ -191,6 +222,7 @@ fn status(response: &mut HttpResponseBuilder, gateway: &Gateway, job: &Job) -> H
 
 /// `POST /jobs/{id}/cancel`
 async fn cancel_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    auth::publisher(&request).await?.check(&[Topic::of_job(&id)])?;
     let gateway = Gateway::of(&request);
     let job = gateway.tracker().cancel(&id).await?;
     Ok(asked(&request, &gateway, &job))
@@ -198,6 +230,7 @@ async fn cancel_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpR
 
 /// `POST /jobs/{id}/retry`
 async fn retry_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    auth::publisher(&request).await?.check(&[Topic::of_job(&id)])?;
     let gateway = Gateway::of(&request);
     let job = gateway.tracker().retry(&id).await?;
     Ok(asked(&request, &gateway, &job))
@@ -214,7 +247,7 @@ fn asked(request: &HttpRequest, gateway: &Gateway, job: &Job) -> HttpResponse {
     } else {
         StatusCode::OK
     });
-    status(&mut response, gateway, job)
+    status(request, &mut response, gateway, job)
 }
 
 /// `GET /jobs/{id}/result`

@@ -54,7 +54,7 @@ pub(super) async fn watch(
         interest: interest.into(),
         after,
         gap: None,
-        terms: stream_terms(gateway, Transport::Sse),
+        terms: stream_terms(gateway, Transport::Sse, None),
         seat: seat(request, gateway)?,
     };
     let mut style = stream::style(gateway, StreamWriter::Sse { visible_heartbeats: false });

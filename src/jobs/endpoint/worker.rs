@@ -10,6 +10,8 @@ use serde_json::{json, value::RawValue};
 
 use super::parameter;
 use crate::{
+    auth,
+    event::Topic,
     gateway::Gateway,
     jobs::{
         Job, Report, State,
@@ -27,6 +29,7 @@ pub(super) async fn claim_job(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    auth::publisher(&request).await?.check(&[Topic::of_claims()])?;
     let gateway = Gateway::of(&request);
     let settings = gateway.tracker().settings();
     let claim: Claim = request::read(&request, payload, 64 * 1024).await?;
@@ -81,6 +84,7 @@ pub(super) async fn report_progress(
     id: web::Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    auth::publisher(&request).await?.check(&[Topic::of_job(&id)])?;
     let report: Report = request::read(&request, payload, 0).await?;
     let is_number = |value: f64| value.is_finite() && 0.0 <= value;
     if !is_number(report.done) || !report.total.is_none_or(is_number) {
@@ -97,6 +101,7 @@ pub(super) async fn append_log(
     id: web::Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    auth::publisher(&request).await?.check(&[Topic::of_job(&id)])?;
     let gateway = Gateway::of(&request);
     let lease = request::lease(&request)?;
     let limit = gateway.settings().limits.body_bytes;
@@ -135,6 +140,7 @@ pub(super) async fn complete_job(
     id: web::Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    auth::publisher(&request).await?.check(&[Topic::of_job(&id)])?;
     let tracker = Gateway::of(&request).tracker().clone();
     let limit = tracker.settings().result_bytes;
     let complete: Complete = request::read(&request, payload, limit).await?;
@@ -149,6 +155,7 @@ pub(super) async fn fail_job(
     id: web::Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    auth::publisher(&request).await?.check(&[Topic::of_job(&id)])?;
     let tracker = Gateway::of(&request).tracker().clone();
     let limit = tracker.settings().result_bytes;
     let fail: Fail = request::read(&request, payload, limit).await?;

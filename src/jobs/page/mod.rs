@@ -37,6 +37,8 @@ struct Holding<'a> {
     status: String,
     failure: Option<Failure>,
     log: String,
+    /// Whether who looks at it may cancel it and ask for another try.
+    may_change: bool,
 }
 
 /// A problem document for people.
@@ -80,6 +82,7 @@ pub(super) fn holding(
     request: &HttpRequest,
     root: &str,
     job: &Job,
+    may_change: bool,
     now: Timestamp,
 ) -> Result<HttpResponse, Problem> {
     if job.state == State::Succeeded && parameter(request, "page")?.is_none() {
@@ -90,7 +93,7 @@ pub(super) fn holding(
             .insert_header((VARY, "accept"))
             .finish());
     }
-    private(pages::html(&Holding::of(job, now)))
+    private(pages::html(&Holding::of(job, may_change, now)))
 }
 
 /// The page for a job that is not there.
@@ -126,13 +129,13 @@ fn private(page: Result<HttpResponse, Problem>) -> Result<HttpResponse, Problem>
 // === impl Holding ===
 
 impl<'a> Holding<'a> {
-    fn of(job: &'a Job, now: Timestamp) -> Self {
+    fn of(job: &'a Job, may_change: bool, now: Timestamp) -> Self {
         let failure = match &job.outcome {
             Some(Outcome::Problem(problem)) => Some(Failure::of(problem)),
             _ => None,
         };
         let status = serde_json::to_string(&Status::of(job, now)).unwrap_or_default();
-        Self { job, now, status, failure, log: job.log.tail(LOG_TAIL) }
+        Self { job, now, status, failure, log: job.log.tail(LOG_TAIL), may_change }
     }
 
     fn document_title(&self) -> String {

@@ -45,13 +45,13 @@ fn nothing_that_users_say_becomes_markup() {
     let counts = BTreeMap::from([((HOSTILE.to_owned(), State::Running), 1)]);
     let jobs = [job.clone()];
     let list = List::of(&jobs, &counts, &[], &filter, now().time).render().expect("valid");
-    let running = Holding::of(&job, now().time).render().expect("valid");
+    let running = Holding::of(&job, true, now().time).render().expect("valid");
     assert!(running.contains("aria-valuenow=\"37\""));
     assert!(running.contains("http-equiv=\"refresh\""));
     let problem = serde_json::json!({ "title": HOSTILE, "detail": HOSTILE, HOSTILE: HOSTILE });
     let problem = serde_json::value::to_raw_value(&problem).expect("data").into();
     let _ = job.fail("lease", problem, false, now()).expect("the lease is good");
-    let failed = Holding::of(&job, now().time).render().expect("valid");
+    let failed = Holding::of(&job, true, now().time).render().expect("valid");
     assert!(!failed.contains("http-equiv=\"refresh\""));
     for html in [list, running, failed] {
         assert!(!html.contains("<script>") && !html.contains("\"1\")"), "{html}");
@@ -65,10 +65,10 @@ fn who_waits_for_a_job_that_is_done_goes_on_to_the_result() {
     let mut job = hostile_job();
     let _ = job.complete("lease", Outcome::Link("/there".to_owned()), now()).expect("good");
     let waiting = TestRequest::with_uri("/jobs/id").to_http_request();
-    let response = holding(&waiting, "/below", &job, now().time).expect("a response");
+    let response = holding(&waiting, "/below", &job, true, now().time).expect("a response");
     assert_eq!(response.status(), StatusCode::SEE_OTHER);
     assert_eq!(response.headers().get(LOCATION).expect("a location"), "/below/jobs/id/result");
     let looking = TestRequest::with_uri("/jobs/id?page").to_http_request();
-    let response = holding(&looking, "", &job, now().time).expect("a response");
+    let response = holding(&looking, "", &job, true, now().time).expect("a response");
     assert_eq!(response.status(), StatusCode::OK);
 }

@@ -2,6 +2,7 @@
 
 pub mod raw;
 pub mod sse;
+pub mod tokens;
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -32,9 +33,20 @@ impl Gateway {
 
     /// A gateway with some settings, written like `("DELIVERY__HEARTBEAT", "1s")`.
     pub fn with(settings: &[(&str, &str)]) -> Self {
+        Self::spawn(settings, Stdio::null())
+    }
+
+    /// The same, and the file that its log goes to.
+    pub fn with_log(settings: &[(&str, &str)]) -> (Self, tempfile::NamedTempFile) {
+        let log = tempfile::NamedTempFile::new().expect("a temporary file");
+        let gateway = Self::spawn(settings, log.reopen().expect("a writable file").into());
+        (gateway, log)
+    }
+
+    fn spawn(settings: &[(&str, &str)], log: Stdio) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        command.current_dir(&directory).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.current_dir(&directory).stdout(Stdio::piped()).stderr(log);
         command.env("TIDEGATE_SERVER__LISTEN", "127.0.0.1:0");
         command.envs(settings.iter().map(|(key, value)| (format!("TIDEGATE_{key}"), value)));
         let mut process = command.spawn().expect("the gateway starts");
@@ -64,6 +76,24 @@ impl Gateway {
             .send()
             .await
             .expect("a reply")
+    }
+
+    /// Publishes a form at the hub's own address with a token and returns the reply.
+    pub async fn post_as(&self, token: &str, form: &[(&str, &str)]) -> Response {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let request = self.client.post(self.url("/.well-known/mercure")).bearer_auth(token);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        request.body(body).send().await.expect("a reply")
+    }
+
+    /// Gets a path with a token.
+    pub async fn get_as(&self, token: &str, path: &str) -> Response {
+        self.client.get(self.url(path)).bearer_auth(token).send().await.expect("a reply")
+    }
+
+    /// Opens an event stream with a token.
+    pub async fn open_as(&self, token: &str, path: &str) -> sse::Stream {
+        sse::Stream::open(self.client.get(self.url(path)).bearer_auth(token)).await
     }
 
     /// Publishes data under a topic and returns the id.

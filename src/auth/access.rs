@@ -1,0 +1,206 @@
+//! The rights of a request.
+
+use std::time::Instant;
+
+use actix_web::HttpRequest;
+use jiff::Timestamp;
+use url::Url;
+
+use super::{
+    claims::{Claims, Dialect},
+    grants::Selector,
+    keys::Role,
+    metadata::{audiences, metadata_url},
+    presentation,
+    token::{self, Demands, Flaw},
+};
+use crate::{
+    event::{Invalid, Topic},
+    gateway::Gateway,
+    hub::{MatcherKind, MatcherLimits, Matchers, Rights},
+    ops::OldFeature,
+    problem::Problem,
+};
+
+/// Somebody who may publish something.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    /// `None` in development mode: everything.
+    granted: Option<Matchers>,
+    metadata_url: String,
+}
+
+/// Somebody who may receive.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    pub(crate) rights: Rights,
+    /// Whether it has no token and would need one for everything but jobs whose names it knows.
+    is_uninvited: bool,
+    /// When the token is no longer good, and the subscription has to end.
+    pub(crate) expires: Option<Instant>,
+    metadata_url: String,
+}
+
+/// Who publishes.
+///
+/// # Errors
+/// If there is no token, or if it is no good.
+pub(crate) async fn publisher(request: &HttpRequest) -> Result<Publisher, Problem> {
+    let gateway = Gateway::of(request);
+    let metadata_url = metadata_url(request, gateway.settings());
+    if gateway.settings().auth.is_development() {
+        return Ok(Publisher { granted: None, metadata_url });
+    }
+    match bearer(request, &gateway, Role::Publisher).await? {
+        Some(bearer) => Ok(Publisher { granted: Some(bearer.granted), metadata_url }),
+        None => Err(Problem::token_missing(&metadata_url)),
+    }
+}
+
+/// Who receives. Without a token, or without grants in it, that is public events alone.
+///
+/// # Errors
+/// If the token is no good: nobody becomes anonymous by mistake.
+pub(crate) async fn subscriber(request: &HttpRequest) -> Result<Subscriber, Problem> {
+    let gateway = Gateway::of(request);
+    let metadata_url = metadata_url(request, gateway.settings());
+    if gateway.settings().auth.is_development() {
+        return Ok(anonymous(request));
+    }
+    let Some(bearer) = bearer(request, &gateway, Role::Subscriber).await? else {
+        return Ok(anonymous(request));
+    };
+    let remaining = bearer.claims.remaining(Timestamp::now());
+    Ok(Subscriber {
+        rights: Rights::Of(bearer.granted),
+        is_uninvited: false,
+        expires: remaining.and_then(|it| Instant::now().checked_add(it)),
+        metadata_url,
+    })
+}
+
+/// Who receives, whatever token the request carries: a reply that every page can read must not depend on cookies.
+pub(crate) fn anonymous(request: &HttpRequest) -> Subscriber {
+    let gateway = Gateway::of(request);
+    let auth = &gateway.settings().auth;
+    Subscriber {
+        rights: if auth.is_development() { Rights::Everything } else { Rights::PublicOnly },
+        is_uninvited: !auth.is_development() && !auth.anonymous,
+        expires: None,
+        metadata_url: metadata_url(request, gateway.settings()),
+    }
+}
+
+impl Publisher {
+    /// Checks that all topics are granted.
+    ///
+    /// # Errors
+    /// If one is not.
+    pub(crate) fn check(&self, topics: &[Topic]) -> Result<(), Problem> {
+        let Some(granted) = &self.granted else { return Ok(()) };
+        match topics.iter().find(|it| !granted.matches(it)) {
+            None => Ok(()),
+            Some(topic) => {
+                let topic: String = topic.as_str().chars().take(200).collect();
+                let detail = format!("the token does not grant to publish under `{topic}`");
+                Err(Problem::not_granted(&self.metadata_url, detail))
+            }
+        }
+    }
+}
+
+impl Subscriber {
+    /// Checks that it may subscribe at all. Whoever knows the unguessable name of a job may see the job, with no token.
+    ///
+    /// # Errors
+    /// If a token is needed.
+    pub(crate) fn check_matchers(&self, matchers: &Matchers) -> Result<(), Problem> {
+        let names_only_jobs = !matchers.is_everything()
+            && matchers.patterns().is_empty()
+            && matchers.topics().iter().all(Topic::is_job);
+        if self.is_uninvited && !names_only_jobs {
+            return Err(Problem::token_missing(&self.metadata_url));
+        }
+        Ok(())
+    }
+
+    /// What to say to a request that is wrong: to the uninvited, that it needs a token.
+    pub(crate) fn refuse(&self, problem: Problem) -> Problem {
+        if self.is_uninvited { Problem::token_missing(&self.metadata_url) } else { problem }
+    }
+
+    /// Checks that a topic is granted, whether or not its events are public.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub(crate) fn check(&self, topic: &Topic) -> Result<(), Problem> {
+        let is_granted = match &self.rights {
+            Rights::Everything => true,
+            Rights::PublicOnly => return Err(Problem::token_missing(&self.metadata_url)),
+            Rights::Of(granted) => granted.matches(topic),
+        };
+        if is_granted {
+            return Ok(());
+        }
+        let detail = format!("the token does not grant to subscribe to `{}`", topic.as_str());
+        Err(Problem::not_granted(&self.metadata_url, detail))
+    }
+}
+
+/// A token that is good, and what it grants for a role.
+struct Bearer {
+    claims: Claims,
+    granted: Matchers,
+}
+
+async fn bearer(
+    request: &HttpRequest,
+    gateway: &Gateway,
+    role: Role,
+) -> Result<Option<Bearer>, Problem> {
+    let settings = gateway.settings();
+    let metadata_url = || metadata_url(request, settings);
+    let token = presentation::token(request, gateway)
+        .map_err(|error| Problem::token_unpresentable(&metadata_url(), error.to_string()))?;
+    let Some(token) = token else { return Ok(None) };
+    let demands = Demands {
+        role,
+        mercure: &settings.mercure,
+        audiences: &audiences(request, settings),
+        token_bytes: settings.auth.token_bytes,
+        now: Timestamp::now(),
+    };
+    let refused = |flaw: Flaw| Problem::token_invalid(&metadata_url(), flaw.to_string());
+    let claims = token::verify(gateway.keyring(), &token, &demands).await.map_err(refused)?;
+    let selectors = claims.grants(gateway.matcher_limits().matchers).map_err(refused)?;
+    // Both, so that a token is good or not whatever it is used for.
+    let refused = |invalid: Invalid| match invalid {
+        Invalid::NoRoom { .. } => Problem::parameter(&invalid),
+        flaw => Problem::token_invalid(&metadata_url(), flaw.to_string()),
+    };
+    let (hub, limits) = (gateway.hub_url(), gateway.matcher_limits());
+    let publish = matchers(&selectors.publish, hub, limits).map_err(refused)?;
+    let subscribe = matchers(&selectors.subscribe, hub, limits).map_err(refused)?;
+    if claims.dialect() == Dialect::Old {
+        gateway.metrics().old_dialect(OldFeature::Token);
+    }
+    let granted = match role {
+        Role::Publisher => publish,
+        Role::Subscriber => subscribe,
+    };
+    Ok(Some(Bearer { claims, granted }))
+}
+
+/// What selectors stand for. One of the old dialect that no topic could ever match is passed over, as it always was.
+pub(super) fn matchers(
+    selectors: &[Selector],
+    hub: &Url,
+    limits: &MatcherLimits,
+) -> Result<Matchers, Invalid> {
+    let can_match = |it: &&Selector| {
+        it.kind != MatcherKind::Selector || Topic::parse(&it.value, limits.bytes).is_ok()
+    };
+    let selectors: Vec<_> =
+        selectors.iter().filter(can_match).map(|it| (it.kind, it.value.as_str())).collect();
+    Matchers::parse(selectors.into_iter(), hub, limits)
+}

@@ -1,0 +1,96 @@
+//! What the gateway says about itself to those who want a token for it (RFC 9728).
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use url::Url;
+
+use super::grants::DETAIL;
+use crate::{
+    gateway::Gateway,
+    problem::Problem,
+    server::{comes_through_proxy, public_base},
+    settings::{Compat, Settings},
+};
+
+/// What the address of the document begins with.
+const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+#[derive(Serialize)]
+struct Document<'a> {
+    resource: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    authorization_servers: Vec<&'a str>,
+    authorization_details_types_supported: [&'static str; 1],
+    bearer_methods_supported: [&'static str; 1],
+    #[serde(skip_serializing_if = "str::is_empty")]
+    mercure_cookie: &'a str,
+    mercure_matcher_types_supported: &'static [&'static str],
+}
+
+/// `GET /.well-known/oauth-protected-resource/.well-known/mercure`: for everybody.
+///
+/// # Errors
+/// If the path is not that of the hub, or if there are no tokens to be had.
+pub(crate) async fn metadata(
+    request: HttpRequest,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let gateway = Gateway::of(&request);
+    let settings = gateway.settings();
+    let hub = hub_url(&request, settings);
+    let is_hub = path.trim_start_matches('/') == hub.path().trim_start_matches('/');
+    if !is_hub || settings.auth.is_development() {
+        return Err(Problem::not_found("there is no protected resource at this path"));
+    }
+    let pinned = settings.auth.audiences.first().filter(|_| settings.server.public_url.is_none());
+    let has_server = |keys: &Option<crate::settings::KeySettings>| {
+        keys.as_ref().is_some_and(|it| it.jwks_url.is_some())
+    };
+    let servers = settings.auth.issuers.iter();
+    Ok(HttpResponse::Ok().insert_header(("cache-control", "public, max-age=300")).json(Document {
+        resource: pinned.cloned().unwrap_or_else(|| hub.into()),
+        authorization_servers: servers
+            .filter(|it| has_server(&it.publisher) || has_server(&it.subscriber))
+            .map(|it| it.name.as_str())
+            .collect(),
+        authorization_details_types_supported: [DETAIL],
+        bearer_methods_supported: ["header"],
+        mercure_cookie: &settings.auth.cookie,
+        mercure_matcher_types_supported: match settings.mercure.compat {
+            Compat::Both => &["exact", "urlpattern", "uritemplate"],
+            Compat::ModernOnly => &["exact", "urlpattern"],
+        },
+    }))
+}
+
+/// The address of the document for the hub that serves `request`.
+pub(super) fn metadata_url(request: &HttpRequest, settings: &Settings) -> String {
+    let mut url = hub_url(request, settings);
+    let path = format!("{WELL_KNOWN}{}", url.path());
+    url.set_path(&path);
+    url.into()
+}
+
+/// What the audience of a token may be: what the operator has named. Only the word of a trusted proxy is as good as that,
+/// for a client may send any `Host`.
+pub(super) fn audiences(request: &HttpRequest, settings: &Settings) -> Vec<String> {
+    let mut audiences = configured_audiences(settings);
+    if settings.server.public_url.is_none() && comes_through_proxy(request, settings) {
+        audiences.push(hub_url(request, settings).into());
+    }
+    audiences
+}
+
+/// The audiences that the operator has named.
+pub(super) fn configured_audiences(settings: &Settings) -> Vec<String> {
+    let own = settings.server.public_url.is_some().then(|| settings.server.hub_url().into());
+    settings.auth.audiences.iter().cloned().chain(own).collect()
+}
+
+/// The address of the hub as the client sees it.
+fn hub_url(request: &HttpRequest, settings: &Settings) -> Url {
+    let mut url = public_base(request, settings);
+    let path = format!("{}/.well-known/mercure", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    url
+}
