@@ -1,4 +1,5 @@
 use serde_json::json;
+use tidegate::jobs::{JobResult, Task, WorkError, Worker};
 
 use crate::support::{
     Gateway, problem,
@@ -225,6 +226,28 @@ async fn jobs_are_under_the_same_rights() {
     problem(gateway.get_as(&subscriber, "/jobs").await, 403).await;
     let subscriber = modern_subscriber(&[("exact", "/jobs")]);
     assert_eq!(gateway.get_as(&subscriber, "/jobs").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_worker_of_the_library_shows_its_token() {
+    let gateway = guarded(&[]);
+    let request = gateway.client.post(gateway.url("/jobs")).header("prefer", "wait=20");
+    let request = request.bearer_auth(modern_publisher(&[("exact", "/jobs")]));
+    let request = request.header("content-type", "application/json").body(r#"{"type":"sum"}"#);
+    let waiting = tokio::spawn(request.send());
+    let worker = || Worker::new(&gateway.url(""), &["sum"]).expect("a worker");
+    let work = |_: Task| async { JobResult::inline(&42).map_err(WorkError::fatal) };
+    let refused = worker().run(std::future::pending(), work).await.expect_err("refused");
+    assert!(refused.to_string().contains("token"), "{refused}");
+    assert!(worker().token("no\ntoken").is_err());
+    let token = modern_publisher(&[("urlpattern", "/jobs/:id")]);
+    let worker = worker().token(&token).expect("a token");
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(worker.run(async move { stopped.await.unwrap_or(()) }, work));
+    let reply = waiting.await.expect("no panic").expect("a reply");
+    assert_eq!(reply.text().await.expect("text"), "42");
+    drop(stop);
+    running.await.expect("no panic").expect("an orderly end");
 }
 
 #[tokio::test]
