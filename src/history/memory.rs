@@ -79,6 +79,10 @@ impl History for Memory {
         Ok(events)
     }
 
+    fn commits_at_once(&self) -> bool {
+        true
+    }
+
     fn read_after(
         &self,
         after: Position,

@@ -99,12 +99,15 @@ pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, HistoryError>> + Send
 
 /// The ordered log of events.
 pub trait History: Send + Sync + std::fmt::Debug {
-    /// Makes events of a batch, all or none, at consecutive positions. Only the sequencer calls this, and on a thread
-    /// of its own, so it may block.
+    /// Makes events of a batch, all or none, at consecutive positions. Only the sequencer calls this, one batch after
+    /// the other, and unless it [commits at once](History::commits_at_once) on a thread of its own, so it may block.
     ///
     /// # Errors
     /// If nothing of the batch was stored.
     fn commit(&self, batch: Batch) -> Result<Vec<Arc<Event>>, HistoryError>;
+
+    /// Whether [`History::commit`] takes so little time that publishers can do it themselves.
+    fn commits_at_once(&self) -> bool;
 
     /// The events behind `after` that `interest` covers, oldest first, as many as `budget` allows.
     fn read_after(&self, after: Position, interest: &Arc<Interest>, budget: Budget)

@@ -1,6 +1,15 @@
 //! The one writer of a history: gives batches their order, commits them, has them announced, answers the publishers.
+//!
+//! Whoever holds the writer commits and announces before anybody else can, so events are announced in the order of their
+//! positions. For a history that commits at once, that is the publisher itself; for others it is a thread, so that
+//! all publishers who wait share one commit.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
@@ -14,7 +23,7 @@ const QUEUE: usize = 1024;
 /// Submissions that share one commit, and with it one sync of a disk.
 const SUBMISSIONS_PER_COMMIT: usize = 256;
 
-/// How often the retention is applied while nobody publishes.
+/// How often the retention is applied.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why an update was not published.
@@ -37,15 +46,40 @@ impl From<HistoryError> for PublishError {
     }
 }
 
+type Announce = Box<dyn FnMut(&[Arc<Event>]) + Send>;
+
+/// Commits and announces, one batch after the other.
+struct Writer {
+    history: Arc<dyn History>,
+    announce: Announce,
+}
+
+impl Writer {
+    fn write(&mut self, updates: Vec<Update>) -> Result<(), PublishError> {
+        match self.history.commit(Batch { updates }) {
+            Ok(events) => {
+                (self.announce)(&events);
+                Ok(())
+            }
+            Err(error) => {
+                error!(%error, "a batch of updates was not stored");
+                Err(PublishError::from(error))
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Submission {
     updates: Vec<Update>,
     reply: oneshot::Sender<Result<(), PublishError>>,
 }
 
-/// A handle to the writer's thread, which ends with the last handle.
-#[derive(Debug, Clone)]
+/// A handle to the writer and to its thread, which ends with the last handle.
+#[derive(Clone)]
 pub struct Sequencer {
+    writer: Arc<Mutex<Writer>>,
+    commits_at_once: bool,
     queue: mpsc::Sender<Submission>,
 }
 
@@ -60,11 +94,15 @@ impl Sequencer {
         announce: impl FnMut(&[Arc<Event>]) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (queue, submissions) = mpsc::channel(QUEUE);
+        let commits_at_once = history.commits_at_once();
+        let announce = Box::new(announce);
+        let writer = Arc::new(Mutex::new(Writer { history: history.clone(), announce }));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let work = work(history, writer.clone(), submissions);
         thread::Builder::new()
             .name("tidegate-sequencer".to_owned())
-            .spawn(move || runtime.block_on(write(&*history, submissions, announce)))?;
-        Ok(Self { queue })
+            .spawn(move || runtime.block_on(work))?;
+        Ok(Self { writer, commits_at_once, queue })
     }
 
     /// Whether the writer's thread is there.
@@ -79,6 +117,9 @@ impl Sequencer {
     /// # Errors
     /// If nothing was published.
     pub async fn submit(&self, updates: Vec<Update>) -> Result<(), PublishError> {
+        if self.commits_at_once {
+            return lock(&self.writer).write(updates);
+        }
         let (reply, answer) = oneshot::channel();
         let submission = Submission { updates, reply };
         self.queue.send(submission).await.map_err(|_| PublishError::Stopped)?;
@@ -86,42 +127,117 @@ impl Sequencer {
     }
 }
 
-async fn write(
-    history: &dyn History,
+impl fmt::Debug for Sequencer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sequencer")
+            .field("commits_at_once", &self.commits_at_once)
+            .finish_non_exhaustive()
+    }
+}
+
+// A panic while the lock is held would be a bug; going on with what is there beats refusing everybody.
+fn lock(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
+    writer.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the thread does: commits what is submitted, and applies the retention now and then.
+async fn work(
+    history: Arc<dyn History>,
+    writer: Arc<Mutex<Writer>>,
     mut submissions: mpsc::Receiver<Submission>,
-    mut announce: impl FnMut(&[Arc<Event>]),
 ) {
     let mut waiting = Vec::with_capacity(SUBMISSIONS_PER_COMMIT);
     let mut trim = tokio::time::interval(TRIM_INTERVAL);
     trim.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let received = tokio::select! {
-            biased;
-            received = submissions.recv_many(&mut waiting, SUBMISSIONS_PER_COMMIT) => received,
             _ = trim.tick() => {
                 history.trim();
                 continue;
             }
+            received = submissions.recv_many(&mut waiting, SUBMISSIONS_PER_COMMIT) => received,
         };
         if received == 0 {
             return;
         }
         let (updates, replies): (Vec<_>, Vec<_>) =
             waiting.drain(..).map(|it| (it.updates, it.reply)).unzip();
-        let batch = Batch { updates: updates.into_iter().flatten().collect() };
-        let outcome = match history.commit(batch) {
-            Ok(events) => {
-                announce(&events);
-                Ok(())
-            }
-            Err(error) => {
-                error!(%error, "a batch of updates was not stored");
-                Err(PublishError::from(error))
-            }
-        };
+        let outcome = lock(&writer).write(updates.into_iter().flatten().collect());
         for reply in replies {
             // A publisher that has gone does not want to know.
             let _ = reply.send(outcome.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        event::{EventId, Position, Topic},
+        history::{Memory, Retention},
+    };
+
+    fn update() -> Update {
+        Update {
+            topics: Box::new([Topic::parse("t", 9).expect("a topic")]),
+            data: "x".into(),
+            id: EventId::random(),
+            kind: None,
+            retry: None,
+            private: false,
+            except: Box::new([]),
+        }
+    }
+
+    fn memory() -> Arc<Memory> {
+        let retention = Retention {
+            bytes: usize::MAX,
+            events: usize::MAX,
+            age: SignedDuration::MAX,
+            remembered: 0,
+        };
+        Arc::new(Memory::new(retention, Clock::system()))
+    }
+
+    #[test]
+    fn in_memory_one_poll_is_enough() {
+        let sequencer = Sequencer::start(memory(), |_| {}).expect("a thread");
+        let mut submitting = std::pin::pin!(sequencer.submit(vec![update()]));
+        assert!(submitting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    }
+
+    #[test]
+    fn many_threads_publish_and_everything_is_announced_in_order() {
+        const THREADS: usize = 4;
+        const EACH: usize = 500;
+        let announced = Arc::new(Mutex::new(Vec::new()));
+        let announce = {
+            let announced = announced.clone();
+            move |events: &[Arc<Event>]| {
+                let mut announced = announced.lock().expect("no panic");
+                announced.extend(events.iter().map(|it| it.position));
+            }
+        };
+        let sequencer = Sequencer::start(memory(), announce).expect("a thread");
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let runtime = tokio::runtime::Builder::new_current_thread().build();
+                    runtime.expect("a runtime").block_on(async {
+                        for _ in 0..EACH {
+                            sequencer.submit(vec![update(), update()]).await.expect("published");
+                        }
+                    });
+                });
+            }
+        });
+        let expected: Vec<_> = (1..=2 * THREADS * EACH).map(|it| Position(it as u64)).collect();
+        assert_eq!(*announced.lock().expect("no panic"), expected);
     }
 }
