@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     gateway::Gateway,
     server::Server,
-    settings::{Settings, Source, load},
+    settings::{DurabilityKind, HistorySettings, Settings, Source, StoreKind, load},
     telemetry,
 };
 
@@ -117,10 +117,29 @@ fn greet(gateway: &Gateway, server: &Server) {
     text += &format!(
         "  access   development mode, no keys: {reach} may publish and subscribe;\n           \
          pages of other origins may not, unless cors.origins names them\n  \
-         history  in memory, up to {}\n",
-        bytesize::ByteSize::b(gateway.settings().history.max_bytes as u64).display().iec()
+         history  {}\n",
+        kept(&gateway.settings().history)
     );
     print(&text);
+}
+
+/// Where events and jobs are, and how safe they are there.
+fn kept(history: &HistorySettings) -> String {
+    let iec = |bytes: usize| bytesize::ByteSize::b(bytes as u64).display().iec();
+    if history.store == StoreKind::Memory {
+        return format!(
+            "in memory, up to {}; gone with this process, jobs as well",
+            iec(history.memory_bytes)
+        );
+    }
+    let path = std::path::absolute(&history.path).unwrap_or_else(|_| history.path.clone());
+    let safety = match history.durability {
+        DurabilityKind::Sync => "synced before a publisher is answered".to_owned(),
+        DurabilityKind::Interval => {
+            format!("synced every {:?}; a crash loses what came since", history.sync_interval)
+        }
+    };
+    format!("in {}, up to {}; {safety}", path.display(), iec(history.max_bytes))
 }
 
 /// Whether anybody reads it is not this program's business.

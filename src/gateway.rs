@@ -1,6 +1,6 @@
 //! One gateway: its settings and everything that its handlers share.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use actix_web::HttpRequest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -9,14 +9,17 @@ use url::Url;
 use crate::{
     clock::Clock,
     event::{Draft, EventId, Invalid, Limits, Update},
-    history::{Memory, PublishError, Retention},
+    history::{Disk, History, Memory, PublishError},
     hub::Hub,
     jobs::Tracker,
     ops::Metrics,
     publish::{Capacity, Ledger},
-    settings::Settings,
+    settings::{Settings, StoreKind},
     subscribe::Sessions,
 };
+
+/// Time that a gateway needs to close its store.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// A handle to a gateway; clones are the same gateway.
 #[derive(Debug, Clone)]
@@ -47,19 +50,13 @@ pub enum Refused {
 }
 
 impl Gateway {
-    /// Starts a gateway: its history and the thread that writes it. It listens nowhere yet; see
+    /// Starts a gateway: its history and the threads that look after it. It listens nowhere yet; see
     /// [`Server`](crate::server::Server) and [`Gateway::configure`].
     ///
     /// # Errors
-    /// If the thread cannot be started.
+    /// If the history cannot be opened, or a thread cannot be started.
     pub fn start(settings: Settings) -> io::Result<Self> {
-        let retention = Retention {
-            bytes: settings.history.max_bytes,
-            events: settings.history.max_events,
-            age: settings.history.max_age.try_into().unwrap_or(jiff::SignedDuration::MAX),
-            remembered: settings.history.remembered,
-        };
-        let history = Arc::new(Memory::new(retention, Clock::system()));
+        let history = open_history(&settings)?;
         let tail_bytes = settings.delivery.tail_bytes;
         let hub = Hub::start(history, tail_bytes, settings.publish.refuse_when_behind)?;
         let limits = &settings.limits;
@@ -89,6 +86,12 @@ impl Gateway {
             hub,
             settings,
         })))
+    }
+
+    /// Ends it in order: what was accepted is safe, and another process may open the store. There is no way back.
+    pub fn close(&self) {
+        self.0.hub.drain();
+        self.0.hub.close();
     }
 
     /// The gateway that serves `request`.
@@ -149,6 +152,20 @@ impl Gateway {
     pub(crate) fn nonce(&self) -> &Arc<str> {
         &self.0.nonce
     }
+}
+
+/// The history that the settings ask for.
+fn open_history(settings: &Settings) -> io::Result<Arc<dyn History>> {
+    let (history, clock) = (&settings.history, Clock::system());
+    if history.store == StoreKind::Memory {
+        return Ok(Arc::new(Memory::new(history.retention(), clock)));
+    }
+    // A gateway that was told to stop has the store until its last request has ended.
+    let patience = settings.server.shutdown_timeout + CLOSING;
+    let options = history
+        .disk(&settings.publish, settings.limits.topic_bytes, patience)
+        .map_err(|invalid| io::Error::new(io::ErrorKind::InvalidInput, invalid))?;
+    Ok(Arc::new(Disk::open(options, clock).map_err(io::Error::other)?))
 }
 
 /// 128 random bits as text that can stand in addresses and headers.

@@ -81,6 +81,8 @@ pub struct Feed {
     interest: Arc<Interest>,
     transport: Transport,
     gap: Option<Gap>,
+    /// [`Torn::n_dropped`](crate::history::Torn::n_dropped) of what it was last told of.
+    told: u64,
     catching_up: Option<Box<CatchUp>>,
 }
 
@@ -98,7 +100,7 @@ impl Feed {
         gap: Option<Gap>,
         transport: Transport,
     ) -> Self {
-        Self { shard, key, interest, transport, gap, catching_up: None }
+        Self { shard, key, interest, transport, gap, told: 0, catching_up: None }
     }
 
     /// Everything up to here has been handed out.
@@ -234,13 +236,15 @@ impl Feed {
         let subscriber = &mut state.subscribers[self.key];
         let Served::Behind(cursor) = subscriber.served else { return None };
         let Page { events, scanned_to, torn, .. } = page;
-        let begin = torn.map_or(cursor, |torn| torn.max(cursor));
+        let begin = torn.map_or(cursor, |torn| torn.begins.max(cursor));
         subscriber.served = Served::Behind(begin);
         let events = events.into_iter().take_while(|event| event.position <= position).collect();
         let scanned_to = scanned_to.min(position).max(begin);
         drop(state);
         self.catching_up = Some(Box::new(CatchUp::Read { events, scanned_to }));
-        torn?;
+        // One notice stands for everything that was missing when it was given.
+        let torn = torn.filter(|torn| self.told < torn.n_dropped)?;
+        self.told = torn.n_dropped;
         self.shard.stats.gap();
         let cursor = self.token_key().seal(cursor);
         Some(Item::Gap(Gap { cursor, missing: Missing::Trimmed, after: begin }))

@@ -11,11 +11,12 @@ use actix_web::{HttpRequest, HttpResponse, http::header::CONTENT_TYPE, web};
 use mime::Mime;
 
 pub use self::idempotency::{Capacity, Ledger};
-pub(crate) use self::idempotency::{Claim, Fingerprint, Reply, key as idempotency_key};
+pub(crate) use self::idempotency::{Claim, ClaimGuard, Fingerprint, Reply, key as idempotency_key};
 use crate::{
     body,
     event::{Draft, Update},
     gateway::Gateway,
+    history::Batch,
     problem::Problem,
 };
 
@@ -90,7 +91,7 @@ async fn publish(
             .await?;
     let Some(key) = idempotency::key(request, gateway.settings().limits.idempotency_key_bytes)?
     else {
-        return Ok(publish_body(&gateway, encoding, &body).await?.respond());
+        return Ok(publish_body(&gateway, encoding, &body, None).await?.respond());
     };
     let fingerprint = Fingerprint::of(request.path(), encoding.media_type(), &body);
     let claim = match gateway.ledger().claim(key, fingerprint)? {
@@ -99,7 +100,10 @@ async fn publish(
     };
     // On its own, so that the reply is kept even if the publisher does not wait for it.
     let publishing = actix_web::rt::spawn(async move {
-        let reply = publish_body(&gateway, encoding, &body).await?;
+        let reply = match claim.recall(gateway.hub().history()).await? {
+            Some(reply) => reply,
+            None => publish_body(&gateway, encoding, &body, Some(&claim)).await?,
+        };
         claim.fulfil(reply.clone());
         Ok::<_, Problem>(reply)
     });
@@ -113,6 +117,7 @@ async fn publish_body(
     gateway: &Gateway,
     encoding: Encoding,
     body: &[u8],
+    claim: Option<&ClaimGuard>,
 ) -> Result<Reply, Problem> {
     let limits = &gateway.settings().limits;
     let (drafts, is_array) = match encoding {
@@ -121,11 +126,13 @@ async fn publish_body(
     };
     let updates = validate(gateway, drafts, is_array)?;
     let ids: Vec<String> = updates.iter().map(|it| it.id.as_str().to_owned()).collect();
-    gateway.hub().publish(updates).await?;
-    Ok(match encoding {
+    let reply = match encoding {
         Encoding::Form => Reply::text(ids.into_iter().next().unwrap_or_default()),
         Encoding::Json => Reply::json(&serde_json::json!({ "ids": ids })),
-    })
+    };
+    let replies = claim.map(|it| it.to_keep(&reply)).into_iter().collect();
+    gateway.hub().commit(Batch { updates, replies, ..Batch::default() }).await?;
+    Ok(reply)
 }
 
 fn validate(gateway: &Gateway, drafts: Vec<Draft>, is_array: bool) -> Result<Vec<Update>, Problem> {

@@ -81,8 +81,11 @@ impl Server {
             server = server.listen(listener)?;
         }
         let server = server.run();
+        let gateway = self.gateway.clone();
         actix_web::rt::spawn(stop_on_signal(self.gateway, server.handle()));
-        server.await?;
+        let outcome = server.await;
+        gateway.close();
+        outcome?;
         info!("stopped");
         Ok(())
     }

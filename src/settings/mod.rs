@@ -3,6 +3,7 @@
 //! A file, the environment and flags come in; [`Settings`] go out, complete and valid. Nothing is read again later.
 
 mod check;
+mod history;
 mod jobs;
 mod load;
 mod secret;
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use self::history::{DurabilityKind, HistorySettings, RuleSettings, StoreKind};
 pub use self::jobs::{JobSettings, JobTypeSettings};
 pub use self::load::{SettingsError, Source, load};
 pub use self::secret::Secret;
@@ -120,33 +122,6 @@ impl Default for PublishSettings {
             idempotency_retention: Duration::from_secs(3600),
             idempotency_keys: 10_000,
             idempotency_bytes: 16 << 20,
-        }
-    }
-}
-
-/// `[history]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HistorySettings {
-    /// Bytes kept.
-    #[serde(with = "size")]
-    pub max_bytes: usize,
-    /// Events kept.
-    pub max_events: usize,
-    /// Age up to which events are kept.
-    #[serde(with = "duration")]
-    pub max_age: Duration,
-    /// Ids and topics of dropped events that are remembered, to tell late subscribers what they missed.
-    pub remembered: usize,
-}
-
-impl Default for HistorySettings {
-    fn default() -> Self {
-        Self {
-            max_bytes: 64 << 20,
-            max_events: 1_000_000,
-            max_age: Duration::from_secs(7 * 24 * 3600),
-            remembered: 65_536,
         }
     }
 }

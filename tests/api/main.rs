@@ -5,6 +5,7 @@
 mod support;
 
 mod development; // who may ask without keys
+mod durable; // what is there after a restart and after a crash, on every transport
 mod encoders; // properties of the encoders: what is read back is what was published
 mod eventsource; // EventSource: bytes, heads, resume, heartbeats
 mod gaps; // what cannot be served is said, and only to those whom it concerns
