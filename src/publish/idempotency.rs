@@ -218,7 +218,13 @@ impl ClaimGuard {
 
     /// What the history keeps of the reply, together with what it is the reply to.
     pub(crate) fn to_keep(&self, reply: &Reply) -> KeyedReply {
-        KeyedReply { key: self.key.clone(), value: reply.to_kept(&self.fingerprint) }
+        self.keeper()(reply)
+    }
+
+    /// Makes what the history keeps, when the reply is known.
+    pub(crate) fn keeper(&self) -> impl FnOnce(&Reply) -> KeyedReply + Send + 'static {
+        let (key, fingerprint) = (self.key.clone(), self.fingerprint.clone());
+        move |reply| KeyedReply { key, value: reply.to_kept(&fingerprint) }
     }
 
     /// Keeps the reply for those who ask again.

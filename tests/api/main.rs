@@ -4,8 +4,10 @@
 
 mod support;
 
+mod crash; // SIGKILL at random moments: nothing acknowledged is lost, nothing comes twice
 mod development; // who may ask without keys
 mod durable; // what is there after a restart and after a crash, on every transport
+mod durable_jobs; // jobs after a crash
 mod encoders; // properties of the encoders: what is read back is what was published
 mod eventsource; // EventSource: bytes, heads, resume, heartbeats
 mod gaps; // what cannot be served is said, and only to those whom it concerns
@@ -19,4 +21,6 @@ mod publish; // forms, JSON, idempotency, order among many publishers
 mod refusals; // bad input: every refusal is a problem document
 mod resume; // properties of resuming: nothing lost, nothing twice
 mod settings;
+#[cfg(target_os = "linux")]
+mod store; // full disks, damage, and the tools for the store
 mod stop; // SIGTERM and SIGINT // the command line and the configuration

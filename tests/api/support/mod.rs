@@ -47,7 +47,10 @@ impl Gateway {
 
     /// A gateway with the store of a directory, which another one may have left.
     pub fn on(directory: Arc<tempfile::TempDir>, settings: &[(&str, &str)]) -> Self {
-        let mut command = command(&directory, settings);
+        Self::spawned(command(&directory, settings), directory)
+    }
+
+    fn spawned(mut command: Command, directory: Arc<tempfile::TempDir>) -> Self {
         let mut process = command.spawn().expect("the gateway starts");
         let output = BufReader::new(process.stdout.take().expect("standard output is a pipe"));
         let address = output
@@ -61,6 +64,17 @@ impl Gateway {
         let idle = Duration::from_millis(1);
         let client = Client::builder().pool_idle_timeout(idle).build().expect("an HTTP client");
         Self { process, address, client, directory }
+    }
+
+    /// A gateway that keeps what is accepted on disk, and that a file which grows too large does not kill.
+    pub fn durable_without_signals() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let direct = command(&directory, &[]);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\""]).arg(direct.get_program());
+        shell.current_dir(&directory).stdout(Stdio::piped()).stderr(Stdio::null());
+        shell.envs(direct.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        Self::spawned(shell, Arc::new(directory))
     }
 
     /// Ends it as a crash would, and starts another one on what it left.
