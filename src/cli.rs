@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     gateway::Gateway,
+    history::store,
     server::Server,
     settings::{DurabilityKind, HistorySettings, Settings, Source, StoreKind, load},
     telemetry,
@@ -32,6 +33,23 @@ enum Command {
     Serve,
     /// Check the settings and print those in effect.
     Check,
+    /// Look after the store on disk (history.path) while no gateway runs on it.
+    #[command(subcommand)]
+    Store(StoreCommand),
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum StoreCommand {
+    /// Say what is in it.
+    Info,
+    /// Read all of it, and say whether it is whole.
+    Verify,
+    /// Make its file as small as it can be.
+    Compact,
+    /// Write its events and jobs to standard output, as lines of JSON; what is damaged is left out.
+    Export,
+    /// Make a store of what was exported, read from standard input.
+    Import,
 }
 
 #[derive(Debug, Args)]
@@ -77,6 +95,7 @@ pub fn run() -> ExitCode {
             match cli.command.unwrap_or(Command::Serve) {
                 Command::Serve => serve(settings),
                 Command::Check => check(&settings),
+                Command::Store(command) => look_after(command, &settings),
             }
         });
     match outcome {
@@ -90,6 +109,29 @@ pub fn run() -> ExitCode {
 
 fn check(settings: &Settings) -> Result<(), String> {
     print(&toml::to_string(settings).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+fn look_after(command: StoreCommand, settings: &Settings) -> Result<(), String> {
+    let options = settings.history.disk(
+        &settings.publish,
+        settings.limits.topic_bytes,
+        settings.server.shutdown_timeout,
+    );
+    let options = options.map_err(|error| error.to_string())?;
+    let told = match command {
+        StoreCommand::Info => store::info(&options),
+        StoreCommand::Verify => store::verify(&options),
+        StoreCommand::Compact => store::compact(&options),
+        StoreCommand::Export => {
+            let mut output = io::BufWriter::new(io::stdout().lock());
+            store::export(&options, &mut output)
+                .and_then(|()| Ok(output.flush()?))
+                .map(|()| String::new())
+        }
+        StoreCommand::Import => store::import(&options, io::stdin().lock()),
+    };
+    print(&told.map_err(|error| error.to_string())?);
     Ok(())
 }
 

@@ -21,6 +21,6 @@ mod publish; // forms, JSON, idempotency, order among many publishers
 mod refusals; // bad input: every refusal is a problem document
 mod resume; // properties of resuming: nothing lost, nothing twice
 mod settings;
+mod stop;
 #[cfg(target_os = "linux")]
-mod store; // full disks, damage, and the tools for the store
-mod stop; // SIGTERM and SIGINT // the command line and the configuration
+mod store; // full disks, damage, and the tools for the store // SIGTERM and SIGINT // the command line and the configuration

@@ -28,7 +28,8 @@ async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
 /// Sets how large the files may be that the gateway writes, as a disk does.
 fn limit(gateway: &Gateway, bytes: &str) {
     let id = gateway.process.id().to_string();
-    let status = Command::new("prlimit").args(["--pid", &id, &format!("--fsize={bytes}:")]).status();
+    let status =
+        Command::new("prlimit").args(["--pid", &id, &format!("--fsize={bytes}:")]).status();
     assert!(status.expect("`prlimit` can be run").success());
 }
 
@@ -64,7 +65,10 @@ async fn a_full_disk_refuses_publishers_and_nobody_else_until_there_is_room() {
     assert!(said.contains("File too large"), "{said}");
     assert_eq!(gateway.get("/health/live").await.status(), 200);
     let mut newcomer = gateway.open("/events?topic=t").await;
-    let job = gateway.client.post(gateway.url("/jobs")).json(&json!({ "type": "t", "payload": padding[..60_000] }));
+    let job = gateway
+        .client
+        .post(gateway.url("/jobs"))
+        .json(&json!({ "type": "t", "payload": padding[..60_000] }));
     let _ = job.send().await.expect("a reply");
     limit(&gateway, "unlimited");
     until("health", async || gateway.get("/health/ready").await.status() == 200).await;
@@ -120,7 +124,8 @@ async fn damage_in_the_middle_is_found_by_verify() {
     gateway.signal("-TERM");
     gateway.process.wait().expect("it ends");
     let bytes = std::fs::read(file(&gateway)).expect("a file");
-    let needles: Vec<usize> = (0..bytes.len() - 12).filter(|at| &bytes[*at..*at + 12] == b"needleneedle").collect();
+    let needles: Vec<usize> =
+        (0..bytes.len() - 12).filter(|at| &bytes[*at..*at + 12] == b"needleneedle").collect();
     let store = std::fs::OpenOptions::new().write(true).open(file(&gateway)).expect("a file");
     for at in needles.iter().step_by(50) {
         store.write_all_at(b"\xff", *at as u64).expect("written");

@@ -143,6 +143,27 @@ pub(super) fn prepare_sorting(
     Ok(Prepared { transaction, log, events, drops, undo, is_over: false })
 }
 
+/// Prepares a transaction that stores events as they were, and records.
+pub(super) fn prepare_import(
+    database: &Database,
+    options: &DiskOptions,
+    log: &Log,
+    events: Vec<Event>,
+    records: Vec<Record>,
+) -> Result<Prepared, Error> {
+    let transaction = database.begin_write()?;
+    write_records(&transaction, records)?;
+    let mut session = Session::open(&transaction, options, log.clone())?;
+    for event in events {
+        session.log.last = session.log.last.max(Position(event.position.0.saturating_sub(1)));
+        session.append(event.update, micros(event.accepted_at))?;
+    }
+    session.log.commits += 1;
+    let (log, drops) = session.finish()?;
+    let (events, undo) = (Vec::new(), Vec::new());
+    Ok(Prepared { transaction, log, events, drops, undo, is_over: false })
+}
+
 /// Writes records, and returns what would take that back.
 fn write_records(
     transaction: &WriteTransaction,
