@@ -103,6 +103,13 @@ impl Feed {
         Self { shard, key, interest, transport, gap, told: 0, catching_up: None }
     }
 
+    /// The same feed, which says nothing of what was dropped before it began: its gap tells of that, or nobody asked.
+    #[must_use]
+    pub fn knowing(mut self, n_dropped: u64) -> Self {
+        self.told = n_dropped;
+        self
+    }
+
     /// Everything up to here has been handed out.
     #[must_use]
     pub fn position(&self) -> Position {

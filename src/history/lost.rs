@@ -85,6 +85,11 @@ impl Lost {
         self.last.position
     }
 
+    /// Grows with what is dropped.
+    pub(super) fn n_dropped(&self) -> u64 {
+        self.n_dropped
+    }
+
     /// Notes that an event of these topics is gone.
     pub(super) fn note(&mut self, dropped: Dropped, topics: impl IntoIterator<Item = TopicHash>) {
         self.last = self.last.max(dropped);

@@ -115,6 +115,10 @@ impl History for Memory {
         false
     }
 
+    fn n_read(&self) -> u64 {
+        0
+    }
+
     fn trouble(&self) -> Option<String> {
         None
     }
@@ -271,18 +275,21 @@ impl Log {
 
     fn locate(&self, start: &Start, interest: &Interest) -> Located {
         let oldest = self.lost.last();
-        let from = |after| Located { after, missing: None };
+        let n_dropped = self.lost.n_dropped();
+        let from = |after| Located { after, missing: None, n_dropped };
         let torn = |begin| self.lost.may_concern(begin, interest).then_some(Missing::Trimmed);
         match start {
             Start::Now => from(self.last),
             Start::Earliest => from(oldest),
-            Start::Unknown => Located { after: oldest, missing: Some(Missing::Unknown) },
+            Start::Unknown => Located { after: oldest, missing: Some(Missing::Unknown), n_dropped },
             Start::Position(position) if self.last < *position => {
                 self.locate(&Start::Unknown, interest)
             }
-            Start::Position(position) => {
-                Located { after: oldest.max(*position), missing: torn(Begin::Behind(*position)) }
-            }
+            Start::Position(position) => Located {
+                after: oldest.max(*position),
+                missing: torn(Begin::Behind(*position)),
+                n_dropped,
+            },
             Start::Id(id) => {
                 let start = self.position_of(id).map_or(Start::Unknown, Start::Position);
                 self.locate(&start, interest)
@@ -294,6 +301,7 @@ impl Log {
                 Located {
                     after: before.map_or(oldest, |record| record.position),
                     missing: torn(Begin::Since(*time)),
+                    n_dropped,
                 }
             }
         }

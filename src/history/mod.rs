@@ -160,6 +160,8 @@ pub struct Located {
     pub after: Position,
     /// What cannot be served, if anything.
     pub missing: Option<Missing>,
+    /// [`Torn::n_dropped`] now: what was dropped so far is told by `missing`, or was not asked for.
+    pub n_dropped: u64,
 }
 
 /// Why the history cannot be read or written.
@@ -210,6 +212,9 @@ pub trait History: Send + Sync + std::fmt::Debug {
     /// A small part of what is to be done now and then: drops what the retention no longer covers, syncs, mends. The
     /// sequencer calls this, on its thread. Returns whether there is more to do at once.
     fn tend(&self) -> bool;
+
+    /// How many events were read from where it takes time.
+    fn n_read(&self) -> u64;
 
     /// What is wrong, if updates cannot be stored now.
     fn trouble(&self) -> Option<String>;

@@ -23,6 +23,8 @@ pub(super) struct Admitted {
     pub(super) cursor_echo: Option<HeaderValue>,
     /// What it has to be told first.
     pub(super) gap: Option<Gap>,
+    /// What was dropped so far, of which nothing else has to be said.
+    n_dropped: u64,
 }
 
 /// Looks up where the subscriber begins, and whether there is room for it.
@@ -49,6 +51,7 @@ pub(super) async fn admit(gateway: &Gateway, params: &Params) -> Result<Admitted
         after: located.after,
         cursor_echo: cursor.map(|cursor| echo(cursor, located.missing)),
         gap,
+        n_dropped: located.n_dropped,
     })
 }
 
@@ -75,7 +78,8 @@ impl Admitted {
     /// Begins the subscription, on the shard of the thread that serves `request`.
     pub(super) fn subscribe(self, request: &HttpRequest, params: &Params, terms: Terms) -> Feed {
         let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");
-        shard.subscribe(params.interest.clone(), self.after, self.gap, terms)
+        let feed = shard.subscribe(params.interest.clone(), self.after, self.gap, terms);
+        feed.knowing(self.n_dropped)
     }
 }
 

@@ -20,6 +20,7 @@ mod poll; // long poll: envelope, waiting, tags, sessions
 mod publish; // forms, JSON, idempotency, order among many publishers
 mod refusals; // bad input: every refusal is a problem document
 mod resume; // properties of resuming: nothing lost, nothing twice
+mod retention; // rules that keep some topics longer or shorter than others
 mod settings;
 mod stop;
 #[cfg(target_os = "linux")]

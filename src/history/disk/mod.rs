@@ -101,12 +101,6 @@ impl Disk {
         Ok(Self { options, clock, token_key, reading, readers, writer: Mutex::new(writer) })
     }
 
-    /// How many events were read from the store for subscribers.
-    #[must_use]
-    pub fn n_read(&self) -> u64 {
-        self.reading.shared.n_read()
-    }
-
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -136,7 +130,9 @@ impl History for Disk {
     fn locate(&self, start: Start, interest: &Arc<Interest>) -> Answer<Located> {
         if start == Start::Now {
             // Whoever wants nothing of what was needs no disk, and comes in even if there is trouble with it.
-            return Box::pin(ready(Ok(Located { after: self.last(), missing: None })));
+            let n_dropped = self.reading.n_dropped();
+            let located = Located { after: self.last(), missing: None, n_dropped };
+            return Box::pin(ready(Ok(located)));
         }
         let (reading, interest) = (self.reading.clone(), interest.clone());
         self.readers.run(move || {
@@ -200,6 +196,10 @@ impl History for Disk {
         }
         writer.looked_after = Instant::now();
         false
+    }
+
+    fn n_read(&self) -> u64 {
+        self.reading.shared.n_read()
     }
 
     fn trouble(&self) -> Option<String> {

@@ -230,9 +230,10 @@ impl<'s> Snapshot<'s> {
         interest: &Interest,
         lost: &Lost,
     ) -> Result<Located, Error> {
-        let from = |after| Located { after, missing: None };
+        let n_dropped = lost.n_dropped();
+        let from = |after| Located { after, missing: None, n_dropped };
         let torn = |begin| lost.may_concern(begin, interest).then_some(Missing::Trimmed);
-        let unknown = Located { after: self.floor, missing: Some(Missing::Unknown) };
+        let unknown = Located { after: self.floor, missing: Some(Missing::Unknown), n_dropped };
         Ok(match start {
             Start::Now => from(self.last),
             Start::Earliest => from(self.floor),
@@ -241,6 +242,7 @@ impl<'s> Snapshot<'s> {
             Start::Position(position) => Located {
                 after: self.floor.max(*position),
                 missing: torn(Begin::Behind(*position)),
+                n_dropped,
             },
             Start::Id(id) => match self.position_of(id)? {
                 Some(position) => self.locate(&Start::Position(position), interest, lost)?,
@@ -250,6 +252,7 @@ impl<'s> Snapshot<'s> {
             Start::Since(time) => Located {
                 after: self.before_time(micros(*time))?,
                 missing: torn(Begin::Since(*time)),
+                n_dropped,
             },
         })
     }

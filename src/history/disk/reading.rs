@@ -36,6 +36,10 @@ impl Reading {
         look(&self.database.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub(super) fn n_dropped(&self) -> u64 {
+        self.lost.read().unwrap_or_else(PoisonError::into_inner).n_dropped()
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.read(Option::is_some)
     }
