@@ -141,7 +141,9 @@ fn serve(settings: Settings) -> Result<(), String> {
     let server = Server::bind(gateway.clone()).map_err(|error| error.to_string())?;
     greet(&gateway, &server);
     let system = actix_web::rt::System::new();
-    system.block_on(server.run(|_| {})).map_err(|error| error.to_string())
+    let outcome = system.block_on(server.run(|_| {})).map_err(|error| error.to_string());
+    gateway.close();
+    outcome
 }
 
 /// Tells the operator what to open and what is open to whom.

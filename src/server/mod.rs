@@ -81,11 +81,8 @@ impl Server {
             server = server.listen(listener)?;
         }
         let server = server.run();
-        let gateway = self.gateway.clone();
         actix_web::rt::spawn(stop_on_signal(self.gateway, server.handle()));
-        let outcome = server.await;
-        gateway.close();
-        outcome?;
+        server.await?;
         info!("stopped");
         Ok(())
     }
