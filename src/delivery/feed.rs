@@ -222,7 +222,8 @@ impl Feed {
         let mut state = self.shard.state.borrow_mut();
         let position = state.position;
         let subscriber = &mut state.subscribers[self.key];
-        let leg = Leg::new(page, subscriber.served.cursor(position), position, self.token_key());
+        let cursor = subscriber.served.cursor(position);
+        let leg = Leg::new(page, cursor, position, &mut subscriber.told, self.token_key());
         subscriber.served = Served::Behind(leg.after);
         drop(state);
         let (events, scanned_to) = (leg.events.into(), leg.scanned_to);

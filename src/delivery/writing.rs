@@ -184,7 +184,7 @@ impl Inner {
                 return Ok(());
             }
         };
-        let leg = Leg::new(page, cursor, *position, token_key);
+        let leg = Leg::new(page, cursor, *position, &mut subscriber.told, token_key);
         subscriber.served = Served::Behind(leg.after);
         if let Some(gap) = leg.gap {
             if connection.is_within_event() {

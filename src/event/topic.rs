@@ -36,6 +36,11 @@ impl Topic {
         Ok(Self(value.into()))
     }
 
+    /// A topic that a history has kept.
+    pub(crate) fn kept(value: &str) -> Self {
+        Self(value.into())
+    }
+
     /// The topic under which the changes of a job are sent.
     pub(crate) fn of_job(id: &str) -> Self {
         Self(format!("{JOBS}{id}").into())

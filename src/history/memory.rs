@@ -9,11 +9,12 @@ use std::{
 
 use foldhash::fast::RandomState;
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest as _, Sha256};
 
 use super::{
-    Answer, Batch, Budget, History, HistoryError, Located, Missing, Page, Start, TokenKey,
-    lost::{Begin, Lost},
+    Answer, Batch, Budget, History, HistoryError, Located, Missing, Page, Record as KeptRecord,
+    Shelf, Start, TokenKey, Torn,
+    hash::{Hash, hash},
+    lost::{Begin, Dropped, Lost, topic_hash},
 };
 use crate::{
     clock::Clock,
@@ -96,10 +97,33 @@ impl History for Memory {
         Box::pin(ready(Ok(self.read().locate(&start, interest))))
     }
 
-    fn trim(&self) {
+    fn reply(&self, _key: &str) -> Answer<Option<Box<[u8]>>> {
+        Box::pin(ready(Ok(None)))
+    }
+
+    fn records(&self, _shelf: Shelf) -> Result<Vec<KeptRecord>, HistoryError> {
+        Ok(Vec::new())
+    }
+
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
+    fn tend(&self) -> bool {
         let now = self.clock.now();
         self.write().trim(now);
+        false
     }
+
+    fn n_read(&self) -> u64 {
+        0
+    }
+
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    fn close(&self) {}
 
     fn last(&self) -> Position {
         self.read().last
@@ -131,17 +155,6 @@ impl Record {
     }
 }
 
-/// An id, hashed so that what is remembered of long ids is short. A cryptographic hash, because two ids that share one
-/// would be one cursor.
-type IdHash = [u8; 16];
-
-fn hash(id: &EventId) -> IdHash {
-    let digest = Sha256::digest(id.as_str().as_bytes());
-    let mut hash = IdHash::default();
-    hash.copy_from_slice(&digest[..IdHash::default().len()]);
-    hash
-}
-
 #[derive(Debug)]
 struct Log {
     retention: Retention,
@@ -150,8 +163,8 @@ struct Log {
     weight: usize,
     by_topic: HashMap<Topic, VecDeque<Position>, RandomState>,
     /// The ids of `records` and those `remembered`.
-    ids: BTreeSet<(IdHash, Position)>,
-    remembered: VecDeque<(IdHash, Position)>,
+    ids: BTreeSet<(Hash, Position)>,
+    remembered: VecDeque<(Hash, Position)>,
     lost: Lost,
 }
 
@@ -162,7 +175,7 @@ impl Log {
         let accepted_at = self.records.back().map_or(now, |newest| newest.accepted_at.max(now));
         self.last = position;
         self.weight += update.weight();
-        self.ids.insert((hash(&update.id), position));
+        self.ids.insert((hash(update.id.as_str()), position));
         for topic in &update.topics {
             let positions = self.by_topic.entry(topic.clone()).or_default();
             if positions.back() != Some(&position) {
@@ -200,8 +213,9 @@ impl Log {
                 self.by_topic.remove(topic);
             }
         }
-        self.lost.note(position, record.accepted_at, update);
-        self.remembered.push_back((hash(&update.id), position));
+        let dropped = Dropped { position, accepted_at: record.accepted_at };
+        self.lost.note(dropped, update.topics.iter().map(topic_hash));
+        self.remembered.push_back((hash(update.id.as_str()), position));
         if self.retention.remembered < self.remembered.len()
             && let Some(forgotten) = self.remembered.pop_front()
         {
@@ -215,7 +229,8 @@ impl Log {
     }
 
     fn page(&self, after: Position, interest: &Interest, budget: Budget) -> Page {
-        let torn = self.lost.may_concern(Begin::Behind(after), interest).then(|| self.lost.last());
+        let n_dropped = self.lost.concerning(Begin::Behind(after), interest);
+        let torn = n_dropped.map(|n_dropped| Torn { begins: self.lost.last(), n_dropped });
         let mut page =
             Page { events: Vec::new(), scanned_to: self.last.max(after), more: false, torn };
         let mut bytes = 0;
@@ -260,18 +275,21 @@ impl Log {
 
     fn locate(&self, start: &Start, interest: &Interest) -> Located {
         let oldest = self.lost.last();
-        let from = |after| Located { after, missing: None };
+        let n_dropped = self.lost.n_dropped();
+        let from = |after| Located { after, missing: None, n_dropped };
         let torn = |begin| self.lost.may_concern(begin, interest).then_some(Missing::Trimmed);
         match start {
             Start::Now => from(self.last),
             Start::Earliest => from(oldest),
-            Start::Unknown => Located { after: oldest, missing: Some(Missing::Unknown) },
+            Start::Unknown => Located { after: oldest, missing: Some(Missing::Unknown), n_dropped },
             Start::Position(position) if self.last < *position => {
                 self.locate(&Start::Unknown, interest)
             }
-            Start::Position(position) => {
-                Located { after: oldest.max(*position), missing: torn(Begin::Behind(*position)) }
-            }
+            Start::Position(position) => Located {
+                after: oldest.max(*position),
+                missing: torn(Begin::Behind(*position)),
+                n_dropped,
+            },
             Start::Id(id) => {
                 let start = self.position_of(id).map_or(Start::Unknown, Start::Position);
                 self.locate(&start, interest)
@@ -283,6 +301,7 @@ impl Log {
                 Located {
                     after: before.map_or(oldest, |record| record.position),
                     missing: torn(Begin::Since(*time)),
+                    n_dropped,
                 }
             }
         }
@@ -290,7 +309,7 @@ impl Log {
 
     /// The first event with this id that is still there, else the last one that is remembered.
     fn position_of(&self, id: &EventId) -> Option<Position> {
-        let hash = hash(id);
+        let hash = hash(id.as_str());
         let first_kept = Position(self.lost.last().0 + 1);
         let kept = self.ids.range((hash, first_kept)..=(hash, Position(u64::MAX))).next();
         let any =

@@ -7,8 +7,11 @@ mod support;
 mod auth; // tokens: which are good, and for how long
 mod bench; // `tidegate bench`: what it counts, what it refuses
 mod cors; // what pages of other origins may do
+mod crash; // SIGKILL at random moments: nothing acknowledged is lost, nothing comes twice
 mod development; // who may ask without keys
 mod discovery; // metadata, content negotiation, QUERY
+mod durable; // what is there after a restart and after a crash, on every transport
+mod durable_jobs; // jobs after a crash
 mod encoders; // properties of the encoders: what is read back is what was published
 mod eventsource; // EventSource: bytes, heads, resume, heartbeats
 mod gaps; // what cannot be served is said, and only to those whom it concerns
@@ -26,6 +29,9 @@ mod publish; // forms, JSON, idempotency, order among many publishers
 mod publish_rules; // the rules of publishing with tokens
 mod refusals; // bad input: every refusal is a problem document
 mod resume; // properties of resuming: nothing lost, nothing twice
+mod retention; // rules that keep some topics longer or shorter than others
 mod settings; // the command line and the configuration
 mod stop; // SIGTERM and SIGINT
+#[cfg(target_os = "linux")]
+mod store; // full disks, damage, and the tools for the store
 mod token_command; // tidegate token
