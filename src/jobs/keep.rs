@@ -23,17 +23,15 @@ impl Tracker {
     ) -> Result<(), JobError> {
         let mut batch = Batch { updates: event.into_iter().collect(), ..Batch::default() };
         if self.0.hub.history().outlives_process() {
-            batch.records = self.table().take_unwritten();
-            batch.records.append(&mut record::changed(before, after, now));
+            batch.records = record::changed(before, after, now);
             batch.replies.extend(reply);
         }
         self.commit_batch(batch).await
     }
 
-    /// Writes down which jobs were forgotten. If that fails, they are forgotten again by the next process.
+    /// Writes down which jobs were forgotten, now or with the next change.
     pub(super) async fn write_forgotten(&self) {
-        let records = self.table().take_unwritten();
-        if let Err(error) = self.commit_batch(Batch { records, ..Batch::default() }).await {
+        if let Err(error) = self.commit_batch(Batch::default()).await {
             warn!(%error, "a forgotten job is still in the store");
         }
     }
@@ -43,11 +41,18 @@ impl Tracker {
         self.commit_batch(Batch { replies: reply.into_iter().collect(), ..Batch::default() }).await
     }
 
-    async fn commit_batch(&self, batch: Batch) -> Result<(), JobError> {
+    /// Commits a batch, and with it what is yet to be written of forgotten jobs.
+    async fn commit_batch(&self, mut batch: Batch) -> Result<(), JobError> {
+        let unwritten = self.table().take_unwritten();
+        batch.records.extend_from_slice(&unwritten);
         if batch.updates.is_empty() && batch.records.is_empty() && batch.replies.is_empty() {
             return Ok(());
         }
-        Ok(self.0.hub.commit(batch).await?)
+        let outcome = self.0.hub.commit(batch).await;
+        if outcome.is_err() {
+            self.table().put_back(unwritten);
+        }
+        Ok(outcome?)
     }
 
     /// Takes over the jobs that the process before this one left.

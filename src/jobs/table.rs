@@ -246,6 +246,12 @@ impl Table {
         }
     }
 
+    /// What could not be written down, to be written with the next change.
+    pub(super) fn put_back(&mut self, mut unwritten: Vec<Record>) {
+        unwritten.append(&mut self.unwritten);
+        self.unwritten = unwritten;
+    }
+
     /// What was forgotten, to be written down.
     pub(super) fn take_unwritten(&mut self) -> Vec<Record> {
         std::mem::take(&mut self.unwritten)

@@ -10,10 +10,12 @@ mod options;
 mod read;
 mod readers;
 mod reading;
+mod recent;
 pub mod store;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod trim;
 mod write;
 mod writing;
 
@@ -32,9 +34,9 @@ use tracing::{error, info};
 use self::{
     codec::micros,
     open::{Opened, open},
-    read::Shared,
     readers::Readers,
     reading::{Reading, Trouble},
+    recent::Shared,
     tables::{NUMBERS, REPLIES, number, shelf},
     write::prepare_sorting,
     writing::Writer,
@@ -186,7 +188,7 @@ impl History for Disk {
             None => {
                 // Nothing is written if nothing is to go.
                 let now = micros(self.clock.now());
-                let is_due = |database: &Database| write::is_due(database, &self.options, now);
+                let is_due = |database: &Database| trim::is_due(database, &self.options, now);
                 let is_due = self.reading.with(is_due).unwrap_or(false);
                 let slice = |writer: &mut Writer| self.store(writer, Batch::default(), SLICE);
                 if is_due && slice(&mut writer).is_ok_and(|(_, is_over)| is_over) {

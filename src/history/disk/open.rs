@@ -106,7 +106,12 @@ pub(super) fn open(options: &DiskOptions) -> Result<Opened, DiskError> {
         reason: error.to_string(),
     };
     make_directory(&options.path).map_err(refused)?;
+    let is_new = !path.exists();
     let database = open_file(&path, options.cache_bytes, options.patience)?;
+    if is_new {
+        // Or a loss of power could take away the file's name, and all that is in it.
+        sync_directory(&options.path).map_err(refused)?;
+    }
     guarded(|| read(database, options, &path)).map_err(|error| DiskError::new(&path, &error))?
 }
 
@@ -123,6 +128,16 @@ fn make_directory(path: &Path) -> io::Result<()> {
         builder.mode(0o700);
     }
     builder.create(path)
+}
+
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Opens a file, for which another process may have to end first.

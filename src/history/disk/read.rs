@@ -1,19 +1,12 @@
 //! Reading: pages by interest, and where subscribers begin. Everything here sees one snapshot of the store.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-};
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
-use foldhash::fast::RandomState;
 use redb::{Database, Error, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _};
 
 use super::{
     codec::{self, micros},
+    recent::Shared,
     tables::{BUCKET, EVENTS, IDS, IndexKey, NUMBERS, TOPICS, index_key, index_parts, number},
     write::next_bucket,
 };
@@ -29,58 +22,6 @@ use crate::{
 
 /// Events that one page looks at, so that a search for a rare one does not hold up the readers behind it.
 const SCAN: usize = 4096;
-
-/// Bytes of events that were read lately and are kept for the next who wants them, so that many subscribers who come
-/// back at once share what is decoded and encoded.
-const SHARED_BYTES: usize = 8 << 20;
-
-/// Events that were read lately.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    recent: Mutex<Recent>,
-    n_read: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Recent {
-    by_position: HashMap<Position, Arc<Event>, RandomState>,
-    order: VecDeque<Position>,
-    bytes: usize,
-}
-
-impl Shared {
-    /// How many events were read from the store.
-    pub(super) fn n_read(&self) -> u64 {
-        self.n_read.load(Relaxed)
-    }
-
-    pub(super) fn clear(&self) {
-        *self.recent() = Recent::default();
-    }
-
-    fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn get(&self, position: Position) -> Option<Arc<Event>> {
-        self.recent().by_position.get(&position).cloned()
-    }
-
-    fn put(&self, event: &Arc<Event>) {
-        let mut recent = self.recent();
-        if recent.by_position.insert(event.position, event.clone()).is_some() {
-            return;
-        }
-        recent.order.push_back(event.position);
-        recent.bytes += event.weight();
-        while SHARED_BYTES < recent.bytes
-            && let Some(oldest) = recent.order.pop_front()
-        {
-            let weight = recent.by_position.remove(&oldest).map_or(0, |it| it.weight());
-            recent.bytes -= weight;
-        }
-    }
-}
 
 /// The store as it was at one time.
 pub(super) struct Snapshot<'s> {
@@ -119,7 +60,7 @@ impl<'s> Snapshot<'s> {
     }
 
     fn read(&self, position: Position, record: &[u8]) -> Result<Arc<Event>, Error> {
-        self.shared.n_read.fetch_add(1, Relaxed);
+        self.shared.count_read();
         let event = Arc::new(codec::decode(position, record)?);
         self.shared.put(&event);
         Ok(event)

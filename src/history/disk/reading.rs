@@ -7,7 +7,8 @@ use tracing::error;
 
 use super::{
     open::{guarded, is_damage},
-    read::{Shared, Snapshot},
+    read::Snapshot,
+    recent::Shared,
     write::Prepared,
 };
 use crate::history::{HistoryError, lost::Lost};

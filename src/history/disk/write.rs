@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
-use redb::{
-    Database, Error, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
-    WriteTransaction,
-};
+use redb::{Database, Error, ReadableTable as _, WriteTransaction};
 
 use super::{
     DiskOptions,
     codec::{self, Remembered, micros, time},
     tables::{
-        BUCKET, BY_RULE, BYTES, TOTALS, Tables, bytes, count_key, count_position, count_range,
-        index_key, number, shelf,
+        BUCKET, BYTES, Tables, bytes, count_key, count_position, count_range, index_key, number,
+        shelf,
     },
 };
 use crate::{
@@ -57,11 +54,11 @@ pub(super) struct Prepared {
 }
 
 /// A transaction under way.
-struct Session<'t, 'o> {
-    tables: Tables<'t>,
-    options: &'o DiskOptions,
-    log: Log,
-    drops: Drops,
+pub(super) struct Session<'t, 'o> {
+    pub(super) tables: Tables<'t>,
+    pub(super) options: &'o DiskOptions,
+    pub(super) log: Log,
+    pub(super) drops: Drops,
 }
 
 /// Prepares a transaction that stores a batch, and drops `extra` events more than it must, if they are to go.
@@ -256,7 +253,7 @@ impl<'t, 'o> Session<'t, 'o> {
     }
 
     /// Takes an event out of everything but the index of ids.
-    fn remove(&mut self, position: Position) -> Result<Option<Event>, Error> {
+    pub(super) fn remove(&mut self, position: Position) -> Result<Option<Event>, Error> {
         let event = match self.tables.events.remove(position.0)? {
             None => return Ok(None),
             Some(record) => codec::decode(position, record.value())?,
@@ -281,58 +278,6 @@ impl<'t, 'o> Session<'t, 'o> {
         Ok(Some(event))
     }
 
-    /// Removes an event, and remembers that it was there.
-    fn drop_event(&mut self, position: Position) -> Result<(), Error> {
-        let Some(event) = self.remove(position)? else { return Ok(()) };
-        let remembered = Remembered::from(&event);
-        self.tables.dropped.insert(position.0, &*remembered.encode())?;
-        self.drops.push((Dropped { position, accepted_at: event.accepted_at }, remembered));
-        while self.options.remembered < self.tables.dropped.len()? {
-            let Some((position, remembered)) = self.tables.dropped.pop_first()? else { break };
-            let position = Position(position.value());
-            let remembered = Remembered::decode(remembered.value())?;
-            self.tables.ids.remove(index_key(remembered.id, position))?;
-            let numbers = &mut self.tables.numbers;
-            let before = numbers.get(number::FORGOTTEN)?.map_or(0, |it| it.value());
-            if before < position.0 as i64 {
-                numbers.insert(number::FORGOTTEN, position.0 as i64)?;
-                numbers.insert(number::FORGOTTEN_ACCEPTED, remembered.accepted)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Drops what the retention no longer covers, at most `budget` events. Returns whether there is more.
-    fn trim(&mut self, now: i64, budget: usize) -> Result<bool, Error> {
-        for _ in 0..budget {
-            match self.superfluous(now)? {
-                Some(position) => self.drop_event(position)?,
-                None => return Ok(false),
-            }
-        }
-        Ok(self.superfluous(now)?.is_some())
-    }
-
-    /// An event that is to go, the oldest of its rule.
-    fn superfluous(&self, now: i64) -> Result<Option<Position>, Error> {
-        for (rule, total) in (0..).zip(&self.log.totals) {
-            let own = self.options.rule(rule);
-            let oldest = self.tables.by_rule.range((rule, 0)..=(rule, u64::MAX))?.next();
-            let Some((key, entry)) = oldest.transpose()? else { continue };
-            let is_old = self.options.age_of(own) < now.saturating_sub(entry.value().1);
-            if is_old || own.and_then(|it| it.bytes).is_some_and(|limit| limit < total.1) {
-                return Ok(Some(Position(key.value().1)));
-            }
-        }
-        let (events, bytes) =
-            self.log.totals.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
-        if self.options.events < events || self.options.bytes < bytes {
-            let oldest = self.tables.events.first()?;
-            return Ok(oldest.map(|(position, _)| Position(position.value())));
-        }
-        Ok(None)
-    }
-
     fn keep_reply(&mut self, reply: &KeyedReply, now: i64) -> Result<(), Error> {
         let before = self.tables.replies.get(&*reply.key)?.map(|it| it.value().0);
         if let Some(before) = before {
@@ -347,32 +292,13 @@ impl<'t, 'o> Session<'t, 'o> {
         Ok(())
     }
 
-    fn remove_reply(&mut self, number: u64) -> Result<(), Error> {
+    pub(super) fn remove_reply(&mut self, number: u64) -> Result<(), Error> {
         if let Some(entry) = self.tables.reply_order.remove(number)? {
             let (_, key, weight) = entry.value();
             self.log.reply_bytes = self.log.reply_bytes.saturating_sub(weight);
             self.tables.replies.remove(key)?;
         }
         Ok(())
-    }
-
-    /// Drops replies that are too old or too many.
-    fn forget_replies(&mut self, now: i64) -> Result<(), Error> {
-        let age = i64::try_from(self.options.reply_age.as_micros()).unwrap_or(i64::MAX);
-        loop {
-            let oldest = self.tables.reply_order.first()?;
-            let Some((number, given)) = oldest.map(|it| (it.0.value(), it.1.value().0)) else {
-                return Ok(());
-            };
-            let n_replies = self.log.next_reply - number;
-            let is_kept = now.saturating_sub(given) <= age
-                && n_replies <= self.options.replies
-                && self.log.reply_bytes <= self.options.reply_bytes;
-            if is_kept {
-                return Ok(());
-            }
-            self.remove_reply(number)?;
-        }
     }
 }
 
@@ -391,25 +317,4 @@ pub(super) fn weight(update: &Update) -> usize {
 /// How far an index has to be searched for an id or a topic.
 pub(super) fn next_bucket(position: Position) -> Position {
     Position((position.0 / BUCKET + 1).saturating_mul(BUCKET))
-}
-
-/// Whether something is to be dropped, as far as a look can tell.
-pub(super) fn is_due(database: &Database, options: &DiskOptions, now: i64) -> Result<bool, Error> {
-    let transaction = database.begin_read()?;
-    let by_rule = transaction.open_table(BY_RULE)?;
-    let totals = transaction.open_table(TOTALS)?;
-    let (mut events, mut bytes) = (0, 0);
-    for entry in totals.range(0..)? {
-        let (rule, total) = entry?;
-        let (rule, (rule_events, rule_bytes)) = (rule.value(), total.value());
-        (events, bytes) = (events + rule_events, bytes + rule_bytes);
-        let own = options.rule(rule);
-        let oldest = by_rule.range((rule, 0)..=(rule, u64::MAX))?.next().transpose()?;
-        let is_old = |accepted| options.age_of(own) < now.saturating_sub(accepted);
-        let is_over = own.and_then(|it| it.bytes).is_some_and(|limit| limit < rule_bytes);
-        if is_over || oldest.is_some_and(|(_, entry)| is_old(entry.value().1)) {
-            return Ok(true);
-        }
-    }
-    Ok(options.events < events || options.bytes < bytes)
 }
