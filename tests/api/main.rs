@@ -15,6 +15,8 @@ mod durable_jobs; // jobs after a crash
 mod encoders; // properties of the encoders: what is read back is what was published
 mod eventsource; // EventSource: bytes, heads, resume, heartbeats
 mod gaps; // what cannot be served is said, and only to those whom it concerns
+#[cfg(target_os = "linux")]
+mod handing_on; // restarts on a listener that stays
 mod hostile; // clients that stall, vanish, or take their time
 mod iframe; // the forever iframe: bytes, head, escapes, ends
 mod job_model; // the state machine of a job against a naive one
