@@ -83,8 +83,15 @@ impl Body {
     /// A body that begins with `head`.
     #[must_use]
     pub fn new(feed: Feed, style: Style, head: Bytes) -> Self {
-        let (rest, head) = (head.clone(), head.len());
-        Self { feed, style, rest, head, written: 0, in_a_row: 0, has_ended: false }
+        Self {
+            feed,
+            style,
+            head: head.len(),
+            rest: head,
+            written: 0,
+            in_a_row: 0,
+            has_ended: false,
+        }
     }
 
     /// Polls for the next chunk; `None` is the end.

@@ -117,12 +117,12 @@ proptest! {
             "topics": topics,
             "retry": event.update.retry,
         });
-        let polled: Value = serde_json::from_slice(&json_writer::event(&event)).expect("JSON");
+        let polled: Value = serde_json::from_slice(json_writer::event(&event)).expect("JSON");
         prop_assert_eq!(&polled, &expected);
         let key = TokenKey::random();
         let writer = StreamWriter::Iframe { nonce: "n0nce".into() };
         let script = writer.event(&event, &key);
-        let calls = calls(std::str::from_utf8(&script).expect("UTF-8"));
+        let calls = calls(std::str::from_utf8(script).expect("UTF-8"));
         prop_assert_eq!(calls.len(), 1);
         prop_assert_eq!(&calls[0]["event"], &expected);
         prop_assert_eq!(key.open(calls[0]["cursor"].as_str().expect("a token")), Some(Position(7)));

@@ -4,18 +4,25 @@
 
 mod support;
 
+mod dead_peers; // clients that are gone are forgotten
 mod development; // who may ask without keys
 mod encoders; // properties of the encoders: what is read back is what was published
 mod eventsource; // EventSource: bytes, heads, resume, heartbeats
+mod fairness; // a crowd does not hold up the few
 mod gaps; // what cannot be served is said, and only to those whom it concerns
+mod handover; // what the way of a socket from actix to its shard rests on
 mod hostile; // clients that stall, vanish, or take their time
 mod iframe; // the forever iframe: bytes, head, escapes, ends
 mod job_model; // the state machine of a job against a naive one
 mod jobs; // jobs over HTTP: creators, workers, watchers
+mod limits; // seats, descriptors, and how it is said that there are none
 mod operations; // health, metrics
 mod poll; // long poll: envelope, waiting, tags, sessions
 mod publish; // forms, JSON, idempotency, order among many publishers
+mod races; // what happens at the same time
 mod refusals; // bad input: every refusal is a problem document
 mod resume; // properties of resuming: nothing lost, nothing twice
-mod settings;
-mod stop; // SIGTERM and SIGINT // the command line and the configuration
+mod settings; // the command line and the configuration
+mod sockets_model; // sockets in a shard against a naive model
+mod stop; // SIGTERM and SIGINT
+mod tls; // HTTPS, HTTP/2, certificates

@@ -1,9 +1,13 @@
 //! What the tests share: a gateway as a child process, an event stream reader, and plain sockets.
 
 pub mod raw;
+pub mod sinks;
 pub mod sse;
+pub mod tls;
+pub mod watch;
 
 use std::{
+    fs::File,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     process::{Child, Command, Stdio},
@@ -20,8 +24,10 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Gateway {
     pub process: Child,
     pub address: SocketAddr,
+    /// Everything that it listens on, in the order of the settings, plain addresses first.
+    pub urls: Vec<String>,
     pub client: Client,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Gateway {
@@ -32,21 +38,41 @@ impl Gateway {
 
     /// A gateway with some settings, written like `("DELIVERY__HEARTBEAT", "1s")`.
     pub fn with(settings: &[(&str, &str)]) -> Self {
+        Self::run(Command::new(env!("CARGO_BIN_EXE_tidegate")), settings)
+    }
+
+    /// A gateway that may have so many descriptors.
+    pub fn with_descriptors(limit: usize, settings: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("bash");
+        let script = format!("ulimit -n {limit}; exec \"$0\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_tidegate")]);
+        Self::run(command, settings)
+    }
+
+    fn run(mut command: Command, settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        command.current_dir(&directory).stdout(Stdio::piped()).stderr(Stdio::null());
+        let log = File::create(directory.path().join("log")).expect("a file for the log");
+        command.current_dir(&directory).stdout(Stdio::piped()).stderr(log);
         command.env("TIDEGATE_SERVER__LISTEN", "127.0.0.1:0");
         command.envs(settings.iter().map(|(key, value)| (format!("TIDEGATE_{key}"), value)));
         let mut process = command.spawn().expect("the gateway starts");
         let output = BufReader::new(process.stdout.take().expect("standard output is a pipe"));
-        let address = output
+        let urls: Vec<String> = output
             .lines()
             .map_while(Result::ok)
-            .find_map(|line| {
-                line.trim().strip_prefix("open     http://")?.trim_end_matches('/').parse().ok()
-            })
-            .expect("the gateway prints its address");
-        Self { process, address, client: Client::new(), _directory: directory }
+            .take_while(|line| !line.trim().starts_with("access"))
+            .filter_map(|line| Some(line.trim().strip_prefix("open     ")?.to_owned()))
+            .collect();
+        let address = urls
+            .first()
+            .and_then(|url| url.strip_prefix("http://")?.trim_end_matches('/').parse().ok());
+        let address = address.expect("the gateway prints its address");
+        Self { process, address, urls, client: Client::new(), directory }
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).expect("a log")
     }
 
     /// The full address of a path.
