@@ -23,6 +23,7 @@ mod races; // what happens at the same time
 mod refusals; // bad input: every refusal is a problem document
 mod resume; // properties of resuming: nothing lost, nothing twice
 mod settings; // the command line and the configuration
+mod slow_readers; // clients that stall, or read little at a time
 mod sockets_model; // sockets in a shard against a naive model
 mod stop; // SIGTERM and SIGINT
 mod tls; // HTTPS, HTTP/2, certificates

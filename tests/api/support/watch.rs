@@ -21,6 +21,15 @@ impl Gateway {
         fs::read_dir(folder).expect("a process").count()
     }
 
+    /// How much memory of the process is in use, in bytes.
+    pub fn memory(&self) -> usize {
+        let file = format!("/proc/{}/status", self.process.id());
+        let status = fs::read_to_string(file).expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|it| it.trim().strip_suffix(" kB")).expect("a size");
+        kibibytes.trim().parse::<usize>().expect("a number") * 1024
+    }
+
     /// How long the process has used processors.
     pub fn processor_time(&self) -> Duration {
         let file = format!("/proc/{}/stat", self.process.id());
