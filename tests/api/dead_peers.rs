@@ -88,7 +88,8 @@ async fn a_thousand_that_come_and_go_leave_no_descriptor_behind() {
 
 #[tokio::test]
 async fn whoever_takes_a_little_now_and_then_is_kept_and_whoever_stops_is_given_up() {
-    let settings = [SILENCE, ("DELIVERY__WRITE_DEADLINE", "2s")];
+    let accept_all = ("PUBLISH__REFUSE_WHEN_BEHIND", "false");
+    let settings = [SILENCE, accept_all, ("DELIVERY__WRITE_DEADLINE", "2s")];
     with_both_sinks(&settings, async |gateway| {
         let mut slow = Raw::stalled(gateway.address, "/events?topic=t").await;
         slow.until("retry: 2000\n").await;

@@ -8,6 +8,7 @@ mod dead_peers; // clients that are gone are forgotten
 mod development; // who may ask without keys
 mod encoders; // properties of the encoders: what is read back is what was published
 mod eventsource; // EventSource: bytes, heads, resume, heartbeats
+mod failing_history; // what happens to streams when the history cannot be read
 mod fairness; // a crowd does not hold up the few
 mod gaps; // what cannot be served is said, and only to those whom it concerns
 mod handover; // what the way of a socket from actix to its shard rests on

@@ -76,6 +76,23 @@ async fn a_dozen_streams_share_one_connection() {
     }
 }
 
+#[tokio::test]
+async fn whoever_stalls_loses_nothing_and_holds_up_nobody() {
+    let settings = [("DELIVERY__TAIL_BYTES", "100KiB"), ("PUBLISH__REFUSE_WHEN_BEHIND", "false")];
+    let (gateway, _files, pem) = tls::gateway(&settings);
+    for over_http_2 in [true, false] {
+        let client = tls::client(&pem, over_http_2);
+        let open = || Stream::open(client.get(gateway.secure_url("/events?topic=t")));
+        let (mut stalled, mut reader) = (open().await, open().await);
+        let data: Vec<_> = (0..50).map(|at| format!("{at} {}", "x".repeat(200_000))).collect();
+        for data in &data {
+            gateway.publish("t", data).await;
+            assert!(reader.next().await.data == *data);
+        }
+        assert!(stalled.data(data.len()).await == data);
+    }
+}
+
 /// Whether a new connection of a client that trusts only `pem` is accepted.
 async fn is_trusted(gateway: &Gateway, pem: &str) -> bool {
     tls::client(pem, true).get(gateway.secure_url("/health/live")).send().await.is_ok()
