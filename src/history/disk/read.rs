@@ -150,8 +150,10 @@ impl<'s> Snapshot<'s> {
     /// The last entry of a hash before a position.
     fn previous_of(&self, hash: Hash, before: Position) -> Result<Option<Position>, Error> {
         let mut to = before;
-        loop {
-            let preceding = self.topics.range(..index_key(hash, to))?.next_back().transpose()?;
+        while Position::START < to {
+            // Up to its own bucket's end: before the first position of a bucket are other hashes of that bucket.
+            let upto = index_key(hash, Position(to.0 - 1));
+            let preceding = self.topics.range(..=upto)?.next_back().transpose()?;
             let Some((key, _)) = preceding else { return Ok(None) };
             let (found, position) = index_parts(key.value());
             if found == hash && position < to {
@@ -159,10 +161,8 @@ impl<'s> Snapshot<'s> {
             }
             let behind = next_bucket(position);
             to = if behind < to { behind } else { Position((to.0 - 1) / BUCKET * BUCKET) };
-            if to == Position::START {
-                return Ok(None);
-            }
         }
+        Ok(None)
     }
 
     pub(super) fn locate(
