@@ -12,7 +12,6 @@ import time
 
 import httpx
 import httpx_sse
-import requests
 import sseclient
 
 # Seconds, until the server says something else.
@@ -40,24 +39,16 @@ def by_httpx_sse(address, headers):
             yield from source.iter_sse()
 
 
-def by_sseclient_over_httpx(address, headers):
+def by_sseclient(address, headers):
     headers["Accept"] = "text/event-stream"
     with httpx.stream("GET", address, headers=headers, timeout=None) as response:
         check(response.status_code)
         yield from sseclient.SSEClient(response.iter_bytes()).events()
 
 
-def by_sseclient_over_requests(address, headers):
-    headers["Accept"] = "text/event-stream"
-    with requests.get(address, headers=headers, stream=True) as response:
-        check(response.status_code)
-        yield from sseclient.SSEClient(response).events()
-
-
 RECEIVERS = {
     "httpx-sse": by_httpx_sse,
-    "sseclient-py over httpx": by_sseclient_over_httpx,
-    "sseclient-py over requests": by_sseclient_over_requests,
+    "sseclient-py": by_sseclient,
 }
 
 
@@ -75,7 +66,7 @@ def main(library, address, *lines):
         except Refused as refused:
             say({"refused": refused.args[0]})
             return
-        except (httpx.TransportError, requests.RequestException):
+        except httpx.TransportError:
             pass
         say({"lost": True})
         time.sleep(retry)

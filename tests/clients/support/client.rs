@@ -32,7 +32,7 @@ const LIBRARIES: [Library; 6] = [
     Library::Node("event-source-polyfill"),
     Library::Node("@microsoft/fetch-event-source"),
     Library::Python("httpx-sse"),
-    Library::Python("sseclient-py over httpx"),
+    Library::Python("sseclient-py"),
 ];
 
 /// The libraries, or none if they are not all there and the environment does not demand every test.
