@@ -76,7 +76,12 @@ pub struct Feed {
 /// A page of the history on its way to the subscriber.
 enum CatchUp {
     Reading(Answer<Page>),
-    Read { events: VecDeque<Arc<Event>>, scanned_to: Position },
+    /// All of it has been handed out; others have their turn before the next one.
+    Resting,
+    Read {
+        events: VecDeque<Arc<Event>>,
+        scanned_to: Position,
+    },
 }
 
 impl Feed {
@@ -199,6 +204,10 @@ impl Feed {
                     Poll::Ready(Some(Item::End(EndReason::Unavailable)))
                 }
             },
+            CatchUp::Resting => {
+                self.catching_up = None;
+                Poll::Ready(None)
+            }
             CatchUp::Read { events, scanned_to } => {
                 let mut state = self.shard.state.borrow_mut();
                 let now = state.tick;
@@ -206,8 +215,9 @@ impl Feed {
                 let Some(event) = events.pop_front() else {
                     subscriber.served = Served::Behind(*scanned_to);
                     drop(state);
-                    self.catching_up = None;
-                    return Poll::Ready(None);
+                    self.catching_up = Some(Box::new(CatchUp::Resting));
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 };
                 subscriber.served = Served::Behind(event.position);
                 subscriber.wrote(now);

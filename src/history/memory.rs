@@ -22,6 +22,9 @@ use crate::{
     hub::Interest,
 };
 
+/// Records looked at under one lock, so that whoever asks for little among much holds up nobody.
+const SCAN: usize = 4096;
+
 /// Until when events are kept. Whatever is crossed first drops the oldest.
 #[derive(Debug, Clone)]
 pub struct Retention {
@@ -233,8 +236,14 @@ impl Log {
         let torn = n_dropped.map(|n_dropped| Torn { begins: self.lost.last(), n_dropped });
         let mut page =
             Page { events: Vec::new(), scanned_to: self.last.max(after), more: false, torn };
-        let mut bytes = 0;
-        for record in self.records_for(after, interest) {
+        let (mut bytes, mut scanned_to) = (0, after);
+        for (n_scanned, record) in self.records_for(after, interest).enumerate() {
+            if SCAN <= n_scanned {
+                page.more = true;
+                page.scanned_to = scanned_to;
+                break;
+            }
+            scanned_to = record.position;
             if !interest.covers(&record.update) {
                 continue;
             }

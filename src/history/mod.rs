@@ -94,7 +94,7 @@ pub struct KeyedReply {
     pub value: Box<[u8]>,
 }
 
-/// How much one page may hold; a page has at least one event if there is one.
+/// How much one page may hold. It has at least one event if there is one, or else it tells how far it has looked.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     /// Events.

@@ -118,14 +118,15 @@ impl Server {
             let (app, terms) = (app.clone(), terms.clone());
             server = server.listen("plain", listener, move || accept::plain(app(), &terms))?;
         }
-        if let Some((certificate, config)) = self.tls {
+        let certificate = self.tls.as_ref().map(|(certificate, _)| certificate.clone());
+        if let Some((_, config)) = self.tls {
             for listener in self.encrypted {
                 let (app, terms, config) = (app.clone(), terms.clone(), config.clone());
                 let accept = move || accept::encrypted(app(), &terms, &config);
                 server = server.listen("encrypted", listener, accept)?;
             }
-            actix_rt::spawn(reload_on_signal(certificate, settings));
         }
+        actix_rt::spawn(reload_on_signal(certificate, settings));
         let server = server.run();
         actix_rt::spawn(stop_on_signal(self.gateway, server.handle()));
         server.await?;
@@ -157,16 +158,17 @@ async fn stop_on_signal(gateway: Gateway, server: ServerHandle) {
     server.stop(true).await;
 }
 
-/// Reads the certificate again at SIGHUP.
-async fn reload_on_signal(certificate: Certificate, settings: Settings) {
+/// Reads the certificate again at SIGHUP, if there is one. Without one the signal must not end the process either.
+async fn reload_on_signal(certificate: Option<Certificate>, settings: Settings) {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
         let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
         while hangup.recv().await.is_some() {
-            match certificate.reload(&settings.tls) {
-                Ok(()) => info!("the certificate was read again"),
-                Err(error) => error!(error, "the certificate in use stays in use"),
+            match certificate.as_ref().map(|it| it.reload(&settings.tls)) {
+                None => info!("SIGHUP: there is no certificate to be read again"),
+                Some(Ok(())) => info!("the certificate was read again"),
+                Some(Err(error)) => error!(error, "the certificate in use stays in use"),
             }
         }
     }

@@ -1,10 +1,14 @@
 //! What the tests share: a gateway as a child process, an event stream reader, and plain sockets.
 
 pub mod raw;
+pub mod sinks;
 pub mod sse;
+pub mod tls;
 pub mod tokens;
+pub mod watch;
 
 use std::{
+    fs::OpenOptions,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     process::{Child, Command, Stdio},
@@ -22,6 +26,8 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Gateway {
     pub process: Child,
     pub address: SocketAddr,
+    /// Everything that it listens on, in the order of the settings, plain addresses first.
+    pub urls: Vec<String>,
     pub client: Client,
     pub directory: Arc<tempfile::TempDir>,
 }
@@ -40,14 +46,17 @@ impl Gateway {
         Self::durable(&settings)
     }
 
-    /// The same, and the file that its log goes to.
-    pub fn with_log(settings: &[(&str, &str)]) -> (Self, tempfile::NamedTempFile) {
-        let log = tempfile::NamedTempFile::new().expect("a temporary file");
+    /// A gateway that may have so many descriptors.
+    pub fn with_descriptors(limit: usize, settings: &[(&str, &str)]) -> Self {
         let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
-        let mut command = command(&directory, settings);
-        command.env("TIDEGATE_HISTORY__STORE", "memory");
-        command.stderr(log.reopen().expect("a writable file"));
-        (Self::spawned(command, directory), log)
+        let direct = command(&directory, settings);
+        let mut shell = Command::new("bash");
+        let script = format!("ulimit -n {limit}; exec \"$0\"");
+        shell.args(["-c", &script]).arg(direct.get_program());
+        shell.current_dir(&*directory).stdout(Stdio::piped()).stderr(Stdio::null());
+        shell.envs(direct.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        shell.env("TIDEGATE_HISTORY__STORE", "memory");
+        Self::spawned(shell, directory)
     }
 
     /// A gateway that keeps what is accepted on disk, in a directory of its own.
@@ -64,17 +73,20 @@ impl Gateway {
     fn spawned(mut command: Command, directory: Arc<tempfile::TempDir>) -> Self {
         let mut process = command.spawn().expect("the gateway starts");
         let output = BufReader::new(process.stdout.take().expect("standard output is a pipe"));
-        let address = output
+        let urls: Vec<String> = output
             .lines()
             .map_while(Result::ok)
-            .find_map(|line| {
-                line.trim().strip_prefix("open     http://")?.trim_end_matches('/').parse().ok()
-            })
-            .expect("the gateway prints its address");
+            .take_while(|line| !line.trim().starts_with("access"))
+            .filter_map(|line| Some(line.trim().strip_prefix("open     ")?.to_owned()))
+            .collect();
+        let address = urls
+            .first()
+            .and_then(|url| url.strip_prefix("http://")?.trim_end_matches('/').parse().ok());
+        let address = address.expect("the gateway prints its address");
         // So short that no request is sent on a connection of a process that was killed.
         let idle = Duration::from_millis(1);
         let client = Client::builder().pool_idle_timeout(idle).build().expect("an HTTP client");
-        Self { process, address, client, directory }
+        Self { process, address, urls, client, directory }
     }
 
     /// A gateway that keeps what is accepted on disk, and that a file which grows too large does not kill.
@@ -98,6 +110,11 @@ impl Gateway {
     pub fn kill(&mut self) {
         self.process.kill().expect("the gateway runs");
         self.process.wait().expect("the gateway has ended");
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).expect("a log")
     }
 
     /// The full address of a path.
@@ -194,7 +211,8 @@ impl Gateway {
 /// A command for the gateway in a directory.
 pub fn command(directory: &tempfile::TempDir, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    command.current_dir(directory).stdout(Stdio::piped()).stderr(Stdio::null());
+    let log = OpenOptions::new().create(true).append(true).open(directory.path().join("log"));
+    command.current_dir(directory).stdout(Stdio::piped()).stderr(log.expect("a file for the log"));
     command.env("TIDEGATE_SERVER__LISTEN", "127.0.0.1:0");
     command.envs(settings.iter().map(|(key, value)| (format!("TIDEGATE_{key}"), value)));
     command
