@@ -1,6 +1,6 @@
 //! Private events, for those alone whose token grants them.
 
-use crate::support::{Client, Gateway, Library, Role, installed, modern, old};
+use crate::support::{Client, Gateway, Library, Proxy, Role, installed, modern, old, short_lived};
 
 /// The cookie of draft-08.
 const COOKIE: &str = "__Secure-mercure_access_token";
@@ -65,5 +65,48 @@ async fn who_shows_a_bad_token_is_refused_for_good() {
         let token = format!("Bearer {}", old(Role::Publish, "x"));
         let mut client = Client::start(*library, &address, &[("Authorization", &token)]);
         assert_eq!(client.refused().await, 401, "{library:?}");
+    }
+}
+
+#[tokio::test]
+async fn private_events_that_were_missed_arrive_afterwards() {
+    let gateway = Gateway::start_guarded().await;
+    let publisher = old(Role::Publish, "x");
+    let mut clients = Vec::new();
+    for library in installed().await {
+        let proxy = Proxy::start(gateway.port).await;
+        let token = format!("Bearer {}", modern(Role::Subscribe, "x"));
+        let address = format!("{}?match=x", proxy.hub());
+        let mut client = Client::start(*library, &address, &[("Authorization", &token)]);
+        client.opened().await;
+        clients.push((client, proxy));
+    }
+    let secret = |data: &'static str| [("topic", "x"), ("data", data), ("private", "on")];
+    gateway.publish_as(&publisher, &secret("first")).await;
+    for (client, proxy) in &mut clients {
+        assert_eq!(client.event().await.data, "first", "{:?}", client.library);
+        proxy.cut();
+    }
+    gateway.publish_as(&publisher, &secret("second")).await;
+    for (client, proxy) in &mut clients {
+        proxy.mend();
+        assert_eq!(client.event().await.data, "second", "{:?}", client.library);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token_and_whoever_comes_back_with_it_is_refused() {
+    let gateway = Gateway::start_guarded().await;
+    let address = format!("{}?match=x", gateway.hub());
+    let mut clients = Vec::new();
+    for library in installed().await {
+        let token = format!("Bearer {}", short_lived(Role::Subscribe, "x", 8));
+        clients.push(Client::start(*library, &address, &[("Authorization", &token)]));
+    }
+    for client in &mut clients {
+        client.opened().await;
+    }
+    for client in &mut clients {
+        assert_eq!(client.refused().await, 401, "{:?}", client.library);
     }
 }

@@ -82,6 +82,19 @@ async fn streams_end_after_their_lifetime_and_nobody_notices() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_is_restarted_in_good_order_loses_nothing() {
+    let mut gateway = Gateway::start(&[("DELIVERY__RETRY_SPREAD", "1s")]).await;
+    let mut clients = listening(&gateway).await;
+    gateway.terminate().await;
+    gateway.restart().await;
+    gateway.publish_number(1).await;
+    for (client, _) in &mut clients {
+        assert_eq!(client.event().await.data, "1", "{:?}", client.library);
+        assert!(1 < client.n_opened, "{:?}", client.library);
+    }
+}
+
+#[tokio::test]
 async fn a_gateway_that_was_killed_has_forgotten_nothing() {
     let mut gateway = Gateway::start(&[]).await;
     let mut clients = listening(&gateway).await;

@@ -142,9 +142,10 @@ impl Client {
         data
     }
 
-    /// The status with which it is refused for good.
+    /// The status with which it is refused for good, however often the stream is opened before.
     pub(crate) async fn refused(&mut self) -> u16 {
-        match self.next_but("a refusal", |_| false).await {
+        let is_about_streams = |it: &Said| matches!(it, Said::Open { .. } | Said::Lost { .. });
+        match self.next_but("a refusal", is_about_streams).await {
             Said::Refused { refused } => refused,
             said => panic!("{:?} says {said:?}", self.library),
         }

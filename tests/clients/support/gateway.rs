@@ -53,6 +53,15 @@ impl Gateway {
         in_time("the end after SIGKILL", self.process.kill()).await.expect("the gateway runs");
     }
 
+    /// Asks it to end, and waits until it has.
+    pub(crate) async fn terminate(&mut self) {
+        let id = self.process.id().expect("the gateway runs").to_string();
+        let signal = Command::new("kill").args(["-TERM", &id]).status().await;
+        assert!(signal.expect("`kill` can be run").success(), "the signal was sent");
+        let status = in_time("the end after SIGTERM", self.process.wait()).await;
+        assert!(status.expect("the gateway runs").success(), "an orderly end");
+    }
+
     /// Starts it again after its end.
     pub(crate) async fn restart(&mut self) {
         self.process = launch(self.port, &self.settings, &self.directory).await;

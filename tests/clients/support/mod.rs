@@ -11,7 +11,7 @@ pub(crate) use self::{
     client::{Client, Event, Library, installed},
     gateway::Gateway,
     network::Proxy,
-    token::{Role, modern, old},
+    token::{Role, modern, old, short_lived},
 };
 
 /// How long anything may take before a test fails; generous, because machines that run tests are busy.

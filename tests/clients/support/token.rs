@@ -48,9 +48,14 @@ pub(crate) fn old(role: Role, topic: &str) -> String {
 
 /// An access token (draft-08) that grants one topic.
 pub(crate) fn modern(role: Role, topic: &str) -> String {
+    short_lived(role, topic, LIFETIME)
+}
+
+/// An access token that is good for so many seconds, or up to one less.
+pub(crate) fn short_lived(role: Role, topic: &str, seconds: i64) -> String {
     let topics = [json!({ "match": topic })];
     let details = [json!({ "type": DETAIL, "actions": [role.as_str()], "topics": topics })];
-    let expires = jiff::Timestamp::now().as_second() + LIFETIME;
+    let expires = jiff::Timestamp::now().as_second() + seconds;
     let claims =
         json!({ "iss": ISSUER, "aud": HUB, "exp": expires, "authorization_details": details });
     role.sign("at+jwt", &claims)
