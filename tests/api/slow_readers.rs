@@ -185,7 +185,7 @@ async fn a_hundred_that_read_nothing_cost_no_memory_that_grows_with_what_passes(
     let settings = [
         ACCEPT_ALL,
         ("DELIVERY__TAIL_BYTES", "1MiB"),
-        ("HISTORY__MAX_BYTES", "4MiB"),
+        ("HISTORY__MEMORY_BYTES", "4MiB"),
         ("DELIVERY__WRITE_DEADLINE", "10m"),
     ];
     with_both_sinks(&settings, async |gateway| {
