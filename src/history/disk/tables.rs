@@ -94,8 +94,8 @@ pub(super) mod bytes {
 /// the same time lie together, so that an append touches few pages however many events there are.
 pub(super) type IndexKey = [u8; 24];
 
-/// Positions that share the high part of their keys; few in tests, so that a test has many buckets.
-pub(super) const BUCKET: u64 = if cfg!(test) { 4 } else { 1 << 16 };
+/// Positions that share the high part of their keys, whose low part has two bytes.
+pub(super) const BUCKET: u64 = 1 << 16;
 
 /// A place in an index.
 pub(super) fn index_key(hash: Hash, position: Position) -> IndexKey {

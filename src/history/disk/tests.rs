@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::*;
+use super::{tables::BUCKET, *};
 use crate::{
     event::{EventId, Topic, Update},
     history::{KeyedReply, Missing},
@@ -441,4 +441,36 @@ fn a_clock_that_steps_changes_no_order() {
     let budget = Budget { events: 9, bytes: usize::MAX };
     let page = answer(disk.read_after(Position::START, &interest(&["plain"]), budget));
     assert_eq!(page.events.len(), 4);
+}
+
+#[test]
+fn the_newest_of_a_topic_are_found_over_the_buckets_of_the_index() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let options = DiskOptions {
+        bytes: 1 << 30,
+        events: 1 << 20,
+        rules: Vec::new(),
+        cache_bytes: 64 << 20,
+        ..options(directory.path())
+    };
+    let disk = Disk::open(options, Clock::system()).expect("a new store");
+    // Each topic has its last event in the first bucket, or its first in the second.
+    let n_events = BUCKET + 8;
+    let mut n_published = 0;
+    while n_published < n_events {
+        let n_here = (n_events - n_published).min(4096);
+        let numbers = n_published..n_published + n_here;
+        let updates = numbers.map(|it| update(&[usize::try_from(it % 4).expect("small")], 0, 1));
+        disk.commit(updates.collect::<Vec<_>>().into()).expect("stored");
+        n_published += n_here;
+    }
+    for count in [1, 2, 3, 5, 100] {
+        for (at, topic) in TOPICS.iter().enumerate() {
+            let start = Start::Last(count);
+            let after = answer(disk.locate(start, &interest(&[topic]))).after;
+            let budget = Budget { events: 1000, bytes: usize::MAX };
+            let page = answer(disk.read_after(after, &interest(&[topic]), budget));
+            assert_eq!(page.events.len(), count, "topic {at}");
+        }
+    }
 }
