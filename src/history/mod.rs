@@ -6,6 +6,7 @@
 
 mod lost;
 mod memory;
+mod parts;
 mod sequencer;
 mod token;
 
