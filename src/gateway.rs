@@ -18,6 +18,7 @@ use crate::{
     publish::{Capacity, Ledger},
     settings::Settings,
     subscribe::Sessions,
+    subscriptions::{self, Registry},
 };
 
 /// A handle to a gateway; clones are the same gateway.
@@ -35,6 +36,7 @@ struct Inner {
     ledger: Ledger,
     seats: Seats,
     sessions: Sessions,
+    subscriptions: Option<Registry>,
     tracker: Tracker,
     metrics: Metrics,
     nonce: Arc<str>,
@@ -66,9 +68,14 @@ impl Gateway {
             age: settings.history.max_age.try_into().unwrap_or(jiff::SignedDuration::MAX),
             remembered: settings.history.remembered,
         };
-        let history = Arc::new(Memory::new(retention, Clock::system()));
+        let history = Arc::new(Memory::with_subscriptions(
+            retention,
+            settings.mercure.subscription_events,
+            Clock::system(),
+        ));
         let tail_bytes = settings.delivery.tail_bytes;
         let hub = Hub::start(history, tail_bytes, settings.publish.refuse_when_behind)?;
+        let subscriptions = subscriptions::start(&hub, &settings)?;
         let limits = &settings.limits;
         let sessions = Sessions::new(settings.poll.session_lease, limits.subscribers);
         let tracker = Tracker::start(hub.clone(), settings.jobs.clone(), Clock::system())?;
@@ -94,6 +101,7 @@ impl Gateway {
             metrics: Metrics::new(hub.clone(), sessions.clone(), tracker.clone()),
             seats: Seats::new(limits.subscribers, limits.subscribers_per_address),
             sessions,
+            subscriptions,
             tracker,
             nonce: random_text().into(),
             hub,
@@ -172,6 +180,11 @@ impl Gateway {
 
     pub(crate) fn sessions(&self) -> &Sessions {
         &self.0.sessions
+    }
+
+    /// Who subscribes to what, if that is to be told.
+    pub(crate) fn subscriptions(&self) -> Option<&Registry> {
+        self.0.subscriptions.as_ref()
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -28,4 +28,5 @@ mod refusals; // bad input: every refusal is a problem document
 mod resume; // properties of resuming: nothing lost, nothing twice
 mod settings; // the command line and the configuration
 mod stop; // SIGTERM and SIGINT
+mod subscriptions; // who subscribes to what: events and lists
 mod token_command; // tidegate token
