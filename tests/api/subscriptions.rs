@@ -132,8 +132,9 @@ async fn the_events_are_private_and_can_be_replayed() {
     let mut without_grant = gateway.open_as(&modern_subscriber(&[("exact", "x")]), &query).await;
     let token = modern_subscriber(&[("urlpattern", &format!("{ROOT}/exact/:match/:subscriber"))]);
     let mut with_grant = gateway.open_as(&token, &format!("{query}&last_event_id=earliest")).await;
-    assert_eq!(document(&mut with_grant).await["match"], "*");
-    assert_eq!(document(&mut with_grant).await["match"], "*");
+    for _ in 0..3 {
+        assert_eq!(document(&mut with_grant).await["match"], "*");
+    }
     let reply = gateway
         .post_as(
             &crate::support::tokens::modern_publisher(&[("exact", "*")]),
@@ -143,7 +144,6 @@ async fn the_events_are_private_and_can_be_replayed() {
     assert_eq!(reply.status(), 200);
     assert_eq!(anonymous.next().await.data, "end");
     assert_eq!(without_grant.next().await.data, "end");
-    assert_eq!(document(&mut with_grant).await["match"], "*");
     assert_eq!(with_grant.next().await.data, "end");
 }
 
@@ -500,8 +500,13 @@ async fn it_is_off_unless_it_is_asked_for_and_says_so() {
         let mut stream = gateway.open_as(&watcher(), "/events?match=*").await;
         let publisher = crate::support::tokens::modern_publisher(&[("exact", "*")]);
         gateway.post_as(&publisher, &[("topic", "x"), ("data", "end")]).await;
-        let first = stream.next().await;
-        assert_eq!(first.data == "end", status == 404);
+        let mut kinds = Vec::new();
+        while kinds.len() < usize::from(status == 200) + 1 {
+            kinds.push(stream.next().await.kind);
+        }
+        kinds.sort();
+        let expected: &[&str] = if status == 200 { &["mercure", "message"] } else { &["message"] };
+        assert_eq!(kinds, expected);
     }
 }
 
