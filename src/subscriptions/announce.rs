@@ -20,8 +20,15 @@ use crate::{
     transport::subscription::Document,
 };
 
-/// Events that are published at once, about.
-const BATCH: usize = 256;
+/// Events that are published at once. With the largest payloads they are still a small part of the tail.
+const BATCH: usize = 64;
+
+/// Delivery may lag over one part in this many of the tail before announcements wait for it: far less than publishers
+/// are refused for, so that a crowd which comes and goes does not hold them up.
+const LAG_PART: u64 = 4;
+
+/// How often it is looked whether delivery has caught up.
+const LAG_TICK: Duration = Duration::from_millis(5);
 
 /// Time after which what could not be published is tried again.
 const RETRY: Duration = Duration::from_millis(200);
@@ -87,16 +94,29 @@ impl Announcer {
             if changes.is_empty() {
                 return Some(due.map_or(Next::Change, Next::At));
             }
-            self.publish(|| changes.iter().flat_map(|it| updates(&self.names, it)).collect()).await;
+            let told: Vec<(&Change, &Matched)> = changes
+                .iter()
+                .flat_map(|change| change.member.matched.iter().map(move |it| (change, it)))
+                .collect();
+            for some in told.chunks(BATCH) {
+                let make = || some.iter().map(|(change, it)| self.tell(change, it)).collect();
+                self.publish(make).await;
+            }
             self.list.upgrade()?.announced(&changes);
         }
     }
 
     /// Publishes what `make` makes, however long that takes; what comes later waits behind it.
     async fn publish(&self, make: impl Fn() -> Vec<Update>) {
+        let bearable = self.hub.tail().capacity() as u64 / LAG_PART;
+        while bearable < self.hub.lag() && 0 < self.list.strong_count() {
+            tokio::time::sleep(LAG_TICK).await;
+        }
         loop {
             match self.hub.publish(make()).await {
                 Ok(()) | Err(PublishError::Stopped) => return,
+                // Nobody listens any more, and the next process finds what was left behind.
+                Err(_) if self.hub.is_draining() => return,
                 Err(error) => warn!(%error, "who subscribes is announced later"),
             }
             tokio::time::sleep(RETRY).await;
@@ -105,18 +125,16 @@ impl Announcer {
             }
         }
     }
-}
 
-/// What tells of a change, one update a matcher.
-fn updates(names: &Names, change: &Change) -> impl Iterator<Item = Update> {
-    let Change { member, active } = change;
-    member.matched.iter().map(|matched| {
-        let key = name::key(matched.kind, &matched.matcher, &member.id);
-        let old_key = name::old_key(&matched.matcher, &member.id).filter(|_| names.has_old);
+    /// What tells of a change of one matcher.
+    fn tell(&self, change: &Change, matched: &Matched) -> Update {
+        let (names, subscriber) = (&self.names, &change.member.id);
+        let key = name::key(matched.kind, &matched.matcher, subscriber);
+        let old_key = name::old_key(&matched.matcher, subscriber).filter(|_| names.has_old);
         let topics = [Some(key), old_key].into_iter().flatten();
         let topics = topics.map(|key| Topic::of_subscription(&names.path(&key))).collect();
-        update(topics, &document(names, matched, &member.id, *active))
-    })
+        update(topics, &document(names, matched, subscriber, change.active))
+    }
 }
 
 /// A subscription as it is told of.

@@ -381,6 +381,15 @@ async fn old_clients_get_json_ld_under_their_own_paths() {
     }
     let item: Value = gateway.get_as(&token, &id).await.json().await.expect("JSON");
     assert_eq!((&item["id"], &item["active"]), (&json!(id), &json!(true)));
+    let mut iframe = Raw::connect(gateway.address).await;
+    iframe
+        .send(&format!(
+            "GET /iframe?callback=f&{query} HTTP/1.1\r\nHost: hub.example\r\nAuthorization: Bearer {token}\r\n\r\n"
+        ))
+        .await;
+    let event = iframe.until("<script nonce=").await + &iframe.until("@context").await;
+    assert!(event.contains(r#"tidegate({"event":{"id":"urn:uuid:"#), "{event}");
+    assert!(event.contains(r#","type":null,"data":"{\"@context"#), "{event}");
     // A client of the new dialect sees the same subscription in its own words.
     let modern = list(&gateway, &format!("{ROOT}/uritemplate/books%2F%7Bid%7D")).await;
     assert_eq!(modern["subscriptions"][0]["subscriber"], json!(subscriber));

@@ -3,6 +3,9 @@
 //! A change of the list and its place in the queue are one step, so joins and leaves are announced in the order in which
 //! they happened. The queue needs no bound of its own: who has left counts until that is announced.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -180,6 +183,9 @@ impl Inner {
             return Ok(member);
         }
         if self.capacity < state.n_held.saturating_add(matched.len()) {
+            // Those who have no connection make room first, once their leave is announced.
+            state.give_up(matched.len());
+            self.changed.notify_one();
             return Err(Full(self.capacity));
         }
         let id = uuid::Uuid::new_v4().urn().to_string();
@@ -216,16 +222,13 @@ impl Inner {
     /// Takes those off the list whose time to come back is over, and tells when that of the next one is.
     pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state();
-        while let Some(entry) = state.leaving.first_entry() {
-            let due = *entry.key();
-            if now < due.0 {
-                return Some(due.0);
+        loop {
+            let (due, _) = *state.leaving.first_key_value()?.0;
+            if now < due {
+                return Some(due);
             }
-            let member = entry.remove();
-            state.forget_return(&member.client, due);
-            state.remove(&member);
+            state.remove_next();
         }
-        None
     }
 
     /// The next changes to be announced, until they have `limit` subscriptions in all.
@@ -272,6 +275,24 @@ impl State {
         self.changes.push_back(Change { member: member.clone(), active: false });
     }
 
+    /// Takes the one off the list whose time to come back is over first, and tells how many subscriptions it had.
+    fn remove_next(&mut self) -> Option<usize> {
+        let (due, member) = self.leaving.pop_first()?;
+        self.forget_return(&member.client, due);
+        self.remove(&member);
+        Some(member.matched.len())
+    }
+
+    /// Takes those off the list who may still come back, until they have had `count` subscriptions.
+    fn give_up(&mut self, count: usize) {
+        let mut n_given_up = 0;
+        while n_given_up < count
+            && let Some(n_had) = self.remove_next()
+        {
+            n_given_up += n_had;
+        }
+    }
+
     /// Somebody who was about to be taken off the list, and is back.
     fn take_back(&mut self, client: &Client) -> Option<Arc<Member>> {
         let due = *self.returning.get(client)?.last()?;
@@ -298,94 +319,5 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Ends the thread that announces.
         self.changed.notify_one();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn newcomer(client: Client, matcher: &str) -> Newcomer {
-        let matched = Matched { kind: MatcherKind::Exact, matcher: matcher.into(), payload: None };
-        Newcomer { client, matched: Box::new([matched]) }
-    }
-
-    fn told(registry: &Registry) -> Vec<(String, bool)> {
-        let changes = registry.0.take_changes(usize::MAX);
-        registry.0.announced(&changes);
-        changes.into_iter().map(|it| (it.member.id.clone(), it.active)).collect()
-    }
-
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    #[test]
-    fn who_comes_and_goes_is_told_once_each_in_order() {
-        let registry = Registry::new(10, Duration::ZERO);
-        let one = registry.join(newcomer(Client::alike(1), "a")).expect("room");
-        let other = registry.join(newcomer(Client::alike(1), "a")).expect("room");
-        assert_eq!(registry.count("exact/a/"), 2);
-        drop(one);
-        assert_eq!(registry.count("exact/"), 1);
-        drop(other);
-        let told = told(&registry);
-        let flags: Vec<bool> = told.iter().map(|it| it.1).collect();
-        assert_eq!(flags, [true, true, false, false]);
-        assert_eq!(told[0].0, told[2].0);
-        assert_ne!(told[0].0, told[1].0);
-    }
-
-    #[test]
-    fn who_comes_back_in_time_has_never_left() {
-        let registry = Registry::new(10, MINUTE);
-        drop(registry.join(newcomer(Client::alike(1), "a")).expect("room"));
-        drop(registry.join(newcomer(Client::alike(1), "a")).expect("room"));
-        drop(registry.join(newcomer(Client::alike(2), "a")).expect("room"));
-        let flags: Vec<bool> = told(&registry).into_iter().map(|it| it.1).collect();
-        assert_eq!(flags, [true, true]);
-        assert_eq!(registry.0.expire(Instant::now() + 2 * MINUTE), None);
-        let flags: Vec<bool> = told(&registry).into_iter().map(|it| it.1).collect();
-        assert_eq!(flags, [false, false]);
-        assert_eq!(registry.count(""), 0);
-        let state = registry.0.state();
-        assert!(state.returning.is_empty() && state.leaving.is_empty() && state.n_held == 0);
-    }
-
-    #[test]
-    fn the_polls_of_a_session_are_one_subscriber() {
-        let registry = Registry::new(10, Duration::ZERO);
-        let session = || newcomer(Client::session(7, MINUTE), "a");
-        let first = registry.join(session()).expect("room");
-        let second = registry.join(session()).expect("room");
-        assert_eq!(registry.count("exact/a/"), 1);
-        drop(first);
-        drop(second);
-        drop(registry.join(session()).expect("room"));
-        assert_eq!(told(&registry).len(), 1);
-        registry.0.expire(Instant::now() + 2 * MINUTE);
-        assert_eq!(told(&registry).len(), 1);
-        assert!(registry.0.state().shared.is_empty());
-    }
-
-    #[test]
-    fn those_whose_end_is_not_announced_still_count() {
-        let registry = Registry::new(1, Duration::ZERO);
-        let join = || registry.join(newcomer(Client::alike(1), "a"));
-        drop(join().expect("room"));
-        assert_eq!(join().err(), Some(Full(1)));
-        assert_eq!(told(&registry).len(), 2);
-        assert!(join().is_ok());
-    }
-
-    #[test]
-    fn lists_are_pages() {
-        let registry = Registry::new(10, Duration::ZERO);
-        let _here: Vec<_> = ["a", "ab", "b"]
-            .map(|it| registry.join(newcomer(Client::alike(1), it)).expect("room"))
-            .into();
-        let (page, more) = registry.list("exact/a", None, 1);
-        assert_eq!((page.len(), more), (1, true));
-        let last = page[0].member.keys().next().expect("a key");
-        let (page, more) = registry.list("exact/a", Some(&last), 5);
-        assert_eq!((&*page[0].matched().matcher, page.len(), more), ("ab", 1, false));
     }
 }
