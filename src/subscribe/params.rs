@@ -93,6 +93,7 @@ impl Params {
         subscriber: &Subscriber,
     ) -> Result<Self, Problem> {
         let limits = &gateway.settings().limits;
+        let tells = gateway.settings().mercure.subscriptions;
         let understands_old = gateway.settings().mercure.compat == Compat::Both;
         let mut matchers = Vec::new();
         let mut cursors: [Option<String>; CURSORS.len()] = Default::default();
@@ -147,7 +148,7 @@ impl Params {
         Ok(Self {
             interest: Arc::new(Interest::new(matchers, client, subscriber.rights.clone())),
             profile: subscriber.profile.clone(),
-            is_old_dialect: understands_old && is_old,
+            is_old_dialect: tells && understands_old && is_old,
             expires: subscriber.expires,
             cursor: cursor(request, cursors),
             backlog: backlog(single.last.as_deref(), single.since.as_deref(), limits.backlog)?,
