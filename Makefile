@@ -11,6 +11,7 @@ check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 
-# What the tests need beside Rust: a browser, its driver, and nginx.
+# What the tests need beside Rust: a browser, its driver, nginx, and the libraries of others under test.
 needed:
 	@./tests/install-needed
+	@./tests/clients/install

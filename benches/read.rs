@@ -64,7 +64,7 @@ fn main() {
         remembered: 0,
     };
     let history = Memory::new(retention, Clock::system());
-    let batch = Batch { updates: (0..EVENTS).map(update).collect() };
+    let batch = Batch::from((0..EVENTS).map(update).collect::<Vec<_>>());
     let events = history.commit(batch).expect("memory takes it");
     let tail = Tail::new(usize::MAX, Position::START);
     tail.push(&events);

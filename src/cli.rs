@@ -16,9 +16,10 @@ use crate::{
     auth::{self, Dialect, Order},
     bench,
     gateway::Gateway,
+    history::store,
     hub::MatcherKind,
     server::Server,
-    settings::{Settings, Source, load},
+    settings::{DurabilityKind, HistorySettings, Settings, Source, StoreKind, load},
     telemetry,
 };
 
@@ -38,11 +39,28 @@ enum Command {
     Serve,
     /// Check the settings and print those in effect.
     Check,
+    /// Look after the store on disk (history.path) while no gateway runs on it.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Measure what a gateway, or any Mercure hub, carries: hold subscribers, publish, and tell what arrived and what it cost.
     Bench(Box<bench::Flags>),
     /// Make a token, or say what one is good for.
     #[command(subcommand)]
     Token(TokenCommand),
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum StoreCommand {
+    /// Say what is in it.
+    Info,
+    /// Read all of it, and say whether it is whole.
+    Verify,
+    /// Make its file as small as it can be.
+    Compact,
+    /// Write its events and jobs to standard output, as lines of JSON; what is damaged is left out.
+    Export,
+    /// Make a store of what was exported, read from standard input.
+    Import,
 }
 
 #[derive(Debug, Subcommand)]
@@ -154,6 +172,7 @@ pub fn run() -> ExitCode {
     let outcome = match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => settings(cli.flags).and_then(serve),
         Command::Check => settings(cli.flags).and_then(|it| check(&it)),
+        Command::Store(command) => settings(cli.flags).and_then(|it| look_after(command, &it)),
         Command::Bench(flags) => measure(&flags),
         Command::Token(TokenCommand::Mint(order)) => {
             settings(cli.flags).and_then(|it| mint(&it, order))
@@ -177,6 +196,25 @@ fn settings(flags: Flags) -> Result<Settings, String> {
 
 fn check(settings: &Settings) -> Result<(), String> {
     print(&toml::to_string(settings).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+fn look_after(command: StoreCommand, settings: &Settings) -> Result<(), String> {
+    let options = settings.history.disk(settings);
+    let options = options.map_err(|error| error.to_string())?;
+    let told = match command {
+        StoreCommand::Info => store::info(&options),
+        StoreCommand::Verify => store::verify(&options),
+        StoreCommand::Compact => store::compact(&options),
+        StoreCommand::Export => {
+            let mut output = io::BufWriter::new(io::stdout().lock());
+            store::export(&options, &mut output)
+                .and_then(|()| Ok(output.flush()?))
+                .map(|()| String::new())
+        }
+        StoreCommand::Import => store::import(&options, io::stdin().lock()),
+    };
+    print(&told.map_err(|error| error.to_string())?);
     Ok(())
 }
 
@@ -217,7 +255,9 @@ fn serve(settings: Settings) -> Result<(), String> {
     let server = Server::bind(gateway.clone()).map_err(|error| error.to_string())?;
     greet(&gateway, &server);
     let system = actix_web::rt::System::new();
-    system.block_on(server.run(|_| {})).map_err(|error| error.to_string())
+    let outcome = system.block_on(server.run(|_| {})).map_err(|error| error.to_string());
+    gateway.close();
+    outcome
 }
 
 /// Tells the operator what to open and what is open to whom.
@@ -243,11 +283,27 @@ fn greet(gateway: &Gateway, server: &Server) {
     if settings.auth.is_development() {
         text += "           pages of other origins may not, unless cors.origins names them\n";
     }
-    text += &format!(
-        "  history  in memory, up to {}\n",
-        bytesize::ByteSize::b(gateway.settings().history.max_bytes as u64).display().iec()
-    );
+    text += &format!("  history  {}\n", kept(&settings.history));
     print(&text);
+}
+
+/// Where events and jobs are, and how safe they are there.
+fn kept(history: &HistorySettings) -> String {
+    let iec = |bytes: usize| bytesize::ByteSize::b(bytes as u64).display().iec();
+    if history.store == StoreKind::Memory {
+        return format!(
+            "in memory, up to {}; gone with this process, jobs as well",
+            iec(history.memory_bytes)
+        );
+    }
+    let path = std::path::absolute(&history.path).unwrap_or_else(|_| history.path.clone());
+    let safety = match history.durability {
+        DurabilityKind::Sync => "synced before a publisher is answered".to_owned(),
+        DurabilityKind::Interval => {
+            format!("synced every {:?}; a crash loses what came since", history.sync_interval)
+        }
+    };
+    format!("in {}, up to {}; {safety}", path.display(), iec(history.max_bytes))
 }
 
 /// Whether anybody reads it is not this program's business.

@@ -1,6 +1,6 @@
 //! One gateway: its settings and everything that its handlers share.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use actix_web::HttpRequest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -11,15 +11,18 @@ use crate::{
     clock::Clock,
     delivery::Seats,
     event::{Draft, EventId, Invalid, Limits, Update},
-    history::{Memory, PublishError, Retention},
+    history::{Disk, History, Memory, PublishError},
     hub::{Hub, MatcherLimits},
     jobs::Tracker,
     ops::Metrics,
     publish::{Capacity, Ledger},
-    settings::Settings,
+    settings::{Settings, StoreKind},
     subscribe::Sessions,
     subscriptions::{self, Registry},
 };
+
+/// Time that a gateway needs to close its store.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// A handle to a gateway; clones are the same gateway.
 #[derive(Debug, Clone)]
@@ -54,25 +57,15 @@ pub enum Refused {
 }
 
 impl Gateway {
-    /// Starts a gateway: its history and the thread that writes it. It listens nowhere yet; see
+    /// Starts a gateway: its history and the threads that look after it. It listens nowhere yet; see
     /// [`Server`](crate::server::Server) and [`Gateway::configure`].
     ///
     /// # Errors
-    /// If the thread cannot be started, or a key of the settings cannot be used.
+    /// If the history cannot be opened, a thread cannot be started, or a key of the settings cannot be used.
     pub fn start(settings: Settings) -> io::Result<Self> {
         let keyring = Keyring::new(&settings.auth)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let retention = Retention {
-            bytes: settings.history.max_bytes,
-            events: settings.history.max_events,
-            age: settings.history.max_age.try_into().unwrap_or(jiff::SignedDuration::MAX),
-            remembered: settings.history.remembered,
-        };
-        let history = Arc::new(Memory::with_subscriptions(
-            retention,
-            settings.mercure.subscription_events,
-            Clock::system(),
-        ));
+        let history = open_history(&settings)?;
         let tail_bytes = settings.delivery.tail_bytes;
         let hub = Hub::start(history, tail_bytes, settings.publish.refuse_when_behind)?;
         let subscriptions = subscriptions::start(&hub, &settings)?;
@@ -107,6 +100,13 @@ impl Gateway {
             hub,
             settings,
         })))
+    }
+
+    /// Ends it in order: what was accepted is safe, and another process may open the store. Nothing is lost without this
+    /// if every commit is synced, as it is unless `history.durability` says otherwise. There is no way back.
+    pub fn close(&self) {
+        self.0.hub.drain();
+        self.0.hub.close();
     }
 
     /// The gateway that serves `request`.
@@ -195,6 +195,24 @@ impl Gateway {
     pub(crate) fn nonce(&self) -> &Arc<str> {
         &self.0.nonce
     }
+}
+
+/// The history that the settings ask for.
+fn open_history(settings: &Settings) -> io::Result<Arc<dyn History>> {
+    let (history, clock) = (&settings.history, Clock::system());
+    if history.store == StoreKind::Memory {
+        return Ok(Arc::new(Memory::with_subscriptions(
+            history.retention(),
+            settings.mercure.subscription_events,
+            clock,
+        )));
+    }
+    let mut options = history
+        .disk(settings)
+        .map_err(|invalid| io::Error::new(io::ErrorKind::InvalidInput, invalid))?;
+    // A gateway that was told to stop has the store until its last request has ended.
+    options.patience += CLOSING;
+    Ok(Arc::new(Disk::open(options, clock).map_err(io::Error::other)?))
 }
 
 /// 128 random bits as text that can stand in addresses and headers.

@@ -12,7 +12,11 @@ use actix_web::{
 use serde::Serialize;
 
 use crate::{
-    delivery::Full, event::Invalid, gateway::Refused, history::PublishError, subscriptions,
+    delivery::Full,
+    event::Invalid,
+    gateway::Refused,
+    history::{HistoryError, PublishError},
+    subscriptions,
 };
 
 /// A refused request: what the client is told, and in which words the log and the metrics count it.
@@ -327,10 +331,22 @@ impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         let reason = match error {
             PublishError::Overloaded => "overloaded",
-            PublishError::History(_) => "history",
+            PublishError::History(error) => return error.into(),
             PublishError::Stopped => "stopping",
         };
         Self::unavailable(reason, error.to_string())
+    }
+}
+
+impl From<HistoryError> for Problem {
+    fn from(error: HistoryError) -> Self {
+        let (reason, advice) = match error {
+            HistoryError::Unavailable(_) => ("history", "nothing was stored"),
+            HistoryError::Unknown(_) => ("outcome_unknown", "it may be stored or not"),
+        };
+        let detail =
+            format!("{error}; {advice}: send the request again, with the same Idempotency-Key");
+        Self::unavailable(reason, detail)
     }
 }
 

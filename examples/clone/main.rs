@@ -44,7 +44,7 @@ use tidegate::{
     jobs::{Job, JobError, JobHandle, JobResult, NewJob},
     problem::Problem,
     server::{Server, guard},
-    settings::{JobSettings, ServerSettings, Settings},
+    settings::{HistorySettings, JobSettings, ServerSettings, Settings},
     telemetry,
 };
 use tokio::{runtime::Handle, task::spawn_blocking};
@@ -138,6 +138,7 @@ fn settings(listen: SocketAddr) -> Settings {
             max_jobs: 1000,
             ..JobSettings::default()
         },
+        history: HistorySettings::in_memory(),
         ..Settings::default()
     }
 }

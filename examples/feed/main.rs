@@ -34,7 +34,7 @@ use tidegate::{
     gateway::Gateway,
     problem::Problem,
     server::{Server, guard},
-    settings::{DeliverySettings, ServerSettings, Settings},
+    settings::{DeliverySettings, HistorySettings, ServerSettings, Settings},
     telemetry,
 };
 
@@ -101,6 +101,7 @@ fn settings(listen: SocketAddr) -> Settings {
             retry_spread: Duration::from_secs(1),
             ..DeliverySettings::default()
         },
+        history: HistorySettings::in_memory(),
         ..Settings::default()
     }
 }

@@ -24,7 +24,7 @@ use tidegate::{
     event::{Draft, EventId},
     gateway::{Gateway, Refused},
     server::Server,
-    settings::{ServerSettings, Settings},
+    settings::{HistorySettings, ServerSettings, Settings},
     telemetry,
 };
 use tokio::sync::Mutex;
@@ -102,6 +102,7 @@ async fn main() -> ExitCode {
 async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
     let settings = Settings {
         server: ServerSettings { listen: vec![listen], ..ServerSettings::default() },
+        history: HistorySettings::in_memory(),
         ..Settings::default()
     };
     telemetry::start(&settings.log).map_err(anyhow::Error::msg)?;

@@ -35,11 +35,22 @@ pub(super) struct Leg {
 
 impl Leg {
     /// What of `page` a subscriber at `cursor` gets in a shard that has come to `position`: what is behind that is
-    /// served from the tail.
-    pub(super) fn new(page: Page, cursor: Position, position: Position, key: &TokenKey) -> Self {
+    /// served from the tail. `told` is the [`Torn::n_dropped`](crate::history::Torn) of what it was told of.
+    pub(super) fn new(
+        page: Page,
+        cursor: Position,
+        position: Position,
+        told: &mut u64,
+        key: &TokenKey,
+    ) -> Self {
         let Page { mut events, scanned_to, torn, .. } = page;
-        let after = torn.map_or(cursor, |torn| torn.max(cursor));
-        let gap = torn.map(|_| Gap { cursor: key.seal(cursor), missing: Missing::Trimmed, after });
+        let after = torn.map_or(cursor, |torn| torn.begins.max(cursor));
+        // One notice stands for everything that was missing when it was given.
+        let untold = torn.filter(|torn| *told < torn.n_dropped);
+        let gap = untold.map(|torn| {
+            *told = torn.n_dropped;
+            Gap { cursor: key.seal(cursor), missing: Missing::Trimmed, after }
+        });
         let served = events.partition_point(|event| event.position <= position);
         events.truncate(served);
         Self { gap, after, events, scanned_to: scanned_to.min(position).max(after) }

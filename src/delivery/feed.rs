@@ -76,7 +76,12 @@ pub struct Feed {
 /// A page of the history on its way to the subscriber.
 enum CatchUp {
     Reading(Answer<Page>),
-    Read { events: VecDeque<Arc<Event>>, scanned_to: Position },
+    /// All of it has been handed out; others have their turn before the next one.
+    Resting,
+    Read {
+        events: VecDeque<Arc<Event>>,
+        scanned_to: Position,
+    },
 }
 
 impl Feed {
@@ -199,6 +204,10 @@ impl Feed {
                     Poll::Ready(Some(Item::End(EndReason::Unavailable)))
                 }
             },
+            CatchUp::Resting => {
+                self.catching_up = None;
+                Poll::Ready(None)
+            }
             CatchUp::Read { events, scanned_to } => {
                 let mut state = self.shard.state.borrow_mut();
                 let now = state.tick;
@@ -206,8 +215,9 @@ impl Feed {
                 let Some(event) = events.pop_front() else {
                     subscriber.served = Served::Behind(*scanned_to);
                     drop(state);
-                    self.catching_up = None;
-                    return Poll::Ready(None);
+                    self.catching_up = Some(Box::new(CatchUp::Resting));
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 };
                 subscriber.served = Served::Behind(event.position);
                 subscriber.wrote(now);
@@ -222,7 +232,8 @@ impl Feed {
         let mut state = self.shard.state.borrow_mut();
         let position = state.position;
         let subscriber = &mut state.subscribers[self.key];
-        let leg = Leg::new(page, subscriber.served.cursor(position), position, self.token_key());
+        let cursor = subscriber.served.cursor(position);
+        let leg = Leg::new(page, cursor, position, &mut subscriber.told, self.token_key());
         subscriber.served = Served::Behind(leg.after);
         drop(state);
         let (events, scanned_to) = (leg.events.into(), leg.scanned_to);

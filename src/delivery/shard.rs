@@ -141,8 +141,6 @@ impl Inner {
         }
         state.start(self.hub.tail().newest(), self.hub.is_draining());
         drop(state);
-        #[cfg(unix)]
-        self.sockets.open();
         tokio::task::spawn_local(self.clone().follow());
     }
 

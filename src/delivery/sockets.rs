@@ -12,7 +12,6 @@ use std::{
 
 use mio::{Events, Poll, Registry};
 use tokio::io::{Interest, unix::AsyncFd};
-use tracing::error;
 
 use super::{
     Gap, catch_up::PAGE, shard::Inner, socket::Connection, state::number, subscriber::Sink,
@@ -23,7 +22,7 @@ use crate::event::Position;
 /// Sockets that are found ready at a time.
 const READY: usize = 256;
 
-/// The epoll set; opened with the first subscriber.
+/// The epoll set; opened with the first socket.
 #[derive(Default)]
 pub(super) struct Sockets(OnceCell<Set>);
 
@@ -34,26 +33,24 @@ struct Set {
 }
 
 impl Sockets {
-    pub(super) fn open(&self) {
-        let open = || {
-            let poll = Poll::new()?;
-            let registry = watch(poll.registry().try_clone()?)?;
-            Ok::<_, io::Error>(Set {
-                poll: RefCell::new((poll, Events::with_capacity(READY))),
-                registry,
-            })
-        };
-        match open() {
-            Ok(set) => drop(self.0.set(set)),
-            Err(error) => error!(%error, "streams cannot be served"),
-        }
-    }
-
+    /// Where sockets are registered. If the set cannot be opened, for want of descriptors, the next socket tries again.
     fn registry(&self) -> io::Result<&Registry> {
-        self.0
-            .get()
-            .map(|set| set.registry.get_ref())
-            .ok_or_else(|| io::ErrorKind::Unsupported.into())
+        let set = match self.0.get() {
+            Some(set) => set,
+            None => {
+                let opened = Set::open()?;
+                self.0.get_or_init(|| opened)
+            }
+        };
+        Ok(set.registry.get_ref())
+    }
+}
+
+impl Set {
+    fn open() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let registry = watch(poll.registry().try_clone()?)?;
+        Ok(Self { poll: RefCell::new((poll, Events::with_capacity(READY))), registry })
     }
 }
 

@@ -63,9 +63,12 @@ impl Ready {
         self.unread.push(key);
     }
 
-    /// The sockets whose clients have more to read.
+    /// The sockets whose clients have more to read, each once: whoever sends without end is noted at each wake-up.
     pub(super) fn take_unread(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.unread)
+        let mut unread = std::mem::take(&mut self.unread);
+        unread.sort_unstable();
+        unread.dedup();
+        unread
     }
 
     /// At most `limit` sockets of each queue, those with few before the others.

@@ -20,6 +20,8 @@ pub struct Subscription {
     pub after: Position,
     /// What it has to be told first.
     pub gap: Option<Gap>,
+    /// What was dropped before it began, of which nothing else has to be said.
+    pub n_dropped: u64,
     /// How it is served.
     pub terms: Terms,
     /// Its place among the subscribers.
@@ -65,6 +67,8 @@ pub(super) struct Subscriber {
     pub(super) enlisted: Enlisted,
     pub(super) sink: Sink,
     pub(super) served: Served,
+    /// [`Torn::n_dropped`](crate::history::Torn) of what it was last told of.
+    pub(super) told: u64,
     /// Tells it from others that have used its number.
     pub(super) arrival: u32,
     pub(super) last_written: Tick,
@@ -105,12 +109,13 @@ impl Subscriber {
         arrival: u32,
         now: Tick,
     ) -> Self {
-        let Subscription { interest, after, terms, seat, .. } = subscription;
+        let Subscription { interest, after, n_dropped, terms, seat, .. } = subscription;
         Self {
             interest,
             enlisted,
             sink,
             served: Served::Behind(after),
+            told: n_dropped,
             arrival,
             last_written: now,
             expires: now.after(terms.lifetime),

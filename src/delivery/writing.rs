@@ -79,7 +79,12 @@ impl Inner {
                 return Ok(Turn::Done);
             }
         }
-        self.write_events(state, key)
+        let has_to_end = *is_draining || subscriber.is_expired;
+        Ok(match self.write_events(state, key)? {
+            // The rest of an event went before the end.
+            Turn::Done if has_to_end => Turn::Again,
+            turn => turn,
+        })
     }
 
     /// Writes the next events.
@@ -177,6 +182,10 @@ impl Inner {
             Ok(page) => page,
             Err(error) => {
                 warn!(%error, "a subscription ends because what it missed cannot be read");
+                if connection.is_within_event() {
+                    // Its end would stand in the middle of the event.
+                    return Err(io::ErrorKind::NotFound.into());
+                }
                 let token = token_key.seal(cursor);
                 let notice = connection.style.end(EndReason::Unavailable, &token);
                 connection.end(Some(notice));
@@ -184,7 +193,7 @@ impl Inner {
                 return Ok(());
             }
         };
-        let leg = Leg::new(page, cursor, *position, token_key);
+        let leg = Leg::new(page, cursor, *position, &mut subscriber.told, token_key);
         subscriber.served = Served::Behind(leg.after);
         if let Some(gap) = leg.gap {
             if connection.is_within_event() {

@@ -43,6 +43,11 @@ impl EventId {
         Ok(Self(value.into()))
     }
 
+    /// An id that a history has kept.
+    pub(crate) fn kept(value: &str) -> Self {
+        Self(value.into())
+    }
+
     /// A new random id. Random rather than ordered by time, because ids of private events may leak as cursors.
     #[must_use]
     pub fn random() -> Self {
@@ -79,6 +84,11 @@ impl EventType {
         Ok(Self(value.into()))
     }
 
+    /// A type that a history has kept.
+    pub(crate) fn kept(value: &str) -> Self {
+        Self(value.into())
+    }
+
     /// A type of the hub's own events.
     pub(crate) fn of_hub(value: &'static str) -> Self {
         Self(value.into())
@@ -109,5 +119,15 @@ impl ClientKey {
         let mut hash = [0; 16];
         hash.copy_from_slice(&digest[..16]);
         Ok(Self(hash))
+    }
+
+    /// A key that a history has kept.
+    pub(crate) fn kept(hash: [u8; 16]) -> Self {
+        Self(hash)
+    }
+
+    /// What a history keeps of it.
+    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
     }
 }

@@ -36,6 +36,11 @@ impl Topic {
         Ok(Self(value.into()))
     }
 
+    /// A topic that a history has kept.
+    pub(crate) fn kept(value: &str) -> Self {
+        Self(value.into())
+    }
+
     /// The topic under which the changes of a job are sent.
     pub(crate) fn of_job(id: &str) -> Self {
         Self(format!("{JOBS}{id}").into())
@@ -75,12 +80,28 @@ impl Topic {
         if self.is_job() || self.as_str() == JOBS.trim_end_matches('/') {
             return true;
         }
+        !self.is_plainly_free(hub) && self.is_in_namespace(hub)
+    }
+
+    fn is_in_namespace(&self, hub: &Url) -> bool {
         let Ok(resolved) = hub.join(self.as_str()) else {
             return false;
         };
         let path = decode_unreserved(resolved.path());
         let namespace = hub.path();
         path.strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Whether there is no need to resolve it, as for nearly every topic: it neither stands for the hub's own address nor
+    /// has the last segment of that in it.
+    fn is_plainly_free(&self, hub: &Url) -> bool {
+        let topic = self.as_str();
+        let last = hub.path().rsplit('/').next().unwrap_or_default();
+        !last.is_empty()
+            && !topic.is_empty()
+            && !topic.starts_with(['?', '#'])
+            && !topic.contains('%')
+            && !topic.contains(last)
     }
 }
 
@@ -105,6 +126,8 @@ fn decode_unreserved(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn is_reserved(topic: &str) -> bool {
@@ -131,6 +154,22 @@ mod tests {
             "/jobs",
         ] {
             assert!(is_reserved(topic), "{topic}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_plainly_free_is_free(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "/", ".", "..", "mercure", ".well-known", "%6D", "ercure", "x", "?", "#", ":", "\\", "http:", "é",
+                ]),
+                0..8,
+            ),
+        ) {
+            let hub = Url::parse("https://hub.example/.well-known/mercure").expect("a valid address");
+            let Ok(topic) = Topic::parse(&pieces.concat(), 4096) else { return Ok(()) };
+            prop_assert!(!(topic.is_plainly_free(&hub) && topic.is_in_namespace(&hub)), "{topic:?}");
         }
     }
 

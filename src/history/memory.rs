@@ -9,11 +9,12 @@ use std::{
 
 use foldhash::fast::RandomState;
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest as _, Sha256};
 
 use super::{
-    Answer, Batch, Budget, History, HistoryError, Located, Missing, Page, Start, TokenKey,
-    lost::{Begin, Lost},
+    Answer, Batch, Budget, History, HistoryError, Located, Missing, Page, Record as KeptRecord,
+    Shelf, Start, TokenKey, Torn,
+    hash::{Hash, hash},
+    lost::{Begin, Dropped, Lost, topic_hash},
     parts::Parts,
 };
 use crate::{
@@ -21,6 +22,9 @@ use crate::{
     event::{Event, EventId, Position, Topic, Update},
     hub::Interest,
 };
+
+/// Records looked at under one lock, so that whoever asks for little among much holds up nobody.
+const SCAN: usize = 4096;
 
 /// Until when events are kept. Whatever is crossed first drops the oldest.
 #[derive(Debug, Clone)]
@@ -103,10 +107,33 @@ impl History for Memory {
         Box::pin(ready(Ok(self.read().locate(&start, interest))))
     }
 
-    fn trim(&self) {
+    fn reply(&self, _key: &str) -> Answer<Option<Box<[u8]>>> {
+        Box::pin(ready(Ok(None)))
+    }
+
+    fn records(&self, _shelf: Shelf) -> Result<Vec<KeptRecord>, HistoryError> {
+        Ok(Vec::new())
+    }
+
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
+    fn tend(&self) -> bool {
         let now = self.clock.now();
         self.write().trim(now);
+        false
     }
+
+    fn n_read(&self) -> u64 {
+        0
+    }
+
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    fn close(&self) {}
 
     fn last(&self) -> Position {
         self.read().last()
@@ -138,17 +165,6 @@ impl Record {
     }
 }
 
-/// An id, hashed so that what is remembered of long ids is short. A cryptographic hash, because two ids that share one
-/// would be one cursor.
-type IdHash = [u8; 16];
-
-fn hash(id: &EventId) -> IdHash {
-    let digest = Sha256::digest(id.as_str().as_bytes());
-    let mut hash = IdHash::default();
-    hash.copy_from_slice(&digest[..IdHash::default().len()]);
-    hash
-}
-
 /// One part of the history, with its own bounds.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -159,8 +175,8 @@ pub(super) struct Log {
     weight: usize,
     by_topic: HashMap<Topic, VecDeque<Position>, RandomState>,
     /// The ids of `records` and those `remembered`.
-    ids: BTreeSet<(IdHash, Position)>,
-    remembered: VecDeque<(IdHash, Position)>,
+    ids: BTreeSet<(Hash, Position)>,
+    remembered: VecDeque<(Hash, Position)>,
     pub(super) lost: Lost,
 }
 
@@ -193,7 +209,7 @@ impl Log {
         let accepted_at = self.records.back().map_or(now, |newest| newest.accepted_at.max(now));
         self.last = position;
         self.weight += update.weight();
-        self.ids.insert((hash(&update.id), position));
+        self.ids.insert((hash(update.id.as_str()), position));
         for topic in &update.topics {
             let positions = self.by_topic.entry(topic.clone()).or_default();
             if positions.back() != Some(&position) {
@@ -231,8 +247,9 @@ impl Log {
                 self.by_topic.remove(topic);
             }
         }
-        self.lost.note(position, record.accepted_at, update);
-        self.remembered.push_back((hash(&update.id), position));
+        let dropped = Dropped { position, accepted_at: record.accepted_at };
+        self.lost.note(dropped, update.topics.iter().map(topic_hash));
+        self.remembered.push_back((hash(update.id.as_str()), position));
         if self.retention.remembered < self.remembered.len()
             && let Some(forgotten) = self.remembered.pop_front()
         {
@@ -246,11 +263,18 @@ impl Log {
     }
 
     pub(super) fn page(&self, after: Position, interest: &Interest, budget: Budget) -> Page {
-        let torn = self.lost.may_concern(Begin::Behind(after), interest).then(|| self.lost.last());
+        let n_dropped = self.lost.concerning(Begin::Behind(after), interest);
+        let torn = n_dropped.map(|n_dropped| Torn { begins: self.lost.last(), n_dropped });
         let mut page =
             Page { events: Vec::new(), scanned_to: self.last.max(after), more: false, torn };
-        let mut bytes = 0;
-        for record in self.records_for(after, interest) {
+        let (mut bytes, mut scanned_to) = (0, after);
+        for (n_scanned, record) in self.records_for(after, interest).enumerate() {
+            if SCAN <= n_scanned {
+                page.more = true;
+                page.scanned_to = scanned_to;
+                break;
+            }
+            scanned_to = record.position;
             if !interest.covers(&record.update) {
                 continue;
             }
@@ -293,14 +317,22 @@ impl Log {
     pub(super) fn locate_position(&self, position: Position, interest: &Interest) -> Located {
         let torn = self.lost.may_concern(Begin::Behind(position), interest);
         let after = self.lost.last().max(position);
-        Located { after, missing: torn.then_some(Missing::Trimmed) }
+        Located {
+            after,
+            missing: torn.then_some(Missing::Trimmed),
+            n_dropped: self.lost.n_dropped(),
+        }
     }
 
     /// Where what was accepted at a time or later begins.
     pub(super) fn locate_time(&self, time: Timestamp, interest: &Interest) -> Located {
         let torn = self.lost.may_concern(Begin::Since(time), interest);
         let after = self.before(time).unwrap_or(self.lost.last());
-        Located { after, missing: torn.then_some(Missing::Trimmed) }
+        Located {
+            after,
+            missing: torn.then_some(Missing::Trimmed),
+            n_dropped: self.lost.n_dropped(),
+        }
     }
 
     /// The newest event that was accepted before a time.
@@ -311,7 +343,7 @@ impl Log {
 
     /// The first event with this id that is still there, else the last one that is remembered.
     pub(super) fn position_of(&self, id: &EventId) -> Option<Position> {
-        let hash = hash(id);
+        let hash = hash(id.as_str());
         let first_kept = Position(self.lost.last().0 + 1);
         let kept = self.ids.range((hash, first_kept)..=(hash, Position(u64::MAX))).next();
         let any =

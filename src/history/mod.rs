@@ -3,7 +3,12 @@
 //! Batches come in, each committed as a whole and given positions that only grow; pages of events go out, found by
 //! interest. One writer (the [`Sequencer`]) calls [`History::commit`]; anybody may read. A history says what it has
 //! lost, but never decides what a subscriber should be told about it.
+//!
+//! Beside the events a batch may have records, of which the history knows nothing but their shelf and key: a change of
+//! a job and the event that tells of it are one batch, so after a crash both are there or neither is.
 
+mod disk;
+mod hash;
 mod lost;
 mod memory;
 mod parts;
@@ -15,6 +20,7 @@ use std::{pin::Pin, sync::Arc};
 use jiff::Timestamp;
 
 pub use self::{
+    disk::{Disk, DiskError, DiskOptions, Durability, Rule, store},
     memory::{Memory, Retention},
     sequencer::{PublishError, Sequencer},
     token::TokenKey,
@@ -25,13 +31,71 @@ use crate::{
 };
 
 /// What is written at once, wholly or not at all.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Batch {
     /// The updates in the order in which they become events.
     pub updates: Vec<Update>,
+    /// What is kept beside them.
+    pub records: Vec<Record>,
+    /// Replies to requests with a key, to be found again by it.
+    pub replies: Vec<KeyedReply>,
 }
 
-/// How much one page may hold; a page has at least one event if there is one.
+impl Batch {
+    /// Takes in what is to be written behind it.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.updates.append(&mut other.updates);
+        self.records.append(&mut other.records);
+        self.replies.append(&mut other.replies);
+    }
+}
+
+impl From<Vec<Update>> for Batch {
+    fn from(updates: Vec<Update>) -> Self {
+        Self { updates, ..Self::default() }
+    }
+}
+
+/// Something that is kept beside the events until it is taken away. A history that does not outlive its process keeps
+/// no records: whoever writes them has them in memory as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// With what it is kept.
+    pub shelf: Shelf,
+    /// Its name there.
+    pub key: Box<[u8]>,
+    /// What is kept; `None` takes it away.
+    pub value: Option<Box<[u8]>>,
+}
+
+/// What records are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shelf {
+    /// Jobs, without what never changes and without their logs.
+    Jobs,
+    /// What a job was created with.
+    JobPayloads,
+    /// Pieces of the logs of jobs.
+    JobLogs,
+    /// Jobs that were there once.
+    JobTombstones,
+}
+
+impl Shelf {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Jobs, Self::JobPayloads, Self::JobLogs, Self::JobTombstones];
+}
+
+/// The reply to a request, under the key that its sender gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyedReply {
+    /// The key.
+    pub key: String,
+    /// What was asked and what was answered, in the words of who keeps it.
+    pub value: Box<[u8]>,
+}
+
+/// How much one page may hold. It has at least one event if there is one, or else it tells how far it has looked.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     /// Events.
@@ -49,8 +113,17 @@ pub struct Page {
     pub scanned_to: Position,
     /// Whether the history goes on behind `scanned_to`.
     pub more: bool,
-    /// Where what is left begins, if events that the interest covers may have been trimmed behind the cursor.
-    pub torn: Option<Position>,
+    /// Whether events that the interest covers may have been trimmed behind the cursor.
+    pub torn: Option<Torn>,
+}
+
+/// Where a page may lack events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Torn {
+    /// Up to here nothing is left.
+    pub begins: Position,
+    /// Grows with what is missing, so that nobody is told twice of the same.
+    pub n_dropped: u64,
 }
 
 /// Where a subscriber wants to begin.
@@ -88,12 +161,20 @@ pub struct Located {
     pub after: Position,
     /// What cannot be served, if anything.
     pub missing: Option<Missing>,
+    /// [`Torn::n_dropped`] now: what was dropped so far is told by `missing`, or was not asked for.
+    pub n_dropped: u64,
 }
 
 /// Why the history cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-#[error("the history is not available: {0}")]
-pub struct HistoryError(pub String);
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HistoryError {
+    /// Nothing was read, or nothing was stored.
+    #[error("the history is not available: {0}")]
+    Unavailable(String),
+    /// The commit failed at a point where it may have reached the disk or not.
+    #[error("it is not known whether the history has stored it: {0}")]
+    Unknown(String),
+}
 
 /// The answer of a history, which may have to come from a disk or from another machine.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, HistoryError>> + Send>>;
@@ -104,7 +185,7 @@ pub trait History: Send + Sync + std::fmt::Debug {
     /// the other, and unless it [commits at once](History::commits_at_once) on a thread of its own, so it may block.
     ///
     /// # Errors
-    /// If nothing of the batch was stored.
+    /// If nothing of the batch was stored, or nobody knows.
     fn commit(&self, batch: Batch) -> Result<Vec<Arc<Event>>, HistoryError>;
 
     /// Whether [`History::commit`] takes so little time that publishers can do it themselves.
@@ -117,8 +198,30 @@ pub trait History: Send + Sync + std::fmt::Debug {
     /// Looks up where a subscriber begins.
     fn locate(&self, start: Start, interest: &Arc<Interest>) -> Answer<Located>;
 
-    /// Drops what the retention no longer covers; called now and then by the sequencer.
-    fn trim(&self);
+    /// The reply that was stored under a key, if it is still there.
+    fn reply(&self, key: &str) -> Answer<Option<Box<[u8]>>>;
+
+    /// Everything on a shelf, in the order of keys; blocks.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn records(&self, shelf: Shelf) -> Result<Vec<Record>, HistoryError>;
+
+    /// Whether what is committed is there after the end of the process.
+    fn outlives_process(&self) -> bool;
+
+    /// A small part of what is to be done now and then: drops what the retention no longer covers, syncs, mends. The
+    /// sequencer calls this, on its thread. Returns whether there is more to do at once.
+    fn tend(&self) -> bool;
+
+    /// How many events were read from where it takes time.
+    fn n_read(&self) -> u64;
+
+    /// What is wrong, if updates cannot be stored now.
+    fn trouble(&self) -> Option<String>;
+
+    /// Ends it: everything is synced, and nothing can be read or written any more. Others may then open the store.
+    fn close(&self);
 
     /// The position of the newest event, or [`Position::START`].
     fn last(&self) -> Position;

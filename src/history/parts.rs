@@ -81,12 +81,15 @@ impl Parts {
     }
 
     pub(super) fn locate(&self, start: &Start, interest: &Interest) -> Located {
+        let n_dropped = self.published.lost.n_dropped();
         match start {
-            Start::Now => Located { after: self.last(), missing: None },
-            Start::Earliest => Located { after: self.published.lost.last(), missing: None },
+            Start::Now => Located { after: self.last(), missing: None, n_dropped },
+            Start::Earliest => {
+                Located { after: self.published.lost.last(), missing: None, n_dropped }
+            }
             Start::Unknown => {
                 let after = self.published.lost.last();
-                Located { after, missing: Some(Missing::Unknown) }
+                Located { after, missing: Some(Missing::Unknown), n_dropped }
             }
             Start::Position(position) if self.last() < *position => {
                 self.locate(&Start::Unknown, interest)
@@ -99,6 +102,7 @@ impl Parts {
                     return Located {
                         after: *position,
                         missing: is_torn.then_some(Missing::Trimmed),
+                        n_dropped,
                     };
                 }
                 located
@@ -110,7 +114,7 @@ impl Parts {
                 self.locate(&start, interest)
             }
             Start::Last(count) => {
-                Located { after: self.before_newest(*count, interest), missing: None }
+                Located { after: self.before_newest(*count, interest), missing: None, n_dropped }
             }
             Start::Since(time) => {
                 let mut located = self.published.locate_time(*time, interest);

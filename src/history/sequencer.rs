@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 use super::{Batch, History, HistoryError};
-use crate::event::{Event, Update};
+use crate::event::Event;
 
 /// Publishers that may wait in the queue; the next ones wait to get into it.
 const QUEUE: usize = 1024;
@@ -23,8 +23,8 @@ const QUEUE: usize = 1024;
 /// Submissions that share one commit, and with it one sync of a disk.
 const SUBMISSIONS_PER_COMMIT: usize = 256;
 
-/// How often the retention is applied.
-const TRIM_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the history is looked after.
+const TEND_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why an update was not published.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -32,18 +32,12 @@ pub enum PublishError {
     /// Delivery has fallen so far behind that going on would leave subscribers with gaps.
     #[error("delivery has fallen behind; try again later")]
     Overloaded,
-    /// The history did not store it.
-    #[error("the history is not available: {0}")]
-    History(String),
+    /// The history did not store it, or nobody knows whether it did.
+    #[error(transparent)]
+    History(#[from] HistoryError),
     /// The gateway has stopped.
     #[error("the gateway is stopping")]
     Stopped,
-}
-
-impl From<HistoryError> for PublishError {
-    fn from(HistoryError(reason): HistoryError) -> Self {
-        Self::History(reason)
-    }
 }
 
 type Announce = Box<dyn FnMut(&[Arc<Event>]) + Send>;
@@ -55,8 +49,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn write(&mut self, updates: Vec<Update>) -> Result<(), PublishError> {
-        match self.history.commit(Batch { updates }) {
+    fn write(&mut self, batch: Batch) -> Result<(), PublishError> {
+        match self.history.commit(batch) {
             Ok(events) => {
                 (self.announce)(&events);
                 Ok(())
@@ -71,7 +65,7 @@ impl Writer {
 
 #[derive(Debug)]
 struct Submission {
-    updates: Vec<Update>,
+    batch: Batch,
     reply: oneshot::Sender<Result<(), PublishError>>,
 }
 
@@ -96,9 +90,9 @@ impl Sequencer {
         let (queue, submissions) = mpsc::channel(QUEUE);
         let commits_at_once = history.commits_at_once();
         let announce = Box::new(announce);
-        let writer = Arc::new(Mutex::new(Writer { history: history.clone(), announce }));
+        let writer = Arc::new(Mutex::new(Writer { history, announce }));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let work = work(history, writer.clone(), submissions);
+        let work = work(writer.clone(), submissions);
         thread::Builder::new()
             .name("tidegate-sequencer".to_owned())
             .spawn(move || runtime.block_on(work))?;
@@ -111,17 +105,17 @@ impl Sequencer {
         !self.queue.is_closed()
     }
 
-    /// Publishes updates, all or none, at consecutive positions. What was submitted is carried out even if the caller
+    /// Writes a batch, all or nothing, its updates at consecutive positions. What was submitted is carried out even if the caller
     /// does not wait for the answer.
     ///
     /// # Errors
-    /// If nothing was published.
-    pub async fn submit(&self, updates: Vec<Update>) -> Result<(), PublishError> {
+    /// If nothing was written, or nobody knows.
+    pub async fn submit(&self, batch: Batch) -> Result<(), PublishError> {
         if self.commits_at_once {
-            return lock(&self.writer).write(updates);
+            return lock(&self.writer).write(batch);
         }
         let (reply, answer) = oneshot::channel();
-        let submission = Submission { updates, reply };
+        let submission = Submission { batch, reply };
         self.queue.send(submission).await.map_err(|_| PublishError::Stopped)?;
         answer.await.map_err(|_| PublishError::Stopped)?
     }
@@ -140,19 +134,18 @@ fn lock(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
     writer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the thread does: commits what is submitted, and applies the retention now and then.
-async fn work(
-    history: Arc<dyn History>,
-    writer: Arc<Mutex<Writer>>,
-    mut submissions: mpsc::Receiver<Submission>,
-) {
+/// What the thread does: commits what is submitted, and looks after the history.
+async fn work(writer: Arc<Mutex<Writer>>, mut submissions: mpsc::Receiver<Submission>) {
     let mut waiting = Vec::with_capacity(SUBMISSIONS_PER_COMMIT);
-    let mut trim = tokio::time::interval(TRIM_INTERVAL);
-    trim.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut tend = tokio::time::interval(TEND_INTERVAL);
+    tend.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let received = tokio::select! {
-            _ = trim.tick() => {
-                history.trim();
+            _ = tend.tick() => {
+                if lock(&writer).history.tend() {
+                    // Whoever waits goes first.
+                    tend.reset_after(Duration::from_millis(1));
+                }
                 continue;
             }
             received = submissions.recv_many(&mut waiting, SUBMISSIONS_PER_COMMIT) => received,
@@ -160,9 +153,13 @@ async fn work(
         if received == 0 {
             return;
         }
-        let (updates, replies): (Vec<_>, Vec<_>) =
-            waiting.drain(..).map(|it| (it.updates, it.reply)).unzip();
-        let outcome = lock(&writer).write(updates.into_iter().flatten().collect());
+        let mut batch = Batch::default();
+        let mut replies = Vec::with_capacity(received);
+        for submission in waiting.drain(..) {
+            batch.append(submission.batch);
+            replies.push(submission.reply);
+        }
+        let outcome = lock(&writer).write(batch);
         for reply in replies {
             // A publisher that has gone does not want to know.
             let _ = reply.send(outcome.clone());
@@ -179,7 +176,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        event::{EventId, Position, Topic},
+        event::{EventId, Position, Topic, Update},
         history::{Memory, Retention},
     };
 
@@ -208,7 +205,7 @@ mod tests {
     #[test]
     fn in_memory_one_poll_is_enough() {
         let sequencer = Sequencer::start(memory(), |_| {}).expect("a thread");
-        let mut submitting = std::pin::pin!(sequencer.submit(vec![update()]));
+        let mut submitting = std::pin::pin!(sequencer.submit(vec![update()].into()));
         assert!(submitting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
 
@@ -231,7 +228,10 @@ mod tests {
                     let runtime = tokio::runtime::Builder::new_current_thread().build();
                     runtime.expect("a runtime").block_on(async {
                         for _ in 0..EACH {
-                            sequencer.submit(vec![update(), update()]).await.expect("published");
+                            sequencer
+                                .submit(vec![update(), update()].into())
+                                .await
+                                .expect("published");
                         }
                     });
                 });

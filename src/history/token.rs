@@ -18,22 +18,37 @@ const MARK: char = '#';
 pub struct TokenKey {
     cipher: Aes128,
     epoch: [u8; 8],
+    bytes: [u8; Self::BYTES],
 }
 
 impl TokenKey {
+    /// A cipher's key and an epoch.
+    pub(super) const BYTES: usize = 24;
+
     /// A key for a new store.
     ///
     /// # Panics
     /// If the operating system gives no random bytes.
     #[must_use]
     pub fn random() -> Self {
-        let mut random = [0; 24];
+        let mut random = [0; Self::BYTES];
         getrandom::fill(&mut random).expect("the operating system has random bytes");
-        let (key, epoch) = random.split_at(16);
+        Self::from_bytes(random)
+    }
+
+    /// The key that a store has kept.
+    pub(super) fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        let (key, epoch) = bytes.split_at(16);
         Self {
             cipher: Aes128::new_from_slice(key).expect("an AES-128 key has 16 bytes"),
             epoch: epoch.try_into().expect("an epoch has 8 bytes"),
+            bytes,
         }
+    }
+
+    /// What a store keeps of it.
+    pub(super) fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.bytes
     }
 
     /// The token for `position`.

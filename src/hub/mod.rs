@@ -26,7 +26,7 @@ pub use self::{
 use crate::{
     delivery::{Tail, Totals},
     event::{Event, Update},
-    history::{History, PublishError, Sequencer},
+    history::{Batch, History, PublishError, Sequencer},
 };
 
 /// A handle to the hub; clones are the same hub.
@@ -95,12 +95,20 @@ impl Hub {
     /// waits for subscribers.
     ///
     /// # Errors
-    /// If nothing was published.
+    /// If nothing was published, or nobody knows.
     pub async fn publish(&self, updates: Vec<Update>) -> Result<(), PublishError> {
+        self.commit(updates.into()).await
+    }
+
+    /// Publishes updates, as [`Hub::publish`] does, and writes what is to be kept with them.
+    ///
+    /// # Errors
+    /// If nothing was written, or nobody knows.
+    pub async fn commit(&self, batch: Batch) -> Result<(), PublishError> {
         if self.0.refuse_when_behind && self.0.tail.capacity() as u64 / 2 < self.lag() {
             return Err(PublishError::Overloaded);
         }
-        self.0.sequencer.submit(updates).await
+        self.0.sequencer.submit(batch).await
     }
 
     /// Whether the two are the same hub.
@@ -166,9 +174,17 @@ impl Hub {
         self.0.n_events.load(Relaxed)
     }
 
-    /// Whether updates can be taken in.
+    /// What is wrong, if updates cannot be taken in now.
     #[must_use]
-    pub fn is_writable(&self) -> bool {
-        self.0.sequencer.is_running()
+    pub fn trouble(&self) -> Option<String> {
+        if !self.0.sequencer.is_running() {
+            return Some("the history's writer has ended".to_owned());
+        }
+        self.0.history.trouble()
+    }
+
+    /// Closes the history, after which nothing can be published or read. There is no way back.
+    pub fn close(&self) {
+        self.0.history.close();
     }
 }

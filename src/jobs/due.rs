@@ -72,7 +72,7 @@ impl Tracker {
             State::Succeeded => self.0.settings.succeeded_retention,
             _ => self.0.settings.failed_retention,
         };
-        Some(job.ended()? + retention)
+        job.ended_for(retention)
     }
 
     pub(super) async fn look_at_what_is_due(self) {
@@ -131,6 +131,8 @@ impl Tracker {
         let job = cell.job.lock().await;
         if self.forget_at(&job).is_some_and(|due| due <= now.instant) {
             self.table().remove(&job, true);
+            drop(job);
+            self.write_forgotten().await;
             return;
         }
         self.plan(&cell, &job, now);

@@ -129,10 +129,20 @@ pub struct Job {
     /// The current or the last lease.
     pub lease: Option<Lease>,
     /// Whether the worker of the newest lease has ended its try, but not the job.
-    was_handed_back: bool,
-    began: Option<Instant>,
-    ended: Option<Instant>,
+    pub(super) was_handed_back: bool,
+    pub(super) began: Option<Instant>,
+    pub(super) ended: Option<Instant>,
+    pub(super) passed: Passed,
     rules: Rules,
+}
+
+/// Time that passed before this process began, which its monotonic clock does not know.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Passed {
+    /// Since the try began.
+    pub(super) run: Duration,
+    /// Since the end.
+    pub(super) since_end: Duration,
 }
 
 /// What a new job is made of.
@@ -182,6 +192,7 @@ impl Job {
             was_handed_back: false,
             began: None,
             ended: None,
+            passed: Passed::default(),
             rules,
         }
     }
@@ -192,16 +203,17 @@ impl Job {
         self.rules.lease
     }
 
-    /// When it ended, by the monotonic clock.
+    /// When a time since its end will have passed, if it has ended.
     #[must_use]
-    pub fn ended(&self) -> Option<Instant> {
-        self.ended
+    pub fn ended_for(&self, time: Duration) -> Option<Instant> {
+        Some(self.ended? + time.saturating_sub(self.passed.since_end))
     }
 
     /// How long the current or last try has taken.
     #[must_use]
     pub fn run_time(&self, now: Instant) -> Option<Duration> {
-        Some(self.ended.unwrap_or(now).saturating_duration_since(self.began?))
+        let here = self.ended.unwrap_or(now).saturating_duration_since(self.began?);
+        Some(here + self.passed.run)
     }
 
     /// Whether a worker can have it now.
@@ -224,6 +236,7 @@ impl Job {
         self.not_before = None;
         self.started_at = Some(now.time);
         self.began = Some(now.instant);
+        self.passed = Passed::default();
         self.progress = Progress::default();
         self.lease = Some(Lease { token, expires: now.instant + self.rules.lease });
         self.changed(Change::State)
@@ -280,9 +293,8 @@ impl Job {
         text: &str,
         now: Now,
     ) -> Result<Change, Refusal> {
-        let ended_lately = self.ended.is_some_and(|ended| {
-            now.instant.saturating_duration_since(ended) <= self.rules.log_grace
-        });
+        let ended_lately =
+            self.ended_for(self.rules.log_grace).is_some_and(|until| now.instant <= until);
         match &self.lease {
             Some(lease) if lease.token == token && ended_lately => {}
             _ => {
@@ -438,6 +450,7 @@ impl Job {
         self.last_attempt = self.attempt + self.rules.max_attempts;
         self.ended_at = None;
         self.ended = None;
+        self.passed = Passed::default();
         self.outcome = None;
         self.lease = None;
         self.changed(Change::State)

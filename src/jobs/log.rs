@@ -25,6 +25,15 @@ impl JobLog {
         Self { capacity, start: 0, end: 0, pieces: VecDeque::new() }
     }
 
+    /// A log as it was kept: `bytes` from the offset `start` on.
+    pub(super) fn kept(capacity: usize, start: u64, bytes: &[u8]) -> Self {
+        let mut log = Self { capacity, start, end: start, pieces: VecDeque::new() };
+        for piece in bytes.chunks(PIECE) {
+            log.push(piece);
+        }
+        log
+    }
+
     /// The offset of the oldest byte that is kept.
     #[must_use]
     pub fn start(&self) -> u64 {

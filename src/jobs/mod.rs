@@ -1,17 +1,19 @@
 //! Long work and its public state: jobs, the workers that do them, and the pages that wait for them.
 //!
 //! Requests of applications, workers and watchers come in; changes go out as events on the topic `/jobs/{id}`. A change
-//! is in the table only once its event is committed, and of two changes of a job one comes first. What a job does is
-//! not known here.
+//! is in the table only once its event is committed, and of two changes of a job one comes first. If the history outlives the
+//! process, so do the jobs. What a job does is not known here.
 
 mod claim;
 mod counts;
 mod due;
 mod endpoint;
 mod job;
+mod keep;
 mod log;
 mod page;
 mod progress;
+mod record;
 mod request;
 mod spawn;
 mod state;

@@ -70,6 +70,22 @@ impl Progress {
         Ok(true)
     }
 
+    /// As it was kept: the newest report, and what depends on those before it.
+    pub(super) fn kept(
+        newest: Option<Report>,
+        percent: Option<f64>,
+        estimate_seconds: Option<f64>,
+    ) -> Self {
+        let it = newest.clone().unwrap_or_default();
+        let Report { done, total, stage, message, .. } = it;
+        Self { newest, percent, done, total, stage, message, estimate_seconds }
+    }
+
+    /// The newest report.
+    pub(super) fn newest(&self) -> Option<&Report> {
+        self.newest.as_ref()
+    }
+
     /// 0 to 100, if the total is known.
     #[must_use]
     pub fn percent(&self) -> Option<f64> {

@@ -234,13 +234,18 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
-    use crate::{gateway::Gateway, problem::Problem, settings::Settings};
+    use crate::{
+        gateway::Gateway,
+        problem::Problem,
+        settings::{HistorySettings, Settings},
+    };
 
     const DEADLINE: Duration = Duration::from_secs(20);
 
     /// A gateway with short leases.
     fn gateway() -> Gateway {
-        let mut settings = Settings::default();
+        let mut settings =
+            Settings { history: HistorySettings::in_memory(), ..Settings::default() };
         settings.jobs.lease = Duration::from_secs(1);
         Gateway::start(settings).expect("a gateway")
     }

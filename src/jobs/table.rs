@@ -9,7 +9,8 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::{Mutex, oneshot, watch};
 
-use super::{Job, State};
+use super::{Job, State, record};
+use crate::history::Record;
 
 /// A job and who waits for its changes. The lock is held while a change is committed.
 #[derive(Debug)]
@@ -64,12 +65,17 @@ pub(super) struct Table {
     waiters: VecDeque<Waiter>,
     counts: BTreeMap<(String, State), u64>,
     tombstones: HashSet<String>,
-    tombstone_order: VecDeque<String>,
+    tombstone_order: VecDeque<(u64, String)>,
     next_number: u64,
+    /// Whether what is forgotten has to be written down.
+    is_kept: bool,
+    /// What is to be written down with the next change.
+    unwritten: Vec<Record>,
 }
 
 impl Table {
-    pub(super) fn new(tombstone_capacity: usize) -> Self {
+    /// An empty table; with `is_kept`, [`Table::take_unwritten`] has to be called now and then.
+    pub(super) fn new(tombstone_capacity: usize, is_kept: bool) -> Self {
         Self {
             tombstone_capacity,
             jobs: BTreeMap::new(),
@@ -82,6 +88,8 @@ impl Table {
             tombstones: HashSet::new(),
             tombstone_order: VecDeque::new(),
             next_number: 1,
+            is_kept,
+            unwritten: Vec::new(),
         }
     }
 
@@ -97,6 +105,7 @@ impl Table {
     pub(super) fn insert(&mut self, cell: &Arc<Cell>) {
         self.by_id.insert(cell.id.clone(), cell.number);
         self.jobs.insert(cell.number, cell.clone());
+        self.next_number = self.next_number.max(cell.number + 1);
         let _ = self.reserve_key(cell);
     }
 
@@ -216,13 +225,36 @@ impl Table {
             return;
         }
         self.uncount(&job.kind, job.state);
-        self.tombstones.insert(job.id.clone());
-        self.tombstone_order.push_back(job.id.clone());
+        if self.is_kept {
+            self.unwritten.append(&mut record::forgotten(job));
+        }
+        self.bury(job.number, job.id.clone());
+    }
+
+    /// Remembers that a job was there.
+    pub(super) fn bury(&mut self, number: u64, id: String) {
+        self.next_number = self.next_number.max(number + 1);
+        self.tombstones.insert(id.clone());
+        self.tombstone_order.push_back((number, id));
         while self.tombstone_capacity < self.tombstone_order.len() {
-            if let Some(oldest) = self.tombstone_order.pop_front() {
+            if let Some((number, oldest)) = self.tombstone_order.pop_front() {
                 self.tombstones.remove(&oldest);
+                if self.is_kept {
+                    self.unwritten.push(record::tombstone_gone(number));
+                }
             }
         }
+    }
+
+    /// What could not be written down, to be written with the next change.
+    pub(super) fn put_back(&mut self, mut unwritten: Vec<Record>) {
+        unwritten.append(&mut self.unwritten);
+        self.unwritten = unwritten;
+    }
+
+    /// What was forgotten, to be written down.
+    pub(super) fn take_unwritten(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.unwritten)
     }
 
     /// Offers a job to the workers: to the one that has waited longest, or to whoever asks next.

@@ -10,10 +10,7 @@ use std::{
 };
 
 use serde_json::value::RawValue;
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, watch},
-};
+use tokio::{runtime::Handle, sync::Notify};
 
 use super::{
     Change, Job, NewJob, Now, Outcome, Refusal, Report, Rules,
@@ -26,11 +23,14 @@ use crate::{
     clock::Clock,
     event::{EventId, EventType, Topic, Update},
     gateway::random_text,
-    history::PublishError,
+    history::{KeyedReply, PublishError},
     hub::Hub,
     settings::JobSettings,
     transport::json::script_safe,
 };
+
+/// Makes the reply to the request for a job, given the job's id.
+pub(crate) type Keep = Box<dyn FnOnce(&str) -> KeyedReply + Send>;
 
 /// Why something asked of a job was not done.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -81,14 +81,14 @@ impl Tracker {
     /// Starts a tracker whose events go to `hub`.
     ///
     /// # Errors
-    /// If its thread cannot be started, or there is no HTTP client for webhooks.
+    /// If its thread cannot be started, the jobs in the history cannot be read, or there is no HTTP client for webhooks.
     pub fn start(hub: Hub, settings: JobSettings, clock: Clock) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let webhooks = Webhooks::new(&settings, clock.clone())?;
         let tracker = Self(Arc::new(Inner {
-            hub,
             clock,
-            table: Mutex::new(Table::new(settings.tombstones)),
+            table: Mutex::new(Table::new(settings.tombstones, hub.history().outlives_process())),
+            hub,
             settings,
             runtime: runtime.handle().clone(),
             looks: Mutex::default(),
@@ -97,6 +97,7 @@ impl Tracker {
             lost_leases: Mutex::default(),
             run_times: Mutex::default(),
         }));
+        tracker.restore()?;
         let looking = tracker.clone();
         thread::Builder::new()
             .name("tidegate-jobs".to_owned())
@@ -125,9 +126,18 @@ impl Tracker {
     /// # Errors
     /// If there are too many jobs, or it could not be stored.
     pub async fn create(&self, new: NewJob) -> Result<(Job, bool), JobError> {
+        self.create_and_keep(new, None).await
+    }
+
+    /// Creates a job as [`Tracker::create`] does, and keeps with it the reply to the request for it.
+    pub(crate) async fn create_and_keep(
+        &self,
+        new: NewJob,
+        keep: Option<Keep>,
+    ) -> Result<(Job, bool), JobError> {
         let rules = self.0.settings.rules(&new.kind);
         let tracker = self.clone();
-        self.carry_out(async move { tracker.add(new, rules, None).await }).await
+        self.carry_out(async move { tracker.add(new, rules, None, keep).await }).await
     }
 
     /// Creates a job that its creator does itself, so that nobody else can claim it. A job of the same key that is
@@ -141,7 +151,7 @@ impl Tracker {
         let lease = random_text();
         let (job, is_new) = {
             let lease = lease.clone();
-            self.carry_out(async move { tracker.add(new, rules, Some(lease)).await }).await?
+            self.carry_out(async move { tracker.add(new, rules, Some(lease), None).await }).await?
         };
         Ok((job, is_new.then_some(lease)))
     }
@@ -151,33 +161,28 @@ impl Tracker {
         new: NewJob,
         rules: Rules,
         lease: Option<String>,
+        keep: Option<Keep>,
     ) -> Result<(Job, bool), JobError> {
         let now = self.now();
         let (id, number) = (random_text(), self.table().take_number());
-        let key = new.key.clone();
-        let mut job = Job::new(id.clone(), number, new, rules, self.0.settings.log_bytes, now);
+        let mut job = Job::new(id, number, new, rules, self.0.settings.log_bytes, now);
         if let Some(lease) = lease {
             job.is_done_here = true;
             let _ = job.claim(lease, now)?;
         }
-        let cell = Arc::new(Cell {
-            id,
-            number,
-            kind: job.kind.clone(),
-            key: key.clone(),
-            created_at: job.created_at,
-            version: watch::Sender::new(job.version),
-            agenda: Mutex::default(),
-            job: tokio::sync::Mutex::new(job.clone()),
-        });
+        let cell = Arc::new(Cell::new(&job));
         // Held from before it is in the table, so that nobody sees it before its event is committed.
         let locked = cell.job.lock().await;
         if let Some(existing) = self.enter(&cell)? {
-            return Ok((existing.job.lock().await.clone(), false));
+            let existing = existing.job.lock().await.clone();
+            self.keep_reply(keep.map(|keep| keep(&existing.id))).await?;
+            return Ok((existing, false));
         }
-        if let Err(error) = self.0.hub.publish(vec![status_event(&job, "job.state", now)]).await {
+        let event = Some(status_event(&job, "job.state", now));
+        let reply = keep.map(|keep| keep(&job.id));
+        if let Err(error) = self.commit(None, &job, event, reply, now).await {
             self.table().remove(&job, false);
-            return Err(error.into());
+            return Err(error);
         }
         self.table().moved(&job, None);
         drop(locked);
@@ -397,9 +402,7 @@ impl Tracker {
             Change::State => Some(status_event(&next, "job.state", now)),
         };
         let is_told = event.is_some();
-        if let Some(event) = event {
-            self.0.hub.publish(vec![event]).await?;
-        }
+        self.commit(Some(&job), &next, event, None, now).await?;
         let before = std::mem::replace(&mut *job, next.clone());
         if before.state != next.state || before.attempt != next.attempt {
             self.table().moved(&next, Some(before.state));

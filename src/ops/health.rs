@@ -18,8 +18,9 @@ pub async fn ready(request: HttpRequest) -> Result<HttpResponse, Problem> {
     if gateway.hub().is_draining() {
         return Err(Problem::unavailable("stopping", "the gateway is stopping"));
     }
-    if !gateway.hub().is_writable() {
-        return Err(Problem::unavailable("history", "nothing can be published"));
+    if let Some(trouble) = gateway.hub().trouble() {
+        let detail = format!("nothing can be published: {trouble}");
+        return Err(Problem::unavailable("history", detail));
     }
     Ok(healthy())
 }

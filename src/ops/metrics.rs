@@ -138,6 +138,7 @@ impl Collector for GatewayCollector {
         for (name, help, value) in [
             ("updates", "Updates accepted, those of jobs included", hub.n_events()),
             ("gaps", "Gaps that subscribers were told of", totals.gaps),
+            ("history_reads", "Events read from the store on disk", hub.history().n_read()),
         ] {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(value).encode(metric)?;

@@ -11,7 +11,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::problem::Problem;
+use crate::{
+    history::{History, KeyedReply},
+    problem::Problem,
+};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
 
 /// The reply to a successful request.
 #[derive(Debug, Clone)]
@@ -22,12 +28,28 @@ pub(crate) struct Reply {
 
 impl Reply {
     pub(crate) fn text(text: String) -> Self {
-        Self { content_type: "text/plain; charset=utf-8", body: text.into() }
+        Self { content_type: TEXT, body: text.into() }
     }
 
     pub(crate) fn json(value: &impl Serialize) -> Self {
         let body = serde_json::to_vec(value).unwrap_or_default().into();
-        Self { content_type: "application/json", body }
+        Self { content_type: JSON, body }
+    }
+
+    /// As it is kept with what the request has published: behind the fingerprint, one byte for the type, and the body.
+    fn to_kept(&self, fingerprint: &Fingerprint) -> Box<[u8]> {
+        let is_json = u8::from(self.content_type == JSON);
+        let parts = [&fingerprint.0[..], &[is_json], &self.body];
+        parts.concat().into()
+    }
+
+    /// What a request was, and how it was answered.
+    fn from_kept(kept: &[u8]) -> Option<(Fingerprint, Self)> {
+        let (fingerprint, kept) = kept.split_first_chunk()?;
+        let (is_json, body) = kept.split_first()?;
+        let content_type = if *is_json == 0 { TEXT } else { JSON };
+        let body = Bytes::copy_from_slice(body);
+        Some((Fingerprint(*fingerprint), Self { content_type, body }))
     }
 
     /// The body as text.
@@ -127,6 +149,7 @@ pub(crate) enum Claim {
 pub(crate) struct ClaimGuard {
     ledger: Ledger,
     key: String,
+    fingerprint: Fingerprint,
 }
 
 impl Ledger {
@@ -145,19 +168,22 @@ impl Ledger {
         let mut entries = self.entries();
         entries.forget(self.0.retention, self.0.capacity);
         match entries.by_key.get(&key) {
-            Some(entry) if entry.fingerprint != fingerprint => {
-                Err(Problem::key_reused("this `Idempotency-Key` was used for another request"))
-            }
+            Some(entry) if entry.fingerprint != fingerprint => Err(reused()),
             Some(Entry { reply: Some(reply), .. }) => Ok(Claim::Answered(reply.clone())),
             Some(Entry { reply: None, .. }) => Err(Problem::conflict(
                 "a request with this `Idempotency-Key` is still being worked on",
             )),
             None => {
-                entries.by_key.insert(key.clone(), Entry { fingerprint, reply: None });
-                Ok(Claim::Granted(ClaimGuard { ledger: self.clone(), key }))
+                let entry = Entry { fingerprint: fingerprint.clone(), reply: None };
+                entries.by_key.insert(key.clone(), entry);
+                Ok(Claim::Granted(ClaimGuard { ledger: self.clone(), key, fingerprint }))
             }
         }
     }
+}
+
+fn reused() -> Problem {
+    Problem::key_reused("this `Idempotency-Key` was used for another request")
 }
 
 impl Entries {
@@ -177,6 +203,30 @@ impl Entries {
 }
 
 impl ClaimGuard {
+    /// The reply that the history has kept: from before a restart, or from a request of which nobody knew whether it was
+    /// carried out.
+    pub(crate) async fn recall(&self, history: &dyn History) -> Result<Option<Reply>, Problem> {
+        if !history.outlives_process() {
+            return Ok(None);
+        }
+        let kept = history.reply(&self.key).await?;
+        match kept.as_deref().and_then(Reply::from_kept) {
+            Some((fingerprint, _)) if fingerprint != self.fingerprint => Err(reused()),
+            found => Ok(found.map(|(_, reply)| reply)),
+        }
+    }
+
+    /// What the history keeps of the reply, together with what it is the reply to.
+    pub(crate) fn to_keep(&self, reply: &Reply) -> KeyedReply {
+        self.keeper()(reply)
+    }
+
+    /// Makes what the history keeps, when the reply is known.
+    pub(crate) fn keeper(&self) -> impl FnOnce(&Reply) -> KeyedReply + Send + 'static {
+        let (key, fingerprint) = (self.key.clone(), self.fingerprint.clone());
+        move |reply| KeyedReply { key, value: reply.to_kept(&fingerprint) }
+    }
+
     /// Keeps the reply for those who ask again.
     pub(crate) fn fulfil(self, reply: Reply) {
         let mut entries = self.ledger.entries();

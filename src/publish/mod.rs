@@ -11,12 +11,13 @@ use actix_web::{HttpRequest, HttpResponse, http::header::CONTENT_TYPE, web};
 use mime::Mime;
 
 pub use self::idempotency::{Capacity, Ledger};
-pub(crate) use self::idempotency::{Claim, Fingerprint, Reply, key as idempotency_key};
+pub(crate) use self::idempotency::{Claim, ClaimGuard, Fingerprint, Reply, key as idempotency_key};
 use crate::{
     auth::{self, Publisher},
     body,
     event::{Draft, Update},
     gateway::Gateway,
+    history::Batch,
     problem::Problem,
 };
 
@@ -100,7 +101,7 @@ async fn publish(
         publisher.check(&update.topics)?;
     }
     let Some(key) = key else {
-        return Ok(dispatch(&gateway, encoding, updates).await?.respond());
+        return Ok(dispatch(&gateway, encoding, updates, None).await?.respond());
     };
     let fingerprint = Fingerprint::of(request.path(), encoding.media_type(), &body);
     let claim = match gateway.ledger().claim(key, fingerprint)? {
@@ -109,7 +110,10 @@ async fn publish(
     };
     // On its own, so that the reply is kept even if the publisher does not wait for it.
     let publishing = actix_web::rt::spawn(async move {
-        let reply = dispatch(&gateway, encoding, updates).await?;
+        let reply = match claim.recall(gateway.hub().history()).await? {
+            Some(reply) => reply,
+            None => dispatch(&gateway, encoding, updates, Some(&claim)).await?,
+        };
         claim.fulfil(reply.clone());
         Ok::<_, Problem>(reply)
     });
@@ -132,13 +136,16 @@ async fn dispatch(
     gateway: &Gateway,
     encoding: Encoding,
     updates: Vec<Update>,
+    claim: Option<&ClaimGuard>,
 ) -> Result<Reply, Problem> {
     let ids: Vec<String> = updates.iter().map(|it| it.id.as_str().to_owned()).collect();
-    gateway.hub().publish(updates).await?;
-    Ok(match encoding {
+    let reply = match encoding {
         Encoding::Form => Reply::text(ids.into_iter().next().unwrap_or_default()),
         Encoding::Json => Reply::json(&serde_json::json!({ "ids": ids })),
-    })
+    };
+    let replies = claim.map(|it| it.to_keep(&reply)).into_iter().collect();
+    gateway.hub().commit(Batch { updates, replies, ..Batch::default() }).await?;
+    Ok(reply)
 }
 
 fn validate(gateway: &Gateway, drafts: Vec<Draft>, is_array: bool) -> Result<Vec<Update>, Problem> {

@@ -5,6 +5,8 @@
 //! so are writes that another origin's page sends. With keys it is tokens that say who may, and [`auth`](crate::auth)
 //! looks at the origin where a browser adds the token by itself.
 
+use std::net::SocketAddr;
+
 use actix_web::{
     Error, HttpRequest,
     body::{BoxBody, MessageBody},
@@ -65,6 +67,9 @@ fn check_host(request: &HttpRequest, settings: &Settings) -> Result<(), Problem>
     let Some(host) = header.or_else(|| request.uri().authority().map(|it| it.as_str())) else {
         return Ok(());
     };
+    if is_plain(host) {
+        return Ok(());
+    }
     let parsed = Url::parse(&format!("http://{host}/")).ok();
     let is_known = parsed.and_then(|url| url.host().map(|it| is_known(&it, settings)));
     if is_known == Some(true) {
@@ -73,6 +78,14 @@ fn check_host(request: &HttpRequest, settings: &Settings) -> Result<(), Problem>
     Err(Problem::misdirected(
         "the `Host` is not one of this gateway's (`server.public_url`, `server.hosts`)",
     ))
+}
+
+/// What most requests name, to be known without a parser of addresses.
+fn is_plain(host: &str) -> bool {
+    let is_local = |port: &str| port.bytes().all(|it| it.is_ascii_digit());
+    host.parse::<SocketAddr>().is_ok()
+        || host.strip_prefix("localhost:").is_some_and(is_local)
+        || host == "localhost"
 }
 
 /// Names that nobody can point to this machine but its owner. A literal address is what it is.

@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use listenfd::ListenFd;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::settings::Settings;
 
@@ -19,20 +20,75 @@ const UNSENT: u32 = 16 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Binds `address` and listens.
-pub(super) fn bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
-    try_bind(address, settings).map_err(|error| {
+/// Listeners that whoever started this process has passed on (`LISTEN_FDS`, as systemd's socket units do). Connections
+/// wait in them while no process accepts, so that a restart refuses none.
+pub(super) struct Inherited(Vec<TcpListener>);
+
+impl Inherited {
+    /// Takes them over.
+    pub(super) fn take() -> io::Result<Self> {
+        let mut passed_on = ListenFd::from_env();
+        let mut listeners = Vec::new();
+        for at in 0..passed_on.len() {
+            let listener = passed_on.take_tcp_listener(at).map_err(|error| {
+                io::Error::new(error.kind(), format!("LISTEN_FDS: descriptor {at}: {error}"))
+            })?;
+            listeners.extend(listener);
+        }
+        Ok(Self(listeners))
+    }
+
+    /// Fails if one was not asked for.
+    pub(super) fn check_none_left(&self) -> io::Result<()> {
+        let Some(address) = self.0.iter().find_map(|it| it.local_addr().ok()) else {
+            return Ok(());
+        };
+        let error = format!(
+            "LISTEN_FDS passes on a listener of {address}, which neither server.listen nor tls.listen names"
+        );
+        Err(io::Error::new(io::ErrorKind::InvalidInput, error))
+    }
+
+    fn of(&mut self, address: SocketAddr) -> Option<TcpListener> {
+        let at = self.0.iter().position(|it| it.local_addr().is_ok_and(|it| it == address))?;
+        Some(self.0.swap_remove(at))
+    }
+}
+
+/// Listens on `address`: on the inherited listener, if there is one.
+pub(super) fn bind(
+    address: SocketAddr,
+    inherited: &mut Inherited,
+    settings: &Settings,
+) -> io::Result<TcpListener> {
+    try_bind(address, inherited, settings).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
     })
 }
 
-fn try_bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
+fn try_bind(
+    address: SocketAddr,
+    inherited: &mut Inherited,
+    settings: &Settings,
+) -> io::Result<TcpListener> {
+    if let Some(listener) = inherited.of(address) {
+        tune(&SockRef::from(&listener), settings)?;
+        return Ok(listener);
+    }
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    tune(&SockRef::from(&socket), settings)?;
+    socket.bind(&address.into())?;
+    socket.listen(settings.server.backlog.try_into().unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// Sets what connections inherit.
+fn tune(socket: &SockRef<'_>, settings: &Settings) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE_INTERVAL);
     socket.set_tcp_keepalive(&keep_alive)?;
@@ -41,8 +97,5 @@ fn try_bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener>
         socket.set_tcp_user_timeout(Some(settings.delivery.write_deadline))?;
         socket.set_tcp_notsent_lowat(UNSENT)?;
     }
-    socket.bind(&address.into())?;
-    socket.listen(settings.server.backlog.try_into().unwrap_or(i32::MAX))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    socket.set_nonblocking(true)
 }

@@ -26,7 +26,7 @@ use rustls::ServerConfig;
 use tracing::{error, info};
 
 pub use self::guard::guard;
-use self::{accept::Terms, tls::Certificate};
+use self::{accept::Terms, listen::Inherited, tls::Certificate};
 pub(crate) use self::{
     connection::Handle,
     guard::is_safe,
@@ -48,7 +48,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds every address of `server.listen` and `tls.listen`, and reads the certificate.
+    /// Listens on every address of `server.listen` and `tls.listen`, on listeners that were passed on to this process
+    /// where they fit, and reads the certificate.
     ///
     /// # Errors
     /// If the settings make no sense, the certificate cannot be used, or an address cannot be listened on; the text
@@ -64,10 +65,13 @@ impl Server {
             let config = certificate.server_config().map_err(invalid)?;
             Some((certificate, config))
         };
-        let bind = |addresses: &[SocketAddr]| {
-            addresses.iter().map(|it| listen::bind(*it, settings)).collect::<Result<_, _>>()
+        let mut inherited = Inherited::take()?;
+        let mut bind = |addresses: &[SocketAddr]| {
+            let each = addresses.iter().map(|it| listen::bind(*it, &mut inherited, settings));
+            each.collect::<Result<_, _>>()
         };
         let (plain, encrypted) = (bind(&settings.server.listen)?, bind(&settings.tls.listen)?);
+        inherited.check_none_left()?;
         Ok(Self { gateway, plain, encrypted, tls })
     }
 
@@ -114,14 +118,15 @@ impl Server {
             let (app, terms) = (app.clone(), terms.clone());
             server = server.listen("plain", listener, move || accept::plain(app(), &terms))?;
         }
-        if let Some((certificate, config)) = self.tls {
+        let certificate = self.tls.as_ref().map(|(certificate, _)| certificate.clone());
+        if let Some((_, config)) = self.tls {
             for listener in self.encrypted {
                 let (app, terms, config) = (app.clone(), terms.clone(), config.clone());
                 let accept = move || accept::encrypted(app(), &terms, &config);
                 server = server.listen("encrypted", listener, accept)?;
             }
-            actix_rt::spawn(reload_on_signal(certificate, settings));
         }
+        actix_rt::spawn(reload_on_signal(certificate, settings));
         let server = server.run();
         actix_rt::spawn(stop_on_signal(self.gateway, server.handle()));
         server.await?;
@@ -135,10 +140,12 @@ fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(0 < time.subsec_nanos())
 }
 
-/// The orderly end: streams and polls are ended first, because actix would wait for them, or does not know them.
+/// The orderly end. First nobody is accepted any more: who comes now waits for the next gateway on the same listener, if
+/// there is one. Then streams and polls are ended, because actix would wait for them, or does not know them.
 async fn stop_on_signal(gateway: Gateway, server: ServerHandle) {
     let signal = signal().await;
     info!(signal, "stopping");
+    server.pause().await;
     gateway.hub().drain();
     let ended = async {
         while 0 < gateway.hub().totals().open.iter().sum::<u64>() {
@@ -151,16 +158,17 @@ async fn stop_on_signal(gateway: Gateway, server: ServerHandle) {
     server.stop(true).await;
 }
 
-/// Reads the certificate again at SIGHUP.
-async fn reload_on_signal(certificate: Certificate, settings: Settings) {
+/// Reads the certificate again at SIGHUP, if there is one. Without one the signal must not end the process either.
+async fn reload_on_signal(certificate: Option<Certificate>, settings: Settings) {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
         let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
         while hangup.recv().await.is_some() {
-            match certificate.reload(&settings.tls) {
-                Ok(()) => info!("the certificate was read again"),
-                Err(error) => error!(error, "the certificate in use stays in use"),
+            match certificate.as_ref().map(|it| it.reload(&settings.tls)) {
+                None => info!("SIGHUP: there is no certificate to be read again"),
+                Some(Ok(())) => info!("the certificate was read again"),
+                Some(Err(error)) => error!(error, "the certificate in use stays in use"),
             }
         }
     }

@@ -37,7 +37,9 @@ fn note<B>(response: &ServiceResponse<B>) {
     let detail = problem.map(ToString::to_string).unwrap_or_default();
     // Why a token is no good is for the log alone; the client knows the refusal by its instance.
     let (cause, instance) = problem.and_then(Problem::cause).unzip();
-    if response.status().is_server_error() {
+    let is_fault =
+        response.status().is_server_error() && !problem.is_some_and(Problem::is_for_lack_of_room);
+    if is_fault {
         error!(method, path, status, reason, client, detail, "request failed");
     } else {
         info!(method, path, status, reason, client, detail, cause, instance, "request refused");

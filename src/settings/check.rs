@@ -21,6 +21,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
         .and_then(|()| check_auth(settings))
         .and_then(|()| check_counts(settings))
         .and_then(|()| check_durations(settings))
+        .and_then(|()| settings.history.check(settings))
         .and_then(|()| settings.jobs.check())
         .and_then(|()| check_filter(settings))
         .map_err(SettingsError::Invalid)
@@ -104,6 +105,7 @@ fn check_auth(settings: &Settings) -> Result<(), String> {
 fn check_counts(settings: &Settings) -> Result<(), String> {
     let at_least_one = [
         ("history.max_events", settings.history.max_events),
+        ("history.readers", settings.history.readers),
         ("delivery.tail_bytes", settings.delivery.tail_bytes),
         ("poll.batch_events", settings.poll.batch_events),
         ("limits.body_bytes", settings.limits.body_bytes),
@@ -138,6 +140,7 @@ fn check_durations(settings: &Settings) -> Result<(), String> {
         ("poll.max_wait", poll.max_wait),
         ("poll.session_lease", poll.session_lease),
         ("mercure.leave_grace", mercure.leave_grace),
+        ("history.sync_interval", history.sync_interval),
         ("jobs.backoff", jobs.backoff),
         ("jobs.max_backoff", jobs.max_backoff),
         ("jobs.max_wait", jobs.max_wait),

@@ -5,6 +5,7 @@
 mod aliases;
 mod auth;
 mod check;
+mod history;
 mod jobs;
 mod load;
 pub(crate) mod origins;
@@ -25,6 +26,7 @@ pub use self::auth::{
     AuthSettings, Compat, CorsSettings, IssuerSettings, KeySettings, MercureSettings, OldClaim,
     UnknownIds,
 };
+pub use self::history::{DurabilityKind, HistorySettings, RuleSettings, StoreKind};
 pub use self::jobs::{JobSettings, JobTypeSettings};
 pub use self::load::{SettingsError, Source, load};
 pub use self::secret::Secret;
@@ -151,33 +153,6 @@ impl Default for PublishSettings {
             idempotency_retention: Duration::from_secs(3600),
             idempotency_keys: 10_000,
             idempotency_bytes: 16 << 20,
-        }
-    }
-}
-
-/// `[history]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HistorySettings {
-    /// Bytes kept.
-    #[serde(with = "size")]
-    pub max_bytes: usize,
-    /// Events kept.
-    pub max_events: usize,
-    /// Age up to which events are kept.
-    #[serde(with = "duration")]
-    pub max_age: Duration,
-    /// Ids and topics of dropped events that are remembered, to tell late subscribers what they missed.
-    pub remembered: usize,
-}
-
-impl Default for HistorySettings {
-    fn default() -> Self {
-        Self {
-            max_bytes: 64 << 20,
-            max_events: 1_000_000,
-            max_age: Duration::from_secs(7 * 24 * 3600),
-            remembered: 65_536,
         }
     }
 }

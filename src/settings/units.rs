@@ -133,3 +133,28 @@ pub(super) mod optional_duration {
         }
     }
 }
+
+/// A size that may be absent.
+pub(super) mod optional_size {
+    use serde::{Deserializer, Serializer};
+
+    use super::size;
+
+    pub(crate) fn deserialize<'de, D>(input: D) -> Result<Option<usize>, D::Error>
+    where
+        D: Deserializer<'de>,
+    {
+        size::deserialize(input).map(Some)
+    }
+
+    #[expect(clippy::ref_option, reason = "serde passes fields by reference")]
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<usize>,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => size::serialize(value, out),
+            None => out.serialize_none(),
+        }
+    }
+}

@@ -26,6 +26,8 @@ pub(super) struct Admitted {
     pub(super) cursor_echo: Option<HeaderValue>,
     /// What it has to be told first.
     pub(super) gap: Option<Gap>,
+    /// What was dropped so far, of which nothing else has to be said.
+    n_dropped: u64,
     seat: Seat,
 }
 
@@ -54,7 +56,13 @@ pub(super) async fn admit(
         && gateway.settings().mercure.unknown_ids == UnknownIds::None
     {
         let cursor_echo = cursor.map(|cursor| echo(cursor, located.missing));
-        return Ok(Admitted { after: history.last(), cursor_echo, gap: None, seat });
+        return Ok(Admitted {
+            after: history.last(),
+            cursor_echo,
+            gap: None,
+            n_dropped: located.n_dropped,
+            seat,
+        });
     }
     let gap = located.missing.map(|missing| Gap {
         cursor: cursor.unwrap_or_default().chars().take(limits.id_bytes).collect(),
@@ -65,6 +73,7 @@ pub(super) async fn admit(
         after: located.after,
         cursor_echo: cursor.map(|cursor| echo(cursor, located.missing)),
         gap,
+        n_dropped: located.n_dropped,
         seat,
     })
 }
@@ -113,8 +122,8 @@ impl Admitted {
 
     /// What it subscribes to.
     pub(super) fn subscription(self, params: &Params, terms: Terms) -> Subscription {
-        let Self { after, gap, seat, .. } = self;
-        Subscription { interest: params.interest.clone(), after, gap, terms, seat }
+        let Self { after, gap, n_dropped, seat, .. } = self;
+        Subscription { interest: params.interest.clone(), after, gap, n_dropped, terms, seat }
     }
 }
 

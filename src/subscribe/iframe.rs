@@ -210,9 +210,13 @@ mod tests {
     use actix_web::{body::to_bytes, http::StatusCode, test::TestRequest};
 
     use super::*;
-    use crate::{delivery::Shard, settings::Settings};
+    use crate::{
+        delivery::Shard,
+        settings::{HistorySettings, Settings},
+    };
 
-    async fn opened(settings: Settings, uri: &str) -> (StatusCode, String) {
+    async fn opened(mut settings: Settings, uri: &str) -> (StatusCode, String) {
+        settings.history = HistorySettings::in_memory();
         let gateway = Gateway::start(settings).expect("a thread can be started");
         let request = TestRequest::with_uri(uri)
             .app_data(Shard::of_this_thread(gateway.hub()))

@@ -22,7 +22,7 @@ pub(crate) use self::{
     registry::{Full, Registry},
 };
 use crate::{
-    hub::Hub,
+    hub::{Hub, Interest},
     settings::{Compat, Settings},
 };
 
@@ -46,6 +46,11 @@ impl Names {
     fn path(&self, key: &str) -> String {
         format!("{}/{key}", self.root)
     }
+}
+
+/// Everything that is told of subscriptions.
+pub(crate) fn interest(settings: &Settings) -> Interest {
+    recover::interest(&Names::new(settings))
 }
 
 /// Starts the list and the thread that announces its changes, if the settings want it.

@@ -71,7 +71,7 @@ pub(super) async fn left_behind(
 }
 
 /// Everything that is told of subscriptions.
-fn interest(names: &Names) -> Interest {
+pub(super) fn interest(names: &Names) -> Interest {
     let pattern = format!("{}/:type/:match/:subscriber", names.root);
     // The operator's limits are for the patterns of others.
     let limits = MatcherLimits {

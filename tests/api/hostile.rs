@@ -6,7 +6,7 @@ use crate::support::{Gateway, raw::Raw};
 
 #[tokio::test]
 async fn a_client_that_stops_reading_hurts_nobody_and_loses_nothing() {
-    let gateway = Gateway::with(&[("DELIVERY__TAIL_BYTES", "64KiB")]);
+    let gateway = Gateway::with(&[("DELIVERY__TAIL_BYTES", "256KiB")]);
     let mut stalled = Raw::get(gateway.address, "/events?topic=t").await;
     stalled.until("retry: 2000\n").await;
     let mut reader = gateway.open("/events?topic=t").await;
@@ -50,12 +50,9 @@ async fn a_client_that_half_closes_counts_as_gone() {
 #[tokio::test]
 async fn a_client_that_resets_is_forgotten() {
     let gateway = Gateway::start();
-    let mut raw = Raw::get(gateway.address, "/poll?topic=t").await;
+    let raw = Raw::get(gateway.address, "/poll?topic=t").await;
     gateway.until_metric("tidegate_subscribers{transport=\"poll\"}", 1.0).await;
-    let socket = socket2::SockRef::from(&raw.stream);
-    socket.set_linger(Some(Duration::ZERO)).expect("a socket option");
-    raw.read.clear();
-    drop(raw);
+    raw.reset();
     gateway.until_metric("tidegate_subscribers{transport=\"poll\"}", 0.0).await;
 }
 

@@ -11,13 +11,13 @@ use tokio::task::JoinSet;
 use crate::support::{Gateway, problem, raw::Raw, sse::Stream, text_at};
 
 impl Gateway {
-    fn post_to(&self, path: &str, body: &Value) -> RequestBuilder {
+    pub fn post_to(&self, path: &str, body: &Value) -> RequestBuilder {
         let request = self.client.post(self.url(path)).header("content-type", "application/json");
         request.body(body.to_string())
     }
 
     /// Creates a job and returns its id.
-    async fn create(&self, job: Value) -> String {
+    pub async fn create(&self, job: Value) -> String {
         let reply = self.post_to("/jobs", &job).send().await.expect("a reply");
         assert_eq!(reply.status(), 202);
         let location = reply.headers()["location"].to_str().expect("text").to_owned();
@@ -27,7 +27,7 @@ impl Gateway {
     }
 
     /// Claims a job of a type.
-    async fn claim(&self, kind: &str, wait: u64) -> Option<(String, String)> {
+    pub async fn claim(&self, kind: &str, wait: u64) -> Option<(String, String)> {
         let claim = json!({ "types": [kind], "wait": wait });
         let reply = self.post_to("/jobs/claim", &claim).send().await.expect("a reply");
         if reply.status() == 204 {
@@ -38,27 +38,27 @@ impl Gateway {
     }
 
     /// A worker's report.
-    async fn tell(&self, id: &str, lease: &str, what: &str, body: Value) -> Response {
+    pub async fn tell(&self, id: &str, lease: &str, what: &str, body: Value) -> Response {
         let request = self.post_to(&format!("/jobs/{id}/{what}"), &body);
         request.header("tidegate-lease", lease).send().await.expect("a reply")
     }
 
-    async fn append(&self, id: &str, lease: &str, offset: u64, text: &str) -> Response {
+    pub async fn append(&self, id: &str, lease: &str, offset: u64, text: &str) -> Response {
         let request = self.client.post(self.url(&format!("/jobs/{id}/log")));
         let range = format!("bytes {offset}-{}/*", offset + text.len() as u64 - 1);
         let request = request.header("content-range", range).header("tidegate-lease", lease);
         request.body(text.to_owned()).send().await.expect("a reply")
     }
 
-    async fn status(&self, id: &str) -> Value {
+    pub async fn status(&self, id: &str) -> Value {
         self.get(&format!("/jobs/{id}")).await.json().await.expect("JSON")
     }
 
-    async fn ask(&self, id: &str, what: &str) -> Response {
+    pub async fn ask(&self, id: &str, what: &str) -> Response {
         self.client.post(self.url(&format!("/jobs/{id}/{what}"))).send().await.expect("a reply")
     }
 
-    async fn until_state(&self, id: &str, state: &str) -> Value {
+    pub async fn until_state(&self, id: &str, state: &str) -> Value {
         let reached = async {
             loop {
                 let status = self.status(id).await;
@@ -71,7 +71,7 @@ impl Gateway {
         tokio::time::timeout(crate::support::DEADLINE, reached).await.expect("the state in time")
     }
 
-    async fn watch(&self, id: &str) -> Stream {
+    pub async fn watch(&self, id: &str) -> Stream {
         let request = self.client.get(self.url(&format!("/jobs/{id}")));
         Stream::open(request.header("accept", "text/event-stream")).await
     }

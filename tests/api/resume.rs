@@ -91,6 +91,7 @@ impl Subscriber {
             interest: self.interest.clone(),
             after: located.after,
             gap,
+            n_dropped: located.n_dropped,
             terms,
             seat: Seats::new(1, 1).take(None).expect("a seat"),
         }));
@@ -221,6 +222,7 @@ async fn a_drain_that_begins_with_the_first_subscriber_ends_it() {
             interest,
             after: Position::START,
             gap: None,
+            n_dropped: 0,
             terms,
             seat: Seats::new(1, 1).take(None).expect("a seat"),
         });

@@ -544,3 +544,30 @@ async fn in_development_mode_everybody_sees_the_list() {
     let listed: Value = gateway.get(ROOT).await.json().await.expect("JSON");
     assert_eq!(listed["subscriptions"][0]["match"], "a");
 }
+
+#[tokio::test]
+async fn after_a_crash_the_end_of_what_was_there_is_told() {
+    let gateway = Gateway::durable(&[ON]);
+    let path = "/.well-known/mercure?match_urlpattern=/.well-known/mercure/subscriptions/:type/:match/:subscriber";
+    let mut watching = gateway.open(path).await;
+    let own = document(&mut watching).await;
+    let here = gateway.open("/events?match=a").await;
+    let other = document(&mut watching).await;
+    let gone = gateway.open("/events?match=gone").await;
+    drop((document(&mut watching).await, gone));
+    assert_eq!(document(&mut watching).await["active"], false);
+    let cursor = gateway.get(ROOT).await;
+    let cursor = header(&cursor, "link").split('"').nth(3).expect("a cursor").to_owned();
+    let gateway = gateway.crash(&[ON]);
+    drop(here);
+    let cursor: String = url::form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
+    let mut watching = gateway.open(&format!("{path}&last_event_id={cursor}")).await;
+    let mut ended = Vec::new();
+    while ended.len() < 2 {
+        let told = document(&mut watching).await;
+        if told["active"] == false {
+            ended.push(told["id"].clone());
+        }
+    }
+    assert_eq!(ended, [own["id"].clone(), other["id"].clone()]);
+}

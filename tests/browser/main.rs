@@ -4,6 +4,8 @@
 //! when the gateway is killed. Where Chromium or chromedriver is missing, the tests say so and pass; with
 //! `REQUIRE_ALL_TESTS=1` they fail.
 
+mod cookies; // tokens in cookies, in pages of the gateway and in others
+mod http_2; // as many streams as a page likes
 mod jobs; // the page that waits for a job
 mod parent; // what the page around the iframe may do and may not see
 mod recycle; // the iframe replaces its document, and nobody notices

@@ -32,6 +32,7 @@ impl Gateway {
         std::fs::write(folder.path().join("tidegate.toml"), settings).expect("a writable folder");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command.current_dir(&folder).args(["--listen", address]).kill_on_drop(true);
+        command.env("TIDEGATE_HISTORY__STORE", "memory");
         for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
             command.env_remove(name);
         }

@@ -99,12 +99,22 @@ async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpR
         {
             KeyClaim::Answered(reply) => reply.as_text().to_owned(),
             KeyClaim::Granted(claim) => {
-                let (new, tracker) = (create()?, gateway.tracker().clone());
+                let (new, gateway) = (create()?, gateway.clone());
                 // On its own, so that the key is remembered even if the client does not wait.
                 let creating = actix_web::rt::spawn(async move {
-                    let (job, _) = tracker.create(new).await?;
-                    claim.fulfil(Reply::text(job.id.clone()));
-                    Ok::<_, Problem>(job.id)
+                    let reply = match claim.recall(gateway.hub().history()).await? {
+                        Some(reply) => reply,
+                        None => {
+                            let keeper = claim.keeper();
+                            let keep = move |id: &str| keeper(&Reply::text(id.to_owned()));
+                            let creating =
+                                gateway.tracker().create_and_keep(new, Some(Box::new(keep)));
+                            Reply::text(creating.await?.0.id)
+                        }
+                    };
+                    let id = reply.as_text().to_owned();
+                    claim.fulfil(reply);
+                    Ok::<_, Problem>(id)
                 });
                 let stopping = |_| Problem::unavailable("stopping", "the gateway is stopping");
                 creating.await.map_err(stopping)??

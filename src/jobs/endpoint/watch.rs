@@ -54,6 +54,7 @@ pub(super) async fn watch(
         interest: interest.into(),
         after,
         gap: None,
+        n_dropped: 0,
         terms: stream_terms(gateway, Transport::Sse, None),
         seat: seat(request, gateway)?,
     };

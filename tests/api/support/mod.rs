@@ -1,13 +1,18 @@
 //! What the tests share: a gateway as a child process, an event stream reader, and plain sockets.
 
 pub mod raw;
+pub mod sinks;
 pub mod sse;
+pub mod tls;
 pub mod tokens;
+pub mod watch;
 
 use std::{
+    fs::OpenOptions,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,8 +26,10 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Gateway {
     pub process: Child,
     pub address: SocketAddr,
+    /// Everything that it listens on, in the order of the settings, plain addresses first.
+    pub urls: Vec<String>,
     pub client: Client,
-    _directory: tempfile::TempDir,
+    pub directory: Arc<tempfile::TempDir>,
 }
 
 impl Gateway {
@@ -31,34 +38,83 @@ impl Gateway {
         Self::with(&[])
     }
 
-    /// A gateway with some settings, written like `("DELIVERY__HEARTBEAT", "1s")`.
+    /// A gateway with some settings, written like `("DELIVERY__HEARTBEAT", "1s")`. What is accepted is kept in memory: that
+    /// is fast, and enough for all who do not ask what is there after a restart.
     pub fn with(settings: &[(&str, &str)]) -> Self {
-        Self::spawn(settings, Stdio::null())
+        let settings: Vec<_> =
+            [("HISTORY__STORE", "memory")].iter().chain(settings).copied().collect();
+        Self::durable(&settings)
     }
 
-    /// The same, and the file that its log goes to.
-    pub fn with_log(settings: &[(&str, &str)]) -> (Self, tempfile::NamedTempFile) {
-        let log = tempfile::NamedTempFile::new().expect("a temporary file");
-        let gateway = Self::spawn(settings, log.reopen().expect("a writable file").into());
-        (gateway, log)
+    /// A gateway that may have so many descriptors.
+    pub fn with_descriptors(limit: usize, settings: &[(&str, &str)]) -> Self {
+        let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        let direct = command(&directory, settings);
+        let mut shell = Command::new("bash");
+        let script = format!("ulimit -n {limit}; exec \"$0\"");
+        shell.args(["-c", &script]).arg(direct.get_program());
+        shell.current_dir(&*directory).stdout(Stdio::piped()).stderr(Stdio::null());
+        shell.envs(direct.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        shell.env("TIDEGATE_HISTORY__STORE", "memory");
+        Self::spawned(shell, directory)
     }
 
-    fn spawn(settings: &[(&str, &str)], log: Stdio) -> Self {
+    /// A gateway that keeps what is accepted on disk, in a directory of its own.
+    pub fn durable(settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        command.current_dir(&directory).stdout(Stdio::piped()).stderr(log);
-        command.env("TIDEGATE_SERVER__LISTEN", "127.0.0.1:0");
-        command.envs(settings.iter().map(|(key, value)| (format!("TIDEGATE_{key}"), value)));
+        Self::on(Arc::new(directory), settings)
+    }
+
+    /// A gateway with the store of a directory, which another one may have left.
+    pub fn on(directory: Arc<tempfile::TempDir>, settings: &[(&str, &str)]) -> Self {
+        Self::spawned(command(&directory, settings), directory)
+    }
+
+    fn spawned(mut command: Command, directory: Arc<tempfile::TempDir>) -> Self {
         let mut process = command.spawn().expect("the gateway starts");
         let output = BufReader::new(process.stdout.take().expect("standard output is a pipe"));
-        let address = output
+        let urls: Vec<String> = output
             .lines()
             .map_while(Result::ok)
-            .find_map(|line| {
-                line.trim().strip_prefix("open     http://")?.trim_end_matches('/').parse().ok()
-            })
-            .expect("the gateway prints its address");
-        Self { process, address, client: Client::new(), _directory: directory }
+            .take_while(|line| !line.trim().starts_with("access"))
+            .filter_map(|line| Some(line.trim().strip_prefix("open     ")?.to_owned()))
+            .collect();
+        let address = urls
+            .first()
+            .and_then(|url| url.strip_prefix("http://")?.trim_end_matches('/').parse().ok());
+        let address = address.expect("the gateway prints its address");
+        // So short that no request is sent on a connection of a process that was killed.
+        let idle = Duration::from_millis(1);
+        let client = Client::builder().pool_idle_timeout(idle).build().expect("an HTTP client");
+        Self { process, address, urls, client, directory }
+    }
+
+    /// A gateway that keeps what is accepted on disk, and that a file which grows too large does not kill.
+    pub fn durable_without_signals() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let direct = command(&directory, &[]);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\""]).arg(direct.get_program());
+        shell.current_dir(&directory).stdout(Stdio::piped()).stderr(Stdio::null());
+        shell.envs(direct.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        Self::spawned(shell, Arc::new(directory))
+    }
+
+    /// Ends it as a crash would, and starts another one on what it left.
+    pub fn crash(mut self, settings: &[(&str, &str)]) -> Self {
+        self.kill();
+        Self::on(self.directory.clone(), settings)
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("the gateway runs");
+        self.process.wait().expect("the gateway has ended");
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).expect("a log")
     }
 
     /// The full address of a path.
@@ -150,6 +206,16 @@ impl Gateway {
         let status = Command::new("kill").args([name, &self.process.id().to_string()]).status();
         assert!(status.expect("kill runs").success());
     }
+}
+
+/// A command for the gateway in a directory.
+pub fn command(directory: &tempfile::TempDir, settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let log = OpenOptions::new().create(true).append(true).open(directory.path().join("log"));
+    command.current_dir(directory).stdout(Stdio::piped()).stderr(log.expect("a file for the log"));
+    command.env("TIDEGATE_SERVER__LISTEN", "127.0.0.1:0");
+    command.envs(settings.iter().map(|(key, value)| (format!("TIDEGATE_{key}"), value)));
+    command
 }
 
 impl Drop for Gateway {

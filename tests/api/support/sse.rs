@@ -16,6 +16,8 @@ pub struct Dispatched {
 #[derive(Debug, Default)]
 pub struct Parser {
     unread: Vec<u8>,
+    /// Bytes of it among which there is no end of a line.
+    searched: usize,
     kind: String,
     data: String,
     id: String,
@@ -33,14 +35,20 @@ impl Parser {
         let mut events = Vec::new();
         while let Some((line, length)) = self.line() {
             self.unread.drain(..length);
+            self.searched = 0;
             events.extend(self.take(&line));
         }
         events
     }
 
     /// The first complete line and its length with its end. A CR at the very end may be half a line end.
-    fn line(&self) -> Option<(String, usize)> {
-        let at = self.unread.iter().position(|it| matches!(it, b'\r' | b'\n'))?;
+    fn line(&mut self) -> Option<(String, usize)> {
+        let rest = &self.unread[self.searched..];
+        let Some(at) = rest.iter().position(|it| matches!(it, b'\r' | b'\n')) else {
+            self.searched = self.unread.len();
+            return None;
+        };
+        let at = self.searched + at;
         let length = match (self.unread[at], self.unread.get(at + 1)) {
             (b'\r', Some(b'\n')) => at + 2,
             (b'\r', None) => return None,

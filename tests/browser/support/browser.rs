@@ -41,6 +41,13 @@ pub(crate) async fn in_browser_without_scripts<F: Future<Output = ()> + 'static>
     run(test, &["--blink-settings=scriptEnabled=false"]).await;
 }
 
+/// The same with whatever certificate servers show.
+pub(crate) async fn in_browser_that_trusts_everybody<F: Future<Output = ()> + 'static>(
+    test: impl FnOnce(Page) -> F,
+) {
+    run(test, &["--ignore-certificate-errors"]).await;
+}
+
 async fn run<F: Future<Output = ()> + 'static>(test: impl FnOnce(Page) -> F, arguments: &[&str]) {
     let browser = match Browser::start(arguments).await {
         Ok(browser) => browser,

@@ -10,7 +10,8 @@ use tokio::{
 };
 
 /// Settings for tests: clients return soon.
-const SETTINGS: [(&str, &str); 4] = [
+const SETTINGS: [(&str, &str); 5] = [
+    ("HISTORY__STORE", "memory"),
     ("LOG__FILTER", "off"),
     ("SERVER__WORKERS", "2"),
     ("DELIVERY__RETRY", "200ms"),

@@ -10,7 +10,7 @@ mod worker;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::{
-    browser::{in_browser, in_browser_without_scripts},
+    browser::{in_browser, in_browser_that_trusts_everybody, in_browser_without_scripts},
     cloner::Cloner,
     gateway::{Gateway, free_port},
     network::{Passing, Proxy, serve_page},

@@ -1,0 +1,241 @@
+//! Events as bytes, and what is remembered of dropped ones.
+//!
+//! A record begins with its version. Lengths are 32 bits, little-endian; the data is the rest, so that it is copied once.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::{
+    event::{ClientKey, Event, EventId, EventType, Position, Topic, Update},
+    history::{
+        hash::{Hash, hash},
+        lost::{TopicHash, topic_hash},
+    },
+};
+
+/// The version of the records below.
+const VERSION: u8 = 1;
+
+const PRIVATE: u8 = 1;
+const KIND: u8 = 2;
+const RETRY: u8 = 4;
+
+/// A record that this program did not write so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// It was written by a newer program.
+    #[error("a record has version {0}, which is newer than this program")]
+    Version(u8),
+    /// It ends early, or is not text where it should be.
+    #[error("a record is damaged")]
+    Damaged,
+}
+
+/// Microseconds since 1970, as times are stored.
+pub(super) fn micros(time: Timestamp) -> i64 {
+    time.as_microsecond()
+}
+
+/// A stored time.
+pub(super) fn time(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MIN)
+}
+
+/// The record of an event.
+pub(super) fn encode(accepted: i64, update: &Update) -> Vec<u8> {
+    let mut record = Vec::with_capacity(update.weight());
+    record.push(VERSION);
+    let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+    record.push(
+        flag(update.private, PRIVATE)
+            | flag(update.kind.is_some(), KIND)
+            | flag(update.retry.is_some(), RETRY),
+    );
+    record.extend_from_slice(&accepted.to_le_bytes());
+    put(&mut record, update.id.as_str().as_bytes());
+    put_length(&mut record, update.topics.len());
+    for topic in &update.topics {
+        put(&mut record, topic.as_str().as_bytes());
+    }
+    if let Some(kind) = &update.kind {
+        put(&mut record, kind.as_str().as_bytes());
+    }
+    if let Some(retry) = update.retry {
+        record.extend_from_slice(&retry.to_le_bytes());
+    }
+    put_length(&mut record, update.except.len());
+    for client in &update.except {
+        record.extend_from_slice(client.as_bytes());
+    }
+    record.extend_from_slice(update.data.as_bytes());
+    record
+}
+
+fn put_length(record: &mut Vec<u8>, length: usize) {
+    let length = u32::try_from(length).expect("what an update has is far below 4 GiB");
+    record.extend_from_slice(&length.to_le_bytes());
+}
+
+fn put(record: &mut Vec<u8>, bytes: &[u8]) {
+    put_length(record, bytes.len());
+    record.extend_from_slice(bytes);
+}
+
+/// When the event of a record was accepted.
+pub(super) fn accepted(record: &[u8]) -> Result<i64, Unreadable> {
+    Ok(head(&mut Input(record))?.1)
+}
+
+/// The event of a record.
+pub(super) fn decode(position: Position, record: &[u8]) -> Result<Event, Unreadable> {
+    let mut input = Input(record);
+    let (flags, accepted) = head(&mut input)?;
+    let id = EventId::kept(input.text()?);
+    let count = input.length()?;
+    let topics = (0..count).map(|_| Ok(Topic::kept(input.text()?))).collect::<Result<_, _>>()?;
+    let kind = match flags & KIND {
+        0 => None,
+        _ => Some(EventType::kept(input.text()?)),
+    };
+    let retry = match flags & RETRY {
+        0 => None,
+        _ => Some(u64::from_le_bytes(input.array()?)),
+    };
+    let count = input.length()?;
+    let except =
+        (0..count).map(|_| Ok(ClientKey::kept(input.array()?))).collect::<Result<_, _>>()?;
+    let data = std::str::from_utf8(input.0).map_err(|_| Unreadable::Damaged)?.into();
+    let private = flags & PRIVATE != 0;
+    let update = Update { topics, data, id, kind, retry, private, except };
+    Ok(Event::new(position, time(accepted), Arc::new(update)))
+}
+
+fn head(input: &mut Input<'_>) -> Result<(u8, i64), Unreadable> {
+    let [version, flags] = input.array()?;
+    if version != VERSION {
+        return Err(Unreadable::Version(version));
+    }
+    Ok((flags, i64::from_le_bytes(input.array()?)))
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Unreadable> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Unreadable::Damaged)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
+        self.take(N)?.try_into().map_err(|_| Unreadable::Damaged)
+    }
+
+    fn length(&mut self) -> Result<usize, Unreadable> {
+        let length = u32::from_le_bytes(self.array()?) as usize;
+        // So that a damaged count reserves nothing much.
+        if self.0.len() < length { Err(Unreadable::Damaged) } else { Ok(length) }
+    }
+
+    fn text(&mut self) -> Result<&'a str, Unreadable> {
+        let length = self.length()?;
+        std::str::from_utf8(self.take(length)?).map_err(|_| Unreadable::Damaged)
+    }
+}
+
+/// What is remembered of a dropped event.
+pub(super) struct Remembered {
+    pub(super) accepted: i64,
+    pub(super) id: Hash,
+    pub(super) topics: Vec<TopicHash>,
+}
+
+impl From<&Event> for Remembered {
+    fn from(event: &Event) -> Self {
+        Self {
+            accepted: micros(event.accepted_at),
+            id: hash(event.update.id.as_str()),
+            topics: event.update.topics.iter().map(topic_hash).collect(),
+        }
+    }
+}
+
+impl From<Unreadable> for redb::Error {
+    fn from(unreadable: Unreadable) -> Self {
+        Self::Corrupted(unreadable.to_string())
+    }
+}
+
+impl Remembered {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let topics = self.topics.iter().flat_map(|it| it.to_be_bytes());
+        self.accepted.to_le_bytes().into_iter().chain(self.id).chain(topics).collect()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let mut input = Input(bytes);
+        let accepted = i64::from_le_bytes(input.array()?);
+        let id = input.array()?;
+        let (topics, _) = input.0.as_chunks();
+        let topics = topics.iter().map(|it| TopicHash::from_be_bytes(*it)).collect();
+        Ok(Self { accepted, id, topics })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn update() -> impl Strategy<Value = Update> {
+        (
+            prop::collection::vec(".{0,20}", 1..4),
+            (".{0,300}", ".{1,20}"),
+            prop::option::of(".{0,9}"),
+            prop::option::of(any::<u64>()),
+            any::<bool>(),
+            prop::collection::vec(any::<[u8; 16]>(), 0..3),
+        )
+            .prop_map(|(topics, (data, id), kind, retry, private, except)| Update {
+                topics: topics.iter().map(|it| Topic::kept(it)).collect(),
+                data: data.into(),
+                id: EventId::kept(&id),
+                kind: kind.map(|it| EventType::kept(&it)),
+                retry,
+                private,
+                except: except.into_iter().map(ClientKey::kept).collect(),
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_what_was_written(update in update(), accepted in 0..i64::MAX / 100_000) {
+            let record = encode(accepted, &update);
+            let event = decode(Position(7), &record).expect("readable");
+            prop_assert_eq!(format!("{:?}", event.update), format!("{:?}", Arc::new(update)));
+            prop_assert_eq!(micros(event.accepted_at), accepted);
+            let remembered = Remembered::from(&event).encode();
+            let remembered = Remembered::decode(&remembered).expect("readable");
+            prop_assert_eq!(remembered.id, hash(event.update.id.as_str()));
+            prop_assert_eq!(remembered.topics.len(), event.update.topics.len());
+        }
+
+        #[test]
+        fn damaged_records_are_refused_without_a_panic(
+            update in update(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>(),
+        ) {
+            let mut record = encode(1, &update);
+            let at = at.index(record.len());
+            record[at] = byte;
+            record.truncate(cut.index(record.len()));
+            let _ = (decode(Position(1), &record), Remembered::decode(&record));
+        }
+    }
+
+    #[test]
+    fn a_newer_record_is_named_so() {
+        assert_eq!(accepted(&[VERSION + 1, 0]).err(), Some(Unreadable::Version(VERSION + 1)));
+    }
+}

@@ -1,0 +1,315 @@
+//! Reading: pages by interest, and where subscribers begin. Everything here sees one snapshot of the store.
+
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
+
+use redb::{Database, Error, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _};
+
+use super::{
+    codec::{self, micros},
+    recent::Shared,
+    tables::{BUCKET, EVENTS, IDS, IndexKey, NUMBERS, TOPICS, index_key, index_parts, number},
+    write::next_bucket,
+};
+use crate::{
+    event::{Event, EventId, Position},
+    history::{
+        Budget, Located, Missing, Page, Start, Torn,
+        hash::{Hash, hash},
+        lost::{Begin, Lost},
+    },
+    hub::Interest,
+};
+
+/// Events that one page looks at, so that a search for a rare one does not hold up the readers behind it.
+const SCAN: usize = 4096;
+
+/// The store as it was at one time.
+pub(super) struct Snapshot<'s> {
+    events: ReadOnlyTable<u64, &'static [u8]>,
+    topics: ReadOnlyTable<IndexKey, ()>,
+    ids: ReadOnlyTable<IndexKey, ()>,
+    last: Position,
+    /// Up to here nothing is left.
+    floor: Position,
+    shared: &'s Shared,
+}
+
+impl<'s> Snapshot<'s> {
+    pub(super) fn of(database: &Database, shared: &'s Shared) -> Result<Self, Error> {
+        let transaction = database.begin_read()?;
+        let events = transaction.open_table(EVENTS)?;
+        let numbers = transaction.open_table(NUMBERS)?;
+        let last = numbers.get(number::LAST)?.map_or(0, |it| it.value() as u64);
+        let floor = events.first()?.map_or(last, |(position, _)| position.value() - 1);
+        Ok(Self {
+            events,
+            topics: transaction.open_table(TOPICS)?,
+            ids: transaction.open_table(IDS)?,
+            last: Position(last),
+            floor: Position(floor),
+            shared,
+        })
+    }
+
+    fn event(&self, position: Position) -> Result<Option<Arc<Event>>, Error> {
+        if let Some(event) = self.shared.get(position) {
+            return Ok(Some(event));
+        }
+        let Some(record) = self.events.get(position.0)? else { return Ok(None) };
+        self.read(position, record.value()).map(Some)
+    }
+
+    fn read(&self, position: Position, record: &[u8]) -> Result<Arc<Event>, Error> {
+        self.shared.count_read();
+        let event = Arc::new(codec::decode(position, record)?);
+        self.shared.put(&event);
+        Ok(event)
+    }
+
+    /// The events behind `after` that `interest` covers, as many as `budget` allows.
+    pub(super) fn page(
+        &self,
+        after: Position,
+        interest: &Interest,
+        budget: Budget,
+        lost: &Lost,
+    ) -> Result<Page, Error> {
+        let n_dropped = lost.concerning(Begin::Behind(after), interest);
+        let torn = n_dropped.map(|n_dropped| Torn { begins: self.floor, n_dropped });
+        let mut found = Found { events: Vec::new(), bytes: 0, budget };
+        let from = after.max(self.floor);
+        let stopped = match interest.exact_topics() {
+            Some(topics) => self.by_topics(
+                topics.iter().map(|it| hash(it.as_str())).collect(),
+                from,
+                interest,
+                &mut found,
+            )?,
+            None => self.by_scan(from, interest, &mut found)?,
+        };
+        let scanned_to = stopped.unwrap_or(self.last.max(after));
+        Ok(Page { events: found.events, scanned_to, more: stopped.is_some(), torn })
+    }
+
+    /// Merges what the index has of each topic. Returns up to where everything was found, if that is not the end.
+    fn by_topics(
+        &self,
+        topics: Vec<Hash>,
+        after: Position,
+        interest: &Interest,
+        found: &mut Found,
+    ) -> Result<Option<Position>, Error> {
+        let mut heads = BinaryHeap::new();
+        for topic in topics {
+            let first = next_of(&self.topics, topic, after)?;
+            heads.extend(first.map(|position| Reverse((position, topic))));
+        }
+        let mut done = after;
+        while let Some(Reverse((position, topic))) = heads.pop() {
+            if done < position {
+                if let Some(event) = self.event(position)?.filter(|it| interest.covers(&it.update))
+                {
+                    if found.is_full() {
+                        return Ok(Some(done));
+                    }
+                    found.push(event);
+                }
+                done = position;
+            }
+            let next = next_of(&self.topics, topic, position)?;
+            heads.extend(next.map(|position| Reverse((position, topic))));
+        }
+        Ok(None)
+    }
+
+    fn by_scan(
+        &self,
+        after: Position,
+        interest: &Interest,
+        found: &mut Found,
+    ) -> Result<Option<Position>, Error> {
+        let mut done = after;
+        for (looked_at, entry) in self.events.range(after.0 + 1..)?.enumerate() {
+            if looked_at == SCAN || found.is_full() {
+                return Ok(Some(done));
+            }
+            let (position, record) = entry?;
+            let position = Position(position.value());
+            let event = match self.shared.get(position) {
+                Some(event) => event,
+                None => self.read(position, record.value())?,
+            };
+            if interest.covers(&event.update) {
+                found.push(event);
+            }
+            done = position;
+        }
+        Ok(None)
+    }
+
+    /// The last entry of a hash before a position.
+    fn previous_of(&self, hash: Hash, before: Position) -> Result<Option<Position>, Error> {
+        let mut to = before;
+        while Position::START < to {
+            // Up to its own bucket's end: before the first position of a bucket are other hashes of that bucket.
+            let upto = index_key(hash, Position(to.0 - 1));
+            let preceding = self.topics.range(..=upto)?.next_back().transpose()?;
+            let Some((key, _)) = preceding else { return Ok(None) };
+            let (found, position) = index_parts(key.value());
+            if found == hash && position < to {
+                return Ok(Some(position));
+            }
+            let behind = next_bucket(position);
+            to = if behind < to { behind } else { Position((to.0 - 1) / BUCKET * BUCKET) };
+        }
+        Ok(None)
+    }
+
+    pub(super) fn locate(
+        &self,
+        start: &Start,
+        interest: &Interest,
+        lost: &Lost,
+    ) -> Result<Located, Error> {
+        let n_dropped = lost.n_dropped();
+        let from = |after| Located { after, missing: None, n_dropped };
+        let torn = |begin| lost.may_concern(begin, interest).then_some(Missing::Trimmed);
+        let unknown = Located { after: self.floor, missing: Some(Missing::Unknown), n_dropped };
+        Ok(match start {
+            Start::Now => from(self.last),
+            Start::Earliest => from(self.floor),
+            Start::Unknown => unknown,
+            Start::Position(position) if self.last < *position => unknown,
+            Start::Position(position) => Located {
+                after: self.floor.max(*position),
+                missing: torn(Begin::Behind(*position)),
+                n_dropped,
+            },
+            Start::Id(id) => match self.position_of(id)? {
+                Some(position) => self.locate(&Start::Position(position), interest, lost)?,
+                None => unknown,
+            },
+            Start::Last(count) => from(self.before_newest(*count, interest)?),
+            Start::Since(time) => Located {
+                after: self.before_time(micros(*time))?,
+                missing: torn(Begin::Since(*time)),
+                n_dropped,
+            },
+        })
+    }
+
+    /// The first event with this id that is still there, else the last one that is remembered.
+    fn position_of(&self, id: &EventId) -> Result<Option<Position>, Error> {
+        let hash = hash(id.as_str());
+        let mut remembered = None;
+        let mut next = next_of(&self.ids, hash, Position::START)?;
+        while let Some(position) = next {
+            if self.events.get(position.0)?.is_some() {
+                return Ok(Some(position));
+            }
+            remembered = Some(position);
+            next = next_of(&self.ids, hash, position)?;
+        }
+        Ok(remembered)
+    }
+
+    /// The position before the newest `count` events that interest.
+    fn before_newest(&self, count: usize, interest: &Interest) -> Result<Position, Error> {
+        let mut missing = count;
+        let mut oldest = self.last;
+        if missing == 0 {
+            return Ok(oldest);
+        }
+        let behind = Position(self.last.0 + 1);
+        let mut counted = |event: &Event| {
+            if interest.covers(&event.update) {
+                missing -= 1;
+                oldest = Position(event.position.0 - 1);
+            }
+            missing == 0
+        };
+        if let Some(topics) = interest.exact_topics() {
+            let mut heads = BinaryHeap::new();
+            for topic in topics.iter().map(|it| hash(it.as_str())) {
+                heads.extend(self.previous_of(topic, behind)?.map(|it| (it, topic)));
+            }
+            let mut done = behind;
+            while let Some((position, topic)) = heads.pop() {
+                if position < done
+                    && let Some(event) = self.event(position)?
+                    && counted(&event)
+                {
+                    return Ok(oldest);
+                }
+                done = position;
+                heads.extend(self.previous_of(topic, position)?.map(|it| (it, topic)));
+            }
+        } else {
+            for entry in self.events.iter()?.rev() {
+                let (position, record) = entry?;
+                if counted(&codec::decode(Position(position.value()), record.value())?) {
+                    return Ok(oldest);
+                }
+            }
+        }
+        Ok(self.floor)
+    }
+
+    /// The position before the first event that was accepted at a time or later; times grow with positions.
+    fn before_time(&self, time: i64) -> Result<Position, Error> {
+        let (mut before, mut end) = (self.floor.0, self.last.0 + 1);
+        // What is at or before `before` is too old; what is at or behind `end` is not.
+        while before + 1 < end {
+            let middle = before + (end - before) / 2;
+            let Some(entry) = self.events.range(middle..end)?.next() else {
+                end = middle;
+                continue;
+            };
+            let (position, record) = entry?;
+            if codec::accepted(record.value())? < time {
+                before = position.value();
+            } else {
+                end = middle;
+            }
+        }
+        Ok(Position(before))
+    }
+}
+
+/// The first entry of a hash behind a position. Where there is none in a bucket, the entry that follows tells which
+/// bucket to look at next, so that empty ones cost nothing.
+fn next_of(
+    index: &ReadOnlyTable<IndexKey, ()>,
+    hash: Hash,
+    after: Position,
+) -> Result<Option<Position>, Error> {
+    let mut from = Position(after.0 + 1);
+    loop {
+        let following = index.range(index_key(hash, from)..)?.next().transpose()?;
+        let Some((key, _)) = following else { return Ok(None) };
+        let (found, position) = index_parts(key.value());
+        if found == hash && from <= position {
+            return Ok(Some(position));
+        }
+        let bucket = Position(position.0 / BUCKET * BUCKET);
+        from = if from < bucket { bucket } else { next_bucket(from) };
+    }
+}
+
+/// What a page has so far.
+struct Found {
+    events: Vec<Arc<Event>>,
+    bytes: usize,
+    budget: Budget,
+}
+
+impl Found {
+    fn is_full(&self) -> bool {
+        self.budget.events <= self.events.len() || self.budget.bytes <= self.bytes
+    }
+
+    fn push(&mut self, event: Arc<Event>) {
+        self.bytes += event.weight();
+        self.events.push(event);
+    }
+}

@@ -1,0 +1,62 @@
+//! Threads that read, so that nobody who serves requests waits for a disk.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::history::{Answer, HistoryError};
+
+/// Reads that may wait in the queue; the next ones wait to get into it.
+const QUEUE: usize = 1024;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// A handle to the threads, which end with the last handle.
+#[derive(Debug, Clone)]
+pub(super) struct Readers(mpsc::Sender<Work>);
+
+impl Readers {
+    pub(super) fn start(count: usize) -> io::Result<Self> {
+        let (queue, work) = mpsc::channel(QUEUE);
+        let work = Arc::new(Mutex::new(work));
+        for _ in 0..count.max(1) {
+            let work = work.clone();
+            thread::Builder::new().name("tidegate-reader".to_owned()).spawn(move || read(&work))?;
+        }
+        Ok(Self(queue))
+    }
+
+    /// Has `read` done by one of the threads.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, HistoryError> + Send + 'static,
+    ) -> Answer<T> {
+        let queue = self.0.clone();
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let work = Box::new(move || {
+                // Who does not wait any more is not worth the work.
+                if !reply.is_closed() {
+                    let _ = reply.send(read());
+                }
+            });
+            let ended = || HistoryError::Unavailable("its readers have ended".to_owned());
+            queue.send(work).await.map_err(|_| ended())?;
+            answer.await.map_err(|_| ended())?
+        })
+    }
+}
+
+fn read(work: &Mutex<mpsc::Receiver<Work>>) {
+    loop {
+        let next = work.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        let Some(work) = next else { return };
+        // Whoever waits gets an error, because the reply is dropped; the next ones are served.
+        let _ = catch_unwind(AssertUnwindSafe(work));
+    }
+}

@@ -1,0 +1,175 @@
+//! The tables of a store, and the keys of its indexes.
+//!
+//! Numbers in keys are big-endian, so that they are found in their order. Whoever changes what is stored raises
+//! [`FORMAT`], and then an older program refuses the store.
+
+use std::ops::RangeInclusive;
+
+use redb::{Table, TableDefinition, TableError, WriteTransaction};
+
+use crate::{
+    event::Position,
+    history::{Shelf, hash::Hash},
+};
+
+/// The version of the tables and records below.
+pub(super) const FORMAT: i64 = 1;
+
+/// By the names in [`number`].
+pub(super) const NUMBERS: TableDefinition<'_, &str, i64> = TableDefinition::new("numbers");
+
+/// The token key, and the rules by which events were sorted.
+pub(super) const BYTES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("bytes");
+
+/// Position to record.
+pub(super) const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
+
+/// Topic and position.
+pub(super) const TOPICS: TableDefinition<'_, IndexKey, ()> = TableDefinition::new("topics");
+
+/// Id and position, of dropped events as well while they are remembered.
+pub(super) const IDS: TableDefinition<'_, IndexKey, ()> = TableDefinition::new("ids");
+
+/// Rule and position to weight and time of acceptance.
+pub(super) const BY_RULE: TableDefinition<'_, (u32, u64), (u32, i64)> =
+    TableDefinition::new("by_rule");
+
+/// Rule, topic and position, for rules that count by topic.
+pub(super) const COUNTED: TableDefinition<'_, CountKey, ()> = TableDefinition::new("counted");
+
+/// Rule and topic to the number of counted events.
+pub(super) const COUNTS: TableDefinition<'_, (u32, Hash), u64> = TableDefinition::new("counts");
+
+/// Rule to the number and the weight of its events.
+pub(super) const TOTALS: TableDefinition<'_, u32, (u64, u64)> = TableDefinition::new("totals");
+
+/// Position of a dropped event to what is remembered of it.
+pub(super) const DROPPED: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("dropped");
+
+/// Key to the number and the value of a reply.
+pub(super) const REPLIES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("replies");
+
+/// Number of a reply to when it was given, its key and its weight.
+pub(super) const REPLY_ORDER: TableDefinition<'_, u64, (i64, &str, u64)> =
+    TableDefinition::new("reply_order");
+
+/// The records of a shelf.
+pub(super) fn shelf(shelf: Shelf) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(match shelf {
+        Shelf::Jobs => "jobs",
+        Shelf::JobPayloads => "job_payloads",
+        Shelf::JobLogs => "job_logs",
+        Shelf::JobTombstones => "job_tombstones",
+    })
+}
+
+/// Names in [`NUMBERS`].
+pub(super) mod number {
+    /// [`FORMAT`](super::FORMAT) as it was when the store was made.
+    pub(crate) const FORMAT: &str = "format";
+    /// The newest position.
+    pub(crate) const LAST: &str = "last";
+    /// The time of acceptance of the newest event, in microseconds since 1970.
+    pub(crate) const ACCEPTED: &str = "accepted";
+    /// Counts commits, so that it can be told whether one has reached the disk.
+    pub(crate) const COMMITS: &str = "commits";
+    /// The position up to which dropped events are not remembered, and its time of acceptance.
+    pub(crate) const FORGOTTEN: &str = "forgotten";
+    pub(crate) const FORGOTTEN_ACCEPTED: &str = "forgotten_accepted";
+    /// 1 while a gateway runs that does not sync every commit.
+    pub(crate) const UNSYNCED: &str = "unsynced";
+    /// The number of the next reply.
+    pub(crate) const NEXT_REPLY: &str = "next_reply";
+    /// The weight of all replies.
+    pub(crate) const REPLY_BYTES: &str = "reply_bytes";
+}
+
+/// Names in [`BYTES`].
+pub(super) mod bytes {
+    pub(crate) const TOKEN_KEY: &str = "token_key";
+    pub(crate) const RULES: &str = "rules";
+}
+
+/// The high part of a position, a hash, and the low part of the position. Entries of events that were accepted at about
+/// the same time lie together, so that an append touches few pages however many events there are.
+pub(super) type IndexKey = [u8; 24];
+
+/// Positions that share the high part of their keys; few in tests, so that a test has many buckets.
+pub(super) const BUCKET: u64 = if cfg!(test) { 4 } else { 1 << 16 };
+
+/// A place in an index.
+pub(super) fn index_key(hash: Hash, position: Position) -> IndexKey {
+    let position = position.0.to_be_bytes();
+    let mut key = IndexKey::default();
+    key[..6].copy_from_slice(&position[..6]);
+    key[6..22].copy_from_slice(&hash);
+    key[22..].copy_from_slice(&position[6..]);
+    key
+}
+
+/// What an index key was made of.
+pub(super) fn index_parts(key: IndexKey) -> (Hash, Position) {
+    let mut position = [0; 8];
+    position[..6].copy_from_slice(&key[..6]);
+    position[6..].copy_from_slice(&key[22..]);
+    let mut hash = Hash::default();
+    hash.copy_from_slice(&key[6..22]);
+    (hash, Position(u64::from_be_bytes(position)))
+}
+
+/// A rule's number, a topic's hash, a position.
+pub(super) type CountKey = [u8; 28];
+
+/// A place among the counted events.
+pub(super) fn count_key(rule: u32, topic: Hash, position: Position) -> CountKey {
+    let mut key = [0; 28];
+    key[..4].copy_from_slice(&rule.to_be_bytes());
+    key[4..20].copy_from_slice(&topic);
+    key[20..].copy_from_slice(&position.0.to_be_bytes());
+    key
+}
+
+/// The position in such a key.
+pub(super) fn count_position(key: CountKey) -> Position {
+    let mut position = [0; 8];
+    position.copy_from_slice(&key[20..]);
+    Position(u64::from_be_bytes(position))
+}
+
+/// All counted events of a topic.
+pub(super) fn count_range(rule: u32, topic: Hash) -> RangeInclusive<CountKey> {
+    count_key(rule, topic, Position::START)..=count_key(rule, topic, Position(u64::MAX))
+}
+
+/// All tables of a write transaction, but those of the shelves.
+pub(super) struct Tables<'t> {
+    pub(super) numbers: Table<'t, &'static str, i64>,
+    pub(super) events: Table<'t, u64, &'static [u8]>,
+    pub(super) topics: Table<'t, IndexKey, ()>,
+    pub(super) ids: Table<'t, IndexKey, ()>,
+    pub(super) by_rule: Table<'t, (u32, u64), (u32, i64)>,
+    pub(super) counted: Table<'t, CountKey, ()>,
+    pub(super) counts: Table<'t, (u32, Hash), u64>,
+    pub(super) totals: Table<'t, u32, (u64, u64)>,
+    pub(super) dropped: Table<'t, u64, &'static [u8]>,
+    pub(super) replies: Table<'t, &'static str, (u64, &'static [u8])>,
+    pub(super) reply_order: Table<'t, u64, (i64, &'static str, u64)>,
+}
+
+impl<'t> Tables<'t> {
+    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, TableError> {
+        Ok(Self {
+            numbers: transaction.open_table(NUMBERS)?,
+            events: transaction.open_table(EVENTS)?,
+            topics: transaction.open_table(TOPICS)?,
+            ids: transaction.open_table(IDS)?,
+            by_rule: transaction.open_table(BY_RULE)?,
+            counted: transaction.open_table(COUNTED)?,
+            counts: transaction.open_table(COUNTS)?,
+            totals: transaction.open_table(TOTALS)?,
+            dropped: transaction.open_table(DROPPED)?,
+            replies: transaction.open_table(REPLIES)?,
+            reply_order: transaction.open_table(REPLY_ORDER)?,
+        })
+    }
+}

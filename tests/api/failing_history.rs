@@ -1,0 +1,162 @@
+//! A history that can no longer be read ends the streams that need it, and never writes into an event.
+
+use std::{
+    io::Read as _,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use jiff::SignedDuration;
+use tidegate::{
+    clock::Clock,
+    delivery::{Ending, Seats, Shard, Style, Subscription, Terms},
+    event::{Draft, Event, Limits, Position},
+    history::{
+        Answer, Batch, Budget, History, HistoryError, Located, Memory, Page, Record, Retention,
+        Shelf, Start, TokenKey,
+    },
+    hub::{Hub, Interest, Matcher, Matchers, Rights},
+    transport::{StreamWriter, Transport},
+};
+
+/// A history in memory that fails when it is told to.
+#[derive(Debug)]
+struct Failing {
+    memory: Memory,
+    fails: Arc<AtomicBool>,
+}
+
+impl History for Failing {
+    fn commit(&self, batch: Batch) -> Result<Vec<Arc<Event>>, HistoryError> {
+        self.memory.commit(batch)
+    }
+
+    fn commits_at_once(&self) -> bool {
+        true
+    }
+
+    fn read_after(
+        &self,
+        after: Position,
+        interest: &Arc<Interest>,
+        budget: Budget,
+    ) -> Answer<Page> {
+        if self.fails.load(SeqCst) {
+            return Box::pin(async { Err(HistoryError::Unavailable("it is gone".to_owned())) });
+        }
+        self.memory.read_after(after, interest, budget)
+    }
+
+    fn locate(&self, start: Start, interest: &Arc<Interest>) -> Answer<Located> {
+        self.memory.locate(start, interest)
+    }
+
+    fn reply(&self, key: &str) -> Answer<Option<Box<[u8]>>> {
+        self.memory.reply(key)
+    }
+
+    fn records(&self, shelf: Shelf) -> Result<Vec<Record>, HistoryError> {
+        self.memory.records(shelf)
+    }
+
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
+    fn tend(&self) -> bool {
+        self.memory.tend()
+    }
+
+    fn n_read(&self) -> u64 {
+        0
+    }
+
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    fn close(&self) {}
+
+    fn last(&self) -> Position {
+        self.memory.last()
+    }
+
+    fn token_key(&self) -> &TokenKey {
+        self.memory.token_key()
+    }
+}
+
+async fn publish(hub: &Hub, data: String) {
+    let limits = Limits {
+        topics: 9,
+        topic_bytes: 9,
+        id_bytes: 99,
+        type_bytes: 9,
+        except: 9,
+        client_key_bytes: 9,
+    };
+    let address = url::Url::parse("http://localhost/.well-known/mercure").expect("an address");
+    let draft = Draft { topics: vec!["t".to_owned()], data, ..Draft::default() };
+    hub.publish(vec![draft.validate(&limits, &address).expect("valid")]).await.expect("published");
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What a client gets that stalls after `first`, while others pass it and the history fails.
+async fn told(first: String) -> String {
+    let retention =
+        Retention { bytes: usize::MAX, events: 99, age: SignedDuration::MAX, remembered: 9 };
+    let fails = Arc::new(AtomicBool::new(false));
+    let memory = Memory::new(retention, Clock::system());
+    let history = Arc::new(Failing { memory, fails: fails.clone() });
+    let hub = Hub::start(history, 1, false).expect("a hub");
+    let shard = Shard::of_this_thread(&hub);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+    let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+    let (server, _) = listener.accept().expect("accepted");
+    server.set_nonblocking(true).expect("a socket option");
+    let terms =
+        Terms { transport: Transport::Sse, heartbeat: None, lifetime: Duration::from_secs(3600) };
+    let ending = Ending {
+        recycle_after: None,
+        last_event: None,
+        retry: Duration::from_secs(1),
+        retry_spread: Duration::ZERO,
+    };
+    let writer = StreamWriter::Sse { visible_heartbeats: false };
+    let style =
+        Style { writer, is_old_dialect: false, ending, write_deadline: Duration::from_secs(600) };
+    let interest =
+        Arc::new(Interest::new(Matchers::new([Matcher::Everything]), None, Rights::Everything));
+    let seat = Seats::new(1, 1).take(None).expect("a seat");
+    let subscription =
+        Subscription { interest, after: Position::START, gap: None, n_dropped: 0, terms, seat };
+    shard.adopt(server, subscription, style).expect("adopted");
+    publish(&hub, first).await;
+    fails.store(true, SeqCst);
+    for _ in 0..3 {
+        publish(&hub, "y".repeat(600_000)).await;
+    }
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut text = String::new();
+        client.read_to_string(&mut text).expect("readable");
+        text
+    });
+    let text = tokio::time::timeout(crate::support::DEADLINE, reading).await;
+    text.expect("in time").expect("no panic")
+}
+
+#[tokio::test]
+async fn the_end_never_stands_within_an_event() {
+    let local = tokio::task::LocalSet::new();
+    // More than the kernel keeps for a connection.
+    let text = local.run_until(told("x".repeat(30 << 20))).await;
+    assert!(text.len() < 30 << 20, "only part of it: {}", text.len());
+    let rest = text.strip_prefix("data: ").expect("an event");
+    assert!(rest.bytes().all(|it| it == b'x'), "{}", &rest[rest.len() - 50..]);
+}

@@ -1,0 +1,231 @@
+//! What happens at the same time: nothing is lost, nothing comes twice, and the order is one.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::task::JoinSet;
+
+use crate::support::{
+    Gateway,
+    raw::Raw,
+    sinks::{SSE, with_both_sinks},
+    sse::Stream,
+    tls,
+};
+
+async fn open_behind(gateway: &Gateway, path: &str, id: &str) -> Stream {
+    let request = gateway.client.get(gateway.url(path)).header("last-event-id", id);
+    Stream::open(request).await
+}
+
+/// Reads up to an event.
+async fn data_until(mut stream: Stream, last: &str) -> Vec<String> {
+    let mut data = Vec::new();
+    while data.last().is_none_or(|it| it != last) {
+        data.push(stream.next().await.data);
+    }
+    data
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscribers_that_come_while_publishers_publish_miss_nothing_in_500_rounds() {
+    const PUBLISHERS: usize = 2;
+    const EACH: usize = 3;
+    with_both_sinks(&[("SERVER__WORKERS", "4")], async |gateway| {
+        let gateway = Arc::new(gateway);
+        for round in 0..500 {
+            let first = gateway.publish("t", "first").await;
+            let mut publishers = JoinSet::new();
+            for publisher in 0..PUBLISHERS {
+                let gateway = gateway.clone();
+                publishers.spawn(async move {
+                    for at in 0..EACH {
+                        gateway.publish("t", &format!("{publisher}/{at}")).await;
+                    }
+                });
+            }
+            let behind = (
+                open_behind(&gateway, "/events?topic=t", &first),
+                open_behind(&gateway, "/events?topic=t&topic=other", &first),
+                gateway.open("/events?topic=*"),
+            );
+            let (one, two, newcomer) = tokio::join!(behind.0, behind.1, behind.2);
+            publishers.join_all().await;
+            let last = format!("last {round}");
+            gateway.publish("t", &last).await;
+            let told = tokio::join!(
+                data_until(one, &last),
+                data_until(two, &last),
+                data_until(newcomer, &last)
+            );
+            assert_eq!(told.0, told.1, "one order");
+            assert!(told.0.ends_with(&told.2), "all since it came: {told:?}");
+            assert_eq!(told.0.len(), PUBLISHERS * EACH + 1, "{told:?}");
+            for publisher in 0..PUBLISHERS {
+                let of_it: Vec<_> =
+                    told.0.iter().filter(|it| it.starts_with(&format!("{publisher}/"))).collect();
+                assert!(of_it.is_sorted() && of_it.len() == EACH, "{told:?}");
+            }
+        }
+        let all_ended = gateway.until_metric(SSE, 0.0);
+        all_ended.await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_of_a_busy_and_a_quiet_topic_comes_back_to_both() {
+    const EVENTS: usize = 800;
+    let settings = [("DELIVERY__TAIL_BYTES", "8KiB"), ("PUBLISH__REFUSE_WHEN_BEHIND", "false")];
+    with_both_sinks(&settings, async |gateway| {
+        let gateway = Arc::new(gateway);
+        let mut id = gateway.publish("quiet", "first").await;
+        let publisher = {
+            let gateway = gateway.clone();
+            tokio::spawn(async move {
+                for at in 0..EVENTS {
+                    let topic = if at % 50 == 49 { "quiet" } else { "busy" };
+                    gateway.publish(topic, &at.to_string()).await;
+                }
+            })
+        };
+        let mut told = Vec::new();
+        while told.len() < EVENTS {
+            let mut stream = open_behind(&gateway, "/events?topic=busy&topic=quiet", &id).await;
+            for _ in 0..(told.len() % 30 + 1).min(EVENTS - told.len()) {
+                let event = stream.next().await;
+                told.push(event.data);
+                id = event.id;
+            }
+        }
+        publisher.await.expect("published");
+        assert_eq!(told, (0..EVENTS).map(|it| it.to_string()).collect::<Vec<_>>());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_goes_over_into_what_is_being_published() {
+    let settings = [("DELIVERY__TAIL_BYTES", "16KiB"), ("PUBLISH__REFUSE_WHEN_BEHIND", "false")];
+    with_both_sinks(&settings, async |gateway| {
+        let gateway = Arc::new(gateway);
+        let batch: Vec<_> = (0..1000)
+            .map(|at| serde_json::json!({ "topics": ["t"], "data": at.to_string() }))
+            .collect();
+        let batch = serde_json::to_string(&batch).expect("JSON");
+        assert_eq!(gateway.post_json(batch).await.status(), 200);
+        let publisher = {
+            let gateway = gateway.clone();
+            tokio::spawn(async move {
+                for at in 1000..1500 {
+                    gateway.publish("t", &at.to_string()).await;
+                }
+            })
+        };
+        let expected: Vec<_> = (0..1500).map(|it| it.to_string()).collect();
+        let mut readers = JoinSet::new();
+        for _ in 0..10 {
+            let gateway = gateway.clone();
+            readers.spawn(async move {
+                let mut stream = gateway.open("/events?topic=t&last_event_id=earliest").await;
+                stream.data(1500).await
+            });
+        }
+        for told in readers.join_all().await {
+            assert!(told == expected);
+        }
+        publisher.await.expect("published");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_thousand_streams_get_their_end_when_the_gateway_stops() {
+    rlimit::increase_nofile_limit(u64::MAX).expect("enough descriptors");
+    let mut gateway = Gateway::with(&[("SERVER__SHUTDOWN_TIMEOUT", "20s")]);
+    let mut streams = JoinSet::new();
+    for at in 0..5000 {
+        let mut raw = Raw::get(gateway.address, &format!("/events?topic=t{}", at % 7)).await;
+        streams.spawn(async move {
+            raw.until("retry: 2000\n").await;
+            raw.until_end().await
+        });
+    }
+    gateway.until_metric(SSE, 5000.0).await;
+    gateway.signal("-TERM");
+    let ends: BTreeSet<_> = streams.join_all().await.into_iter().collect();
+    assert!(ends.iter().all(|it| it.starts_with("retry: ") && it.ends_with('\n')), "{ends:?}");
+    assert!(gateway.process.wait().expect("it ends").success());
+    assert!(!gateway.log().contains("not ended in time"), "{}", gateway.log());
+}
+
+#[tokio::test]
+async fn two_listeners_deliver_once() {
+    let settings = [("SERVER__LISTEN", "127.0.0.1:0,127.0.0.1:0"), ("SERVER__WORKERS", "2")];
+    with_both_sinks(&settings, async |gateway| {
+        assert_eq!(gateway.urls.len(), 2);
+        let mut streams = Vec::new();
+        for at in 0..8 {
+            let url = format!("{}events?topic=t", gateway.urls[at % 2]);
+            streams.push(Stream::open(gateway.client.get(url)).await);
+        }
+        let expected: Vec<_> = (0..50).map(|it| it.to_string()).collect();
+        for data in &expected {
+            gateway.publish("t", data).await;
+        }
+        for stream in &mut streams {
+            assert_eq!(stream.data(50).await, expected);
+        }
+        let deliveries = "tidegate_deliveries_total{transport=\"sse\"}";
+        assert_eq!(gateway.metric(deliveries).await, 400.0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_reaches_the_only_subscriber_of_its_topic_on_whatever_thread_it_is() {
+    with_both_sinks(&[("SERVER__WORKERS", "4")], async |gateway| {
+        let mut streams = Vec::new();
+        for topic in 0..100 {
+            streams.push(gateway.open(&format!("/events?topic=t{topic}")).await);
+        }
+        for round in 0..5 {
+            // Events that nobody wants leave shards behind without being told.
+            for at in 0..20 {
+                gateway.publish(&format!("nobody{at}"), "x").await;
+            }
+            for (topic, stream) in streams.iter_mut().enumerate() {
+                gateway.publish(&format!("t{topic}"), &round.to_string()).await;
+                assert_eq!(stream.next().await.data, round.to_string());
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signals_that_interrupt_system_calls_change_nothing() {
+    let (gateway, _files, _) = tls::gateway(&[]);
+    let mut stalled = Raw::stalled(gateway.address, "/events?topic=t").await;
+    let mut stream = gateway.open("/events?topic=t").await;
+    let expected: Vec<_> = (0..300).map(|it| format!("{it} {}", "x".repeat(2000))).collect();
+    let storm = async {
+        loop {
+            gateway.signal("-HUP");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let deliveries = async {
+        for data in &expected {
+            gateway.publish("t", data).await;
+        }
+        assert!(stream.data(expected.len()).await == expected);
+        let mut parser = crate::support::sse::Parser::default();
+        stalled.until("\r\n\r\n").await;
+        let told = stalled.events(&mut parser, expected.len()).await;
+        assert!(told.into_iter().map(|it| it.data).collect::<Vec<_>>() == expected);
+    };
+    tokio::select! {
+        () = storm => {}
+        () = deliveries => {}
+    }
+}

@@ -1,0 +1,214 @@
+//! Clients that stall, or read little at a time: they lose nothing that the history has, cost nothing that grows, and
+//! hold up nobody.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{
+    Gateway,
+    raw::Raw,
+    sinks::{SSE, with_both_sinks},
+    sse::Parser,
+};
+
+/// No update is refused because a test publishes faster than a shard looks.
+const ACCEPT_ALL: (&str, &str) = ("PUBLISH__REFUSE_WHEN_BEHIND", "false");
+
+async fn stalled(gateway: &Gateway) -> Raw {
+    let mut raw = Raw::stalled(gateway.address, "/events?topic=t").await;
+    raw.until("retry: 2000\n").await;
+    raw
+}
+
+#[tokio::test]
+async fn large_events_pass_a_stalled_reader_and_all_of_them_reach_it_later() {
+    for tail in ["16MiB", "100KiB"] {
+        let settings = [ACCEPT_ALL, ("DELIVERY__TAIL_BYTES", tail), ("LIMITS__BODY_BYTES", "4MiB")];
+        with_both_sinks(&settings, async |gateway| {
+            let mut stalled = stalled(&gateway).await;
+            let mut reader = gateway.open("/events?topic=t").await;
+            let sizes = [10, 64 << 10, 1 << 20, 0, 64 << 10, 1 << 20, 1];
+            let data: Vec<_> =
+                (0..21).map(|at| format!("{at} {}", "x".repeat(sizes[at % sizes.len()]))).collect();
+            for data in &data {
+                gateway.publish("t", data).await;
+            }
+            assert!(reader.data(data.len()).await == data, "others are served meanwhile");
+            let events = stalled.events(&mut Parser::default(), data.len()).await;
+            let told: Vec<_> = events.into_iter().map(|it| it.data).collect();
+            assert!(told == data, "tail {tail}: {} events", told.len());
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_cut_anywhere_into_pieces_is_the_same_stream() {
+    with_both_sinks(&[ACCEPT_ALL, ("DELIVERY__TAIL_BYTES", "8KiB")], async |gateway| {
+        let mut whole = Raw::get(gateway.address, "/events?topic=t").await;
+        whole.until("retry: 2000\n").await;
+        let mut pieces = Vec::new();
+        for _ in 0..4 {
+            pieces.push(stalled(&gateway).await);
+        }
+        for at in 0..200 {
+            gateway.publish("t", &format!("{at} {}", "y".repeat(at * 37 % 5000))).await;
+        }
+        gateway.publish("t", "the last").await;
+        let expected = whole.until("data: the last\n").await.into_bytes();
+        for (at, raw) in pieces.iter_mut().enumerate() {
+            let mut read = std::mem::take(&mut raw.read);
+            let mut size = at;
+            while read.len() < expected.len() {
+                size = size % 700 + 1;
+                let mut piece = vec![0; size];
+                let n_read = tokio::time::timeout(
+                    crate::support::DEADLINE,
+                    tokio::io::AsyncReadExt::read(&mut raw.stream, &mut piece),
+                );
+                let n_read = n_read.await.expect("in time").expect("readable");
+                assert_ne!(n_read, 0, "it goes on");
+                read.extend_from_slice(&piece[..n_read]);
+            }
+            assert!(read[..expected.len()] == expected, "not the same bytes");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reader_of_one_byte_at_a_time_holds_up_nobody() {
+    with_both_sinks(&[("SERVER__WORKERS", "1")], async |gateway| {
+        let mut slow = stalled(&gateway).await;
+        let mut reader = gateway.open("/events?topic=t").await;
+        let data = "x".repeat(20_000);
+        for at in 0..200 {
+            gateway.publish("t", &format!("{at} {data}")).await;
+            assert!(reader.next().await.data.starts_with(&format!("{at} ")));
+            let mut byte = [0];
+            let read = tokio::io::AsyncReadExt::read(&mut slow.stream, &mut byte).await;
+            assert_eq!(read.expect("readable"), 1);
+            slow.read.push(byte[0]);
+        }
+        let events = slow.events(&mut Parser::default(), 200).await;
+        assert!(events.iter().enumerate().all(|(at, it)| it.data == format!("{at} {data}")));
+        assert_eq!(events.len(), 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_stalls_for_so_long_that_half_an_event_is_trimmed_is_told_of_the_gap() {
+    let settings = [
+        ACCEPT_ALL,
+        ("HISTORY__MAX_EVENTS", "3"),
+        ("DELIVERY__TAIL_BYTES", "1B"),
+        ("LIMITS__BODY_BYTES", "8MiB"),
+    ];
+    with_both_sinks(&settings, async |gateway| {
+        let mut stalled = stalled(&gateway).await;
+        gateway.publish("t", "first").await;
+        let large = "x".repeat(4 << 20);
+        gateway.publish("t", &large).await;
+        let mut reader = gateway.open("/events?topic=t").await;
+        for at in 0..600 {
+            gateway.publish("t", &at.to_string()).await;
+            reader.next().await;
+        }
+        // It is cut in the middle of the large event, or gets all of it and is told then.
+        let mut parser = Parser::default();
+        let mut events = Vec::new();
+        while !events.iter().any(|it: &crate::support::sse::Dispatched| it.kind == "tidegate.gap") {
+            let more = stalled.events(&mut parser, 1).await;
+            if more.is_empty() {
+                let last = events.pop().expect("the first event is whole");
+                assert_eq!(last.data, "first", "half an event is none");
+                let request = gateway.client.get(gateway.url("/events?topic=t"));
+                let request = request.header("last-event-id", &last.id);
+                let mut stream = crate::support::sse::Stream::open(request).await;
+                assert_eq!(stream.next().await.kind, "tidegate.gap");
+                assert_eq!(stream.data(3).await, ["597", "598", "599"]);
+                return;
+            }
+            events.extend(more);
+        }
+        assert!(events[0].data == "first" && events[1].data == large);
+        assert_eq!(events[2].kind, "tidegate.gap");
+        let mut rest: Vec<_> = events.split_off(3);
+        while rest.len() < 3 {
+            rest.extend(stalled.events(&mut parser, 1).await);
+        }
+        let rest: Vec<_> = rest.iter().map(|it| it.data.as_str()).collect();
+        assert_eq!(rest, ["597", "598", "599"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_stalls_within_an_event_when_the_gateway_stops_gets_the_rest_and_the_end() {
+    let settings = [("LIMITS__BODY_BYTES", "8MiB"), ("SERVER__SHUTDOWN_TIMEOUT", "20s")];
+    with_both_sinks(&settings, async |mut gateway| {
+        let mut stalled = stalled(&gateway).await;
+        let large = "x".repeat(6 << 20);
+        gateway.publish("t", &large).await;
+        gateway.signal("-TERM");
+        crate::support::watch::eventually("it stops", async || gateway.log().contains("stopping"))
+            .await;
+        let rest = stalled.until_end().await;
+        let end = rest.rsplit_once("\n\n").expect("the event is whole").1;
+        assert!(rest.contains(&large) && end.starts_with("retry: "), "{end:?}");
+        assert!(gateway.process.wait().expect("it ends").success());
+        assert!(!gateway.log().contains("not ended in time"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_stalls_within_an_event_when_its_time_is_over_gets_the_rest_and_the_end() {
+    let settings = [("LIMITS__BODY_BYTES", "8MiB"), ("DELIVERY__LIFETIME", "1s")];
+    with_both_sinks(&settings, async |gateway| {
+        let mut stalled = stalled(&gateway).await;
+        let large = "x".repeat(6 << 20);
+        gateway.publish("t", &large).await;
+        // Nobody can see from outside that the time of somebody who reads nothing is over.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let rest = stalled.until_end().await;
+        assert!(rest.contains(&large) && rest.ends_with("retry: 2000\n"));
+        gateway.until_metric(SSE, 0.0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hundred_that_read_nothing_cost_no_memory_that_grows_with_what_passes() {
+    let settings = [
+        ACCEPT_ALL,
+        ("DELIVERY__TAIL_BYTES", "1MiB"),
+        ("HISTORY__MEMORY_BYTES", "4MiB"),
+        ("DELIVERY__WRITE_DEADLINE", "10m"),
+    ];
+    with_both_sinks(&settings, async |gateway| {
+        let data = "x".repeat(1024);
+        let update = json!({ "topics": ["t"], "data": data });
+        let batch = serde_json::to_string(&vec![update; 500]).expect("JSON");
+        let publish = async |n_batches: usize| {
+            for _ in 0..n_batches {
+                assert_eq!(gateway.post_json(batch.clone()).await.status(), 200);
+            }
+        };
+        publish(20).await;
+        let mut clients = Vec::new();
+        for _ in 0..100 {
+            clients.push(stalled(&gateway).await);
+        }
+        let before = gateway.memory();
+        publish(40).await;
+        let growth = gateway.memory().saturating_sub(before);
+        assert_eq!(gateway.metric(SSE).await, 100.0);
+        // 2 GB have passed them. Each may pin an event or a page; the rest is the allocator's.
+        assert!(growth < 32 << 20, "{growth}");
+        eprintln!("grew by {} KiB", growth >> 10);
+    })
+    .await;
+}

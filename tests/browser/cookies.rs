@@ -1,0 +1,114 @@
+//! The browser's own EventSource with a cookie that holds a token, and without: in a page of the gateway's origin, and
+//! in one of another origin that the gateway allows.
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, Page, free_port, in_browser, serve_page};
+
+const PUBLISHER_KEY: &str = "a-key-for-publishers-of-32-bytes";
+const SUBSCRIBER_KEY: &str = "a-key-for-subscribers-of-32-byte";
+const HUB: &str = "https://hub.example/.well-known/mercure";
+const ISSUER: &str = "https://issuer.example";
+const DETAIL: &str = "https://mercure.rocks/authorization-detail";
+
+/// Listens with cookies and without, and counts heartbeats. All types of events that there are go into one list.
+const LISTEN: &str = "
+    window.heard = {}; window.opened = 0; window.heartbeats = 0;
+    function listen(name, hub, options) {
+        heard[name] = [];
+        var source = new EventSource(hub, options);
+        source.onopen = function () { opened++; };
+        ['message', 'tidegate.gap'].forEach(function (type) {
+            source.addEventListener(type, function (event) { heard[name].push(event.data); });
+        });
+        source.addEventListener('tidegate.heartbeat', function () { heartbeats++; });
+    }
+    listen('with', HUB, { withCredentials: true });
+    listen('without', HUB);
+    listen('beating', HUB + '&heartbeat=event');
+";
+
+fn sign(kind: &str, claims: &Value, key: &str) -> String {
+    let mut header = Header::new(Algorithm::HS256);
+    header.typ = Some(kind.to_owned());
+    jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(key.as_bytes()))
+        .expect("a token")
+}
+
+/// A subscriber's token of the old dialect, and an access token; both grant the topic `x`.
+fn tokens() -> (String, String) {
+    let detail = json!({ "type": DETAIL, "actions": ["subscribe"], "topics": [{ "match": "x" }] });
+    let expires = jiff::Timestamp::now().as_second() + 3600;
+    let modern = json!({
+        "iss": ISSUER, "aud": HUB, "exp": expires, "authorization_details": [detail],
+    });
+    let old = json!({ "mercure": { "subscribe": ["x"] } });
+    (sign("JWT", &old, SUBSCRIBER_KEY), sign("at+jwt", &modern, SUBSCRIBER_KEY))
+}
+
+async fn publish(gateway: &Gateway, form: &'static str) {
+    let token = sign("JWT", &json!({ "mercure": { "publish": ["*"] } }), PUBLISHER_KEY);
+    let request = reqwest::Client::new().post(format!("{}/events", gateway.origin()));
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    let reply = request.bearer_auth(token).body(form).send().await.expect("the gateway answers");
+    assert_eq!(reply.status(), 200);
+}
+
+/// Listens, and has a private and a public event published while heartbeats come.
+async fn listen(page: &Page, gateway: &Gateway, anonymous: &str) {
+    let hub = format!("{}/.well-known/mercure?topic=x", gateway.origin());
+    page.run(&LISTEN.replace("HUB", &format!("'{hub}'"))).await;
+    page.until("three streams", "return opened === 3").await;
+    publish(gateway, "topic=x&data=secret&private=on").await;
+    publish(gateway, "topic=x&data=public").await;
+    page.until("heartbeats", "return 10 <= heartbeats").await;
+    publish(gateway, "topic=x&data=last").await;
+    for name in ["with", "without"] {
+        page.until(name, &format!("return heard['{name}'].includes('last')")).await;
+    }
+    assert_eq!(page.run("return heard['with']").await, json!(["secret", "public", "last"]));
+    let without = page.run("return heard['without']").await;
+    assert_eq!(without, serde_json::from_str::<Value>(anonymous).expect("JSON"));
+    assert_eq!(page.run("return opened").await, json!(3), "nobody had to come back");
+}
+
+async fn cookies(cookie: &'static str, token: String) {
+    in_browser(move |page| async move {
+        let port = free_port();
+        serve_page(port, "<!doctype html><title>page</title>".to_owned()).await;
+        let origin = format!("http://127.0.0.1:{port}");
+        let issuer = tempfile::NamedTempFile::new().expect("a temporary file");
+        let text = format!("[[auth.issuers]]\nname = '{ISSUER}'\n");
+        std::fs::write(issuer.path(), text).expect("a writable file");
+        let gateway = Gateway::start(&[
+            ("CONFIG", issuer.path().to_str().expect("text")),
+            ("AUTH__ANONYMOUS", "true"),
+            ("AUTH__PUBLISHER_KEY", PUBLISHER_KEY),
+            ("AUTH__SUBSCRIBER_KEY", SUBSCRIBER_KEY),
+            ("AUTH__AUDIENCES", HUB),
+            ("CORS__ORIGINS", &origin),
+            ("CORS__CREDENTIALS", "true"),
+            ("DELIVERY__HEARTBEAT", "200ms"),
+        ])
+        .await;
+        page.open(&format!("{}/health/live", gateway.origin())).await;
+        let path = "path=/.well-known/mercure; samesite=strict; secure";
+        page.run(&format!("document.cookie = '{cookie}={token}; {path}'")).await;
+        // A browser sends cookies to the page's own origin in any case.
+        listen(&page, &gateway, r#"["secret","public","last"]"#).await;
+        page.open(&format!("{origin}/")).await;
+        listen(&page, &gateway, r#"["public","last"]"#).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_cookie_of_the_old_dialect_brings_private_events() {
+    cookies("mercureAuthorization", tokens().0).await;
+}
+
+#[tokio::test]
+async fn the_cookie_of_draft_08_brings_private_events() {
+    cookies("__Secure-mercure_access_token", tokens().1).await;
+}

@@ -1,0 +1,112 @@
+//! Private events, for those alone whose token grants them.
+
+use crate::support::{Client, Gateway, Library, Proxy, Role, installed, modern, old, short_lived};
+
+/// The cookie of draft-08.
+const COOKIE: &str = "__Secure-mercure_access_token";
+
+/// The cookie of the old dialect.
+const OLD_COOKIE: &str = "mercureAuthorization";
+
+/// One client for each way to show a token of each dialect.
+fn invited(library: Library, hub: &str) -> Vec<Client> {
+    let subscribe = |token: &str| format!("{hub}?topic=x&authorization={token}");
+    let plain = format!("{hub}?topic=x");
+    let (old, modern) = (old(Role::Subscribe, "x"), modern(Role::Subscribe, "x"));
+    let bearer = |token: &str| format!("Bearer {token}");
+    let cookie = |name: &str, token: &str| format!("theme=dark; {name}={token}");
+    vec![
+        Client::start(library, &plain, &[("Authorization", &bearer(&old))]),
+        Client::start(library, &plain, &[("Authorization", &bearer(&modern))]),
+        Client::start(library, &plain, &[("Cookie", &cookie(OLD_COOKIE, &old))]),
+        Client::start(library, &plain, &[("Cookie", &cookie(COOKIE, &modern))]),
+        Client::start(library, &subscribe(&old), &[]),
+    ]
+}
+
+/// One client without a token, and one whose token is for something else.
+fn uninvited(library: Library, hub: &str) -> Vec<Client> {
+    let plain = format!("{hub}?topic=x");
+    let other = format!("Bearer {}", modern(Role::Subscribe, "other"));
+    vec![
+        Client::start(library, &plain, &[]),
+        Client::start(library, &plain, &[("Authorization", &other)]),
+    ]
+}
+
+#[tokio::test]
+async fn private_events_are_for_those_whose_token_grants_them() {
+    let gateway = Gateway::start_guarded().await;
+    let publisher = old(Role::Publish, "x");
+    for library in installed().await {
+        let mut invited = invited(*library, &gateway.hub());
+        let mut uninvited = uninvited(*library, &gateway.hub());
+        for client in invited.iter_mut().chain(&mut uninvited) {
+            client.opened().await;
+        }
+        let update = [("topic", "x"), ("data", "secret"), ("private", "on")];
+        gateway.publish_as(&publisher, &update).await;
+        gateway.publish_as(&publisher, &[("topic", "x"), ("data", "public")]).await;
+        for (number, client) in invited.iter_mut().enumerate() {
+            assert_eq!(client.data(2).await, ["secret", "public"], "{library:?} {number}");
+        }
+        for client in &mut uninvited {
+            assert_eq!(client.data(1).await, ["public"], "{library:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_shows_a_bad_token_is_refused_for_good() {
+    let gateway = Gateway::start_guarded().await;
+    let address = format!("{}?topic=x", gateway.hub());
+    for library in installed().await {
+        // Signed for the other role.
+        let token = format!("Bearer {}", old(Role::Publish, "x"));
+        let mut client = Client::start(*library, &address, &[("Authorization", &token)]);
+        assert_eq!(client.refused().await, 401, "{library:?}");
+    }
+}
+
+#[tokio::test]
+async fn private_events_that_were_missed_arrive_afterwards() {
+    let gateway = Gateway::start_guarded().await;
+    let publisher = old(Role::Publish, "x");
+    let mut clients = Vec::new();
+    for library in installed().await {
+        let proxy = Proxy::start(gateway.port).await;
+        let token = format!("Bearer {}", modern(Role::Subscribe, "x"));
+        let address = format!("{}?match=x", proxy.hub());
+        let mut client = Client::start(*library, &address, &[("Authorization", &token)]);
+        client.opened().await;
+        clients.push((client, proxy));
+    }
+    let secret = |data: &'static str| [("topic", "x"), ("data", data), ("private", "on")];
+    gateway.publish_as(&publisher, &secret("first")).await;
+    for (client, proxy) in &mut clients {
+        assert_eq!(client.event().await.data, "first", "{:?}", client.library);
+        proxy.cut();
+    }
+    gateway.publish_as(&publisher, &secret("second")).await;
+    for (client, proxy) in &mut clients {
+        proxy.mend();
+        assert_eq!(client.event().await.data, "second", "{:?}", client.library);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token_and_whoever_comes_back_with_it_is_refused() {
+    let gateway = Gateway::start_guarded().await;
+    let address = format!("{}?match=x", gateway.hub());
+    let mut clients = Vec::new();
+    for library in installed().await {
+        let token = format!("Bearer {}", short_lived(Role::Subscribe, "x", 8));
+        clients.push(Client::start(*library, &address, &[("Authorization", &token)]));
+    }
+    for client in &mut clients {
+        client.opened().await;
+    }
+    for client in &mut clients {
+        assert_eq!(client.refused().await, 401, "{:?}", client.library);
+    }
+}
