@@ -18,6 +18,7 @@ use crate::{
     publish::{Capacity, Ledger},
     settings::{Settings, StoreKind},
     subscribe::Sessions,
+    subscriptions::{self, Registry},
 };
 
 /// Time that a gateway needs to close its store.
@@ -38,6 +39,7 @@ struct Inner {
     ledger: Ledger,
     seats: Seats,
     sessions: Sessions,
+    subscriptions: Option<Registry>,
     tracker: Tracker,
     metrics: Metrics,
     nonce: Arc<str>,
@@ -66,6 +68,7 @@ impl Gateway {
         let history = open_history(&settings)?;
         let tail_bytes = settings.delivery.tail_bytes;
         let hub = Hub::start(history, tail_bytes, settings.publish.refuse_when_behind)?;
+        let subscriptions = subscriptions::start(&hub, &settings)?;
         let limits = &settings.limits;
         let sessions = Sessions::new(settings.poll.session_lease, limits.subscribers);
         let tracker = Tracker::start(hub.clone(), settings.jobs.clone(), Clock::system())?;
@@ -91,6 +94,7 @@ impl Gateway {
             metrics: Metrics::new(hub.clone(), sessions.clone(), tracker.clone()),
             seats: Seats::new(limits.subscribers, limits.subscribers_per_address),
             sessions,
+            subscriptions,
             tracker,
             nonce: random_text().into(),
             hub,
@@ -178,6 +182,11 @@ impl Gateway {
         &self.0.sessions
     }
 
+    /// Who subscribes to what, if that is to be told.
+    pub(crate) fn subscriptions(&self) -> Option<&Registry> {
+        self.0.subscriptions.as_ref()
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }
@@ -192,7 +201,11 @@ impl Gateway {
 fn open_history(settings: &Settings) -> io::Result<Arc<dyn History>> {
     let (history, clock) = (&settings.history, Clock::system());
     if history.store == StoreKind::Memory {
-        return Ok(Arc::new(Memory::new(history.retention(), clock)));
+        return Ok(Arc::new(Memory::with_subscriptions(
+            history.retention(),
+            settings.mercure.subscription_events,
+            clock,
+        )));
     }
     let mut options = history
         .disk(settings)

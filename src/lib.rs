@@ -25,6 +25,7 @@ pub mod publish;
 pub mod server;
 pub mod settings;
 pub mod subscribe;
+pub mod subscriptions;
 pub mod telemetry;
 pub mod transport;
 

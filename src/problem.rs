@@ -16,6 +16,7 @@ use crate::{
     event::Invalid,
     gateway::Refused,
     history::{HistoryError, PublishError},
+    subscriptions,
 };
 
 /// A refused request: what the client is told, and in which words the log and the metrics count it.
@@ -263,6 +264,15 @@ impl Problem {
         };
         // Not all at once.
         problem.with_limit(limit).with_retry_after(fastrand::u64(RETRY_SECONDS))
+    }
+
+    /// 503: there is no room for more matchers on the list of subscriptions.
+    #[must_use]
+    pub(crate) fn listed_out(subscriptions::Full(limit): subscriptions::Full) -> Self {
+        let detail = format!(
+            "there are {limit} subscriptions (mercure.max_subscriptions), which is the limit"
+        );
+        Self::unavailable("subscriptions", detail).with_limit(limit)
     }
 
     /// Names the limit that was crossed.

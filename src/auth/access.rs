@@ -12,6 +12,7 @@ use super::{
     keys::Role,
     metadata::{audiences, metadata_url},
     presentation,
+    profile::Profile,
     token::{self, Demands, Flaw},
 };
 use crate::{
@@ -34,6 +35,8 @@ pub(crate) struct Publisher {
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(crate) rights: Rights,
+    /// What is known of it besides; nothing unless it is told who subscribes.
+    pub(crate) profile: Profile,
     /// Whether it has no token and would need one for everything but jobs whose names it knows.
     is_uninvited: bool,
     /// When the token is no longer good, and the subscription has to end.
@@ -70,9 +73,16 @@ pub(crate) async fn subscriber(request: &HttpRequest) -> Result<Subscriber, Prob
     let Some(bearer) = bearer(request, &gateway, Role::Subscriber).await? else {
         return Ok(anonymous(request));
     };
+    let mut profile = Profile::default();
+    if gateway.settings().mercure.subscriptions {
+        let (hub, limits) = (gateway.hub_url(), gateway.matcher_limits());
+        profile = Profile::of(&bearer.claims, hub, limits)
+            .map_err(|invalid| Problem::parameter(&invalid))?;
+    }
     let remaining = bearer.claims.remaining(Timestamp::now());
     Ok(Subscriber {
         rights: Rights::Of(bearer.granted),
+        profile,
         is_uninvited: false,
         expires: remaining.and_then(|it| Instant::now().checked_add(it)),
         metadata_url,
@@ -85,6 +95,7 @@ pub(crate) fn anonymous(request: &HttpRequest) -> Subscriber {
     let auth = &gateway.settings().auth;
     Subscriber {
         rights: if auth.is_development() { Rights::Everything } else { Rights::PublicOnly },
+        profile: Profile::default(),
         is_uninvited: !auth.is_development() && !auth.anonymous,
         expires: None,
         metadata_url: metadata_url(request, gateway.settings()),

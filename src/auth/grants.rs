@@ -9,7 +9,7 @@ use crate::hub::MatcherKind;
 pub(super) const DETAIL: &str = "https://mercure.rocks/authorization-detail";
 
 /// The claims of the old dialect; the second wins.
-const OLD_CLAIMS: [&str; 2] = ["mercure", "https://mercure.rocks/"];
+pub(super) const OLD_CLAIMS: [&str; 2] = ["mercure", "https://mercure.rocks/"];
 
 /// A matcher as a token writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub(super) fn modern(claims: &Map<String, Value>, limit: usize) -> Result<Select
     Ok(selectors)
 }
 
-fn typed(topic: &Value) -> Option<Selector> {
+pub(super) fn typed(topic: &Value) -> Option<Selector> {
     let value = topic.get("match")?.as_str().filter(|it| !it.is_empty())?;
     let kind = match topic.get("match_type") {
         None => "exact",

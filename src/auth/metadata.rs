@@ -25,6 +25,8 @@ struct Document<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     mercure_cookie: &'a str,
     mercure_matcher_types_supported: &'static [&'static str],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    mercure_subscriptions: bool,
 }
 
 /// `GET /.well-known/oauth-protected-resource/.well-known/mercure`: for everybody.
@@ -60,6 +62,7 @@ pub(crate) async fn metadata(
             Compat::Both => &["exact", "urlpattern", "uritemplate"],
             Compat::ModernOnly => &["exact", "urlpattern"],
         },
+        mercure_subscriptions: settings.mercure.subscriptions,
     }))
 }
 
@@ -88,7 +91,7 @@ pub(super) fn configured_audiences(settings: &Settings) -> Vec<String> {
 }
 
 /// The address of the hub as the client sees it.
-fn hub_url(request: &HttpRequest, settings: &Settings) -> Url {
+pub(crate) fn hub_url(request: &HttpRequest, settings: &Settings) -> Url {
     let mut url = public_base(request, settings);
     let path = format!("{}/.well-known/mercure", url.path().trim_end_matches('/'));
     url.set_path(&path);

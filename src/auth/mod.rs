@@ -13,11 +13,13 @@ mod keys;
 mod metadata;
 mod mint;
 mod presentation;
+mod profile;
 mod token;
 
 pub(crate) use self::{
     access::{Publisher, Subscriber, anonymous, publisher, subscriber},
-    metadata::metadata,
+    metadata::{hub_url, metadata},
+    profile::Profile,
 };
 pub use self::{
     claims::{Claims, Dialect},

@@ -6,7 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{EndReason, Feed, Item};
-use crate::{event::Event, transport::StreamWriter};
+use crate::{
+    event::Event,
+    history::TokenKey,
+    transport::{StreamWriter, subscription},
+};
 
 /// The most that is handed over at once. actix asks for more while it has less than 4 KiB to write, and keeps for good
 /// what its buffer has grown to; like this the 8 KiB that it starts with are always enough.
@@ -20,6 +24,8 @@ const CHUNKS_IN_A_ROW: u32 = 64;
 pub struct Style {
     /// As which bytes.
     pub writer: StreamWriter,
+    /// Whether the hub's own events are told in the old dialect of Mercure.
+    pub is_old_dialect: bool,
     /// How they end.
     pub ending: Ending,
     /// Time without progress after which a socket that takes nothing is given up.
@@ -40,6 +46,12 @@ pub struct Ending {
 }
 
 impl Style {
+    /// The bytes of an event.
+    pub(super) fn event<'event>(&self, event: &'event Event, key: &TokenKey) -> &'event Bytes {
+        let event = if self.is_old_dialect { subscription::in_old_dialect(event) } else { event };
+        self.writer.event(event, key)
+    }
+
     /// The last bytes of a stream that ends for `reason`; its client can go on from `token`.
     pub(super) fn end(&self, reason: EndReason, token: &str) -> Bytes {
         let Ending { retry, retry_spread, .. } = self.ending;
@@ -121,7 +133,7 @@ impl Body {
         Poll::Ready(match item {
             Item::Event(event) => {
                 self.has_ended = self.style.is_last(&event);
-                self.style.writer.event(&event, key).clone()
+                self.style.event(&event, key).clone()
             }
             Item::Gap(gap) => self.style.writer.gap(&gap, key),
             Item::Heartbeat(position) => self.style.writer.heartbeat(&key.seal(position)),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -41,8 +42,17 @@ pub enum Full {
 #[derive(Debug)]
 pub struct Seat {
     seats: Seats,
-    /// Whom it counts for. In a box, because nearly everybody on one machine has none.
-    address: Option<Box<IpAddr>>,
+    /// In a box, because nearly everybody on one machine has none.
+    more: Option<Box<More>>,
+}
+
+/// What comes with some seats.
+#[derive(Debug, Default)]
+struct More {
+    /// Whom it counts for.
+    address: Option<IpAddr>,
+    /// What ends with the subscription.
+    guard: Option<Box<dyn fmt::Debug + Send>>,
 }
 
 impl Seats {
@@ -86,7 +96,8 @@ impl Seats {
             *here += 1;
         }
         taken.in_all += 1;
-        Ok(Seat { seats: self.clone(), address: address.map(Box::new) })
+        let more = address.map(|it| Box::new(More { address: Some(it), guard: None }));
+        Ok(Seat { seats: self.clone(), more })
     }
 
     /// Whether [`Seats::take`] would find a seat.
@@ -98,15 +109,24 @@ impl Seats {
     }
 }
 
+impl Seat {
+    /// The same seat, with something that is dropped when the subscriber leaves it.
+    #[must_use]
+    pub fn guarding(mut self, guard: impl fmt::Debug + Send + 'static) -> Self {
+        self.more.get_or_insert_default().guard = Some(Box::new(guard));
+        self
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = self.seats.taken();
         taken.in_all -= 1;
-        let Some(address) = &self.address else { return };
-        if let Some(here) = taken.by_address.get_mut(&**address) {
+        let Some(address) = self.more.as_ref().and_then(|it| it.address) else { return };
+        if let Some(here) = taken.by_address.get_mut(&address) {
             *here -= 1;
             if *here == 0 {
-                taken.by_address.remove(&**address);
+                taken.by_address.remove(&address);
             }
         }
     }

@@ -188,12 +188,12 @@ impl Connection {
             return Err(io::ErrorKind::NotFound.into());
         }
         while let Some((first, others)) = events[n_complete..].split_first() {
-            let writer = &self.style.writer;
-            let rest = &writer.event(first, key)[self.n_half..];
+            let style = &self.style;
+            let rest = &style.event(first, key)[self.n_half..];
             let written = if others.is_empty() {
                 retry(|| self.stream.write(rest))?
             } else {
-                let others = others.iter().map(|event| IoSlice::new(writer.event(event, key)));
+                let others = others.iter().map(|event| IoSlice::new(style.event(event, key)));
                 let slices: Vec<_> = std::iter::once(IoSlice::new(rest)).chain(others).collect();
                 retry(|| self.stream.write_vectored(&slices))?
             };
@@ -204,7 +204,7 @@ impl Connection {
             };
             self.n_written = self.n_written.saturating_add(written);
             while let Some(event) = events.get(n_complete) {
-                let rest = self.style.writer.event(event, key).len() - self.n_half;
+                let rest = self.style.event(event, key).len() - self.n_half;
                 if written < rest {
                     self.n_half += written;
                     break;

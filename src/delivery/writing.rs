@@ -255,7 +255,7 @@ fn gather<'a>(
         if is_enough && !gathered.is_empty() {
             return (gathered, false);
         }
-        n_bytes += connection.style.writer.event(event, key).len();
+        n_bytes += connection.style.event(event, key).len();
         gathered.push(event);
     }
     (gathered, true)

@@ -66,13 +66,16 @@ impl EventId {
 pub struct EventType(Box<str>);
 
 impl EventType {
+    /// The type of the events that tell of subscriptions (draft-08, "Active subscriptions").
+    pub const SUBSCRIPTION: &'static str = "mercure";
+
     /// A type chosen by a publisher.
     ///
     /// # Errors
     /// If it is over `limit` bytes, breaks the string rule, or is one that the hub itself uses: `mercure`, `tidegate.…`.
     pub fn parse(value: &str, limit: usize) -> Result<Self, Invalid> {
         text::check("type", value, limit)?;
-        if value == "mercure" || value.starts_with("tidegate.") {
+        if value == Self::SUBSCRIPTION || value.starts_with("tidegate.") {
             return Err(Invalid::Rule {
                 field: "type",
                 rule: "is one that only the hub itself may use",

@@ -46,6 +46,12 @@ impl Update {
         self.private || !self.except.is_empty() || self.topics.iter().any(Topic::is_job)
     }
 
+    /// Whether it tells that a subscription has begun or ended, which only the hub does.
+    #[must_use]
+    pub fn tells_of_subscription(&self) -> bool {
+        self.kind.as_ref().is_some_and(|kind| kind.as_str() == EventType::SUBSCRIPTION)
+    }
+
     /// Bytes of memory that keeping this update costs, about: its text, its lists, and the index entries for it.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -81,18 +87,31 @@ pub struct Event {
     /// What was published. The history keeps this part alone, so that encoded bytes live no longer than the tail.
     pub update: Arc<Update>,
     encodings: [OnceLock<Bytes>; 3],
+    /// What some subscribers get instead.
+    variant: OnceLock<Option<Box<Self>>>,
 }
 
 impl Event {
     /// An event of `update` at `position`, not yet encoded.
     #[must_use]
     pub fn new(position: Position, accepted_at: Timestamp, update: Arc<Update>) -> Self {
-        Self { position, accepted_at, update, encodings: Default::default() }
+        Self {
+            position,
+            accepted_at,
+            update,
+            encodings: Default::default(),
+            variant: OnceLock::new(),
+        }
     }
 
     /// The bytes of this event in `form`, made by `encode` the first time that anybody asks.
     pub fn encoded(&self, form: Form, encode: impl FnOnce(&Self) -> Bytes) -> &Bytes {
         self.encodings[form as usize].get_or_init(|| encode(self))
+    }
+
+    /// This event as some subscribers get it, made by `make` the first time that anybody asks; itself if there is no other.
+    pub fn variant(&self, make: impl FnOnce(&Self) -> Option<Self>) -> &Self {
+        self.variant.get_or_init(|| make(self).map(Box::new)).as_deref().unwrap_or(self)
     }
 
     /// Bytes of memory that this event costs while it is in the tail, about: the update, and each form of it.

@@ -56,6 +56,11 @@ impl Topic {
         Self::of_job("claim")
     }
 
+    /// The topic under which a subscription is told of: its path.
+    pub(crate) fn of_subscription(path: &str) -> Self {
+        Self(path.into())
+    }
+
     /// Whether it is a job's, which only those hear who name it: the unguessable id is the right to see the job.
     #[must_use]
     pub fn is_job(&self) -> bool {

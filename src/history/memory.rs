@@ -15,6 +15,7 @@ use super::{
     Shelf, Start, TokenKey, Torn,
     hash::{Hash, hash},
     lost::{Begin, Dropped, Lost, topic_hash},
+    parts::Parts,
 };
 use crate::{
     clock::Clock,
@@ -38,37 +39,43 @@ pub struct Retention {
     pub remembered: usize,
 }
 
+/// Events of subscriptions that are kept unless it is said how many.
+const SUBSCRIPTION_EVENTS: usize = 10_000;
+
+/// The bytes of these events are at most one part in this many of the others'.
+const SHARE_OF_SUBSCRIPTIONS: usize = 4;
+
 /// A history that lives as long as its process.
 #[derive(Debug)]
 pub struct Memory {
     clock: Clock,
     token_key: TokenKey,
-    log: RwLock<Log>,
+    log: RwLock<Parts>,
 }
 
 impl Memory {
     /// An empty history.
     #[must_use]
     pub fn new(retention: Retention, clock: Clock) -> Self {
-        let log = Log {
-            lost: Lost::new(retention.remembered),
-            retention,
-            last: Position::START,
-            records: VecDeque::new(),
-            weight: 0,
-            by_topic: HashMap::default(),
-            ids: BTreeSet::new(),
-            remembered: VecDeque::new(),
-        };
-        Self { clock, token_key: TokenKey::random(), log: RwLock::new(log) }
+        Self::with_subscriptions(retention, SUBSCRIPTION_EVENTS, clock)
+    }
+
+    /// An empty history that keeps at most `events` that tell of subscriptions, beside all others; and of their bytes at
+    /// most a share of what `retention` has for the others.
+    #[must_use]
+    pub fn with_subscriptions(retention: Retention, events: usize, clock: Clock) -> Self {
+        let bytes = retention.bytes / SHARE_OF_SUBSCRIPTIONS;
+        let subscriptions = Retention { bytes, events, ..retention };
+        let log = RwLock::new(Parts::new(retention, subscriptions));
+        Self { clock, token_key: TokenKey::random(), log }
     }
 
     // A panic while the lock is held would be a bug; going on with what is there beats refusing everybody.
-    fn read(&self) -> RwLockReadGuard<'_, Log> {
+    fn read(&self) -> RwLockReadGuard<'_, Parts> {
         self.log.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Log> {
+    fn write(&self) -> RwLockWriteGuard<'_, Parts> {
         self.log.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -129,7 +136,7 @@ impl History for Memory {
     fn close(&self) {}
 
     fn last(&self) -> Position {
-        self.read().last
+        self.read().last()
     }
 
     fn token_key(&self) -> &TokenKey {
@@ -158,22 +165,46 @@ impl Record {
     }
 }
 
+/// One part of the history, with its own bounds.
 #[derive(Debug)]
-struct Log {
+pub(super) struct Log {
     retention: Retention,
-    last: Position,
+    /// The newest position of this part.
+    pub(super) last: Position,
     records: VecDeque<Record>,
     weight: usize,
     by_topic: HashMap<Topic, VecDeque<Position>, RandomState>,
     /// The ids of `records` and those `remembered`.
     ids: BTreeSet<(Hash, Position)>,
     remembered: VecDeque<(Hash, Position)>,
-    lost: Lost,
+    pub(super) lost: Lost,
 }
 
 impl Log {
-    fn append(&mut self, update: Arc<Update>, now: Timestamp) -> Arc<Event> {
-        let position = Position(self.last.0 + 1);
+    pub(super) fn new(retention: Retention) -> Self {
+        Self {
+            lost: Lost::new(retention.remembered),
+            retention,
+            last: Position::START,
+            records: VecDeque::new(),
+            weight: 0,
+            by_topic: HashMap::default(),
+            ids: BTreeSet::new(),
+            remembered: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Takes in an event at a position behind all others.
+    pub(super) fn append(
+        &mut self,
+        position: Position,
+        update: Arc<Update>,
+        now: Timestamp,
+    ) -> Arc<Event> {
         // A clock that was set back must not make `since` unordered.
         let accepted_at = self.records.back().map_or(now, |newest| newest.accepted_at.max(now));
         self.last = position;
@@ -191,7 +222,7 @@ impl Log {
         event
     }
 
-    fn trim(&mut self, now: Timestamp) {
+    pub(super) fn trim(&mut self, now: Timestamp) {
         while let Some(oldest) = self.records.front() {
             let is_covered = self.weight <= self.retention.bytes
                 && self.records.len() <= self.retention.events
@@ -231,7 +262,7 @@ impl Log {
         self.records.partition_point(|record| record.position <= position)
     }
 
-    fn page(&self, after: Position, interest: &Interest, budget: Budget) -> Page {
+    pub(super) fn page(&self, after: Position, interest: &Interest, budget: Budget) -> Page {
         let n_dropped = self.lost.concerning(Begin::Behind(after), interest);
         let torn = n_dropped.map(|n_dropped| Torn { begins: self.lost.last(), n_dropped });
         let mut page =
@@ -282,42 +313,36 @@ impl Log {
         self.records.get(at)
     }
 
-    fn locate(&self, start: &Start, interest: &Interest) -> Located {
-        let oldest = self.lost.last();
-        let n_dropped = self.lost.n_dropped();
-        let from = |after| Located { after, missing: None, n_dropped };
-        let torn = |begin| self.lost.may_concern(begin, interest).then_some(Missing::Trimmed);
-        match start {
-            Start::Now => from(self.last),
-            Start::Earliest => from(oldest),
-            Start::Unknown => Located { after: oldest, missing: Some(Missing::Unknown), n_dropped },
-            Start::Position(position) if self.last < *position => {
-                self.locate(&Start::Unknown, interest)
-            }
-            Start::Position(position) => Located {
-                after: oldest.max(*position),
-                missing: torn(Begin::Behind(*position)),
-                n_dropped,
-            },
-            Start::Id(id) => {
-                let start = self.position_of(id).map_or(Start::Unknown, Start::Position);
-                self.locate(&start, interest)
-            }
-            Start::Last(count) => from(self.before_newest(*count, interest)),
-            Start::Since(time) => {
-                let offset = self.records.partition_point(|record| record.accepted_at < *time);
-                let before = offset.checked_sub(1).and_then(|it| self.records.get(it));
-                Located {
-                    after: before.map_or(oldest, |record| record.position),
-                    missing: torn(Begin::Since(*time)),
-                    n_dropped,
-                }
-            }
+    /// Where a position leads that is not behind everything.
+    pub(super) fn locate_position(&self, position: Position, interest: &Interest) -> Located {
+        let torn = self.lost.may_concern(Begin::Behind(position), interest);
+        let after = self.lost.last().max(position);
+        Located {
+            after,
+            missing: torn.then_some(Missing::Trimmed),
+            n_dropped: self.lost.n_dropped(),
         }
     }
 
+    /// Where what was accepted at a time or later begins.
+    pub(super) fn locate_time(&self, time: Timestamp, interest: &Interest) -> Located {
+        let torn = self.lost.may_concern(Begin::Since(time), interest);
+        let after = self.before(time).unwrap_or(self.lost.last());
+        Located {
+            after,
+            missing: torn.then_some(Missing::Trimmed),
+            n_dropped: self.lost.n_dropped(),
+        }
+    }
+
+    /// The newest event that was accepted before a time.
+    pub(super) fn before(&self, time: Timestamp) -> Option<Position> {
+        let offset = self.records.partition_point(|record| record.accepted_at < time);
+        offset.checked_sub(1).and_then(|it| self.records.get(it)).map(|it| it.position)
+    }
+
     /// The first event with this id that is still there, else the last one that is remembered.
-    fn position_of(&self, id: &EventId) -> Option<Position> {
+    pub(super) fn position_of(&self, id: &EventId) -> Option<Position> {
         let hash = hash(id.as_str());
         let first_kept = Position(self.lost.last().0 + 1);
         let kept = self.ids.range((hash, first_kept)..=(hash, Position(u64::MAX))).next();
@@ -326,11 +351,17 @@ impl Log {
         kept.or_else(any).map(|(_, position)| *position)
     }
 
-    /// The position before the newest `count` events that interest.
-    fn before_newest(&self, count: usize, interest: &Interest) -> Position {
-        let Some(count) = count.checked_sub(1) else { return self.last };
-        let oldest = self.lost.last();
-        let newest_first: Box<dyn Iterator<Item = &Record>> = match interest.exact_topics() {
+    /// Whether one of the newest `count` events interests.
+    pub(super) fn has_new_for(&self, interest: &Interest, count: usize) -> bool {
+        self.records.iter().rev().take(count).any(|it| interest.covers(&it.update))
+    }
+
+    /// The positions of the events that interest, the newest first.
+    pub(super) fn newest_first<'a>(
+        &'a self,
+        interest: &'a Interest,
+    ) -> impl Iterator<Item = Position> + 'a {
+        let newest_first: Box<dyn Iterator<Item = &Record> + 'a> = match interest.exact_topics() {
             None => Box::new(self.records.iter().rev()),
             Some(topics) => {
                 let lists = topics.iter().filter_map(|topic| self.by_topic.get(topic));
@@ -338,9 +369,7 @@ impl Log {
                 Box::new(merge(lists.collect()).filter_map(|Reverse(it)| self.record(it)))
             }
         };
-        let mut covered = newest_first.filter(|record| interest.covers(&record.update));
-        let nth_newest = covered.nth(count).map(|record| record.position);
-        nth_newest.map_or(oldest, |position| Position(position.0 - 1))
+        newest_first.filter(|record| interest.covers(&record.update)).map(|record| record.position)
     }
 }
 

@@ -11,6 +11,7 @@ mod disk;
 mod hash;
 mod lost;
 mod memory;
+mod parts;
 mod sequencer;
 mod token;
 

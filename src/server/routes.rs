@@ -24,6 +24,7 @@ use crate::{
     subscribe::{
         open_iframe, open_sse, poll_events, probe_iframe, probe_poll, probe_sse, query_sse,
     },
+    subscriptions,
 };
 
 impl Gateway {
@@ -66,6 +67,11 @@ impl Gateway {
             .service(readable("/health/live", ops::live))
             .service(readable("/health/ready", ops::ready))
             .service(readable("/healthz", ops::ready))
+            .configure(|config| {
+                if self.subscriptions().is_some() {
+                    subscriptions::configure(config);
+                }
+            })
             .configure(jobs::configure)
             .default_service(web::to(not_found))
             .wrap(from_fn(keep_out))

@@ -1,6 +1,9 @@
 //! `[auth]`: whose tokens count, and what holds without one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde::{Deserialize, Serialize};
@@ -44,7 +47,7 @@ pub struct AuthSettings {
     pub token_bytes: usize,
     /// The shortest time between two requests for the same keys.
     #[serde(with = "duration")]
-    pub jwks_interval: std::time::Duration,
+    pub jwks_interval: Duration,
     /// Who else may issue tokens.
     pub issuers: Vec<IssuerSettings>,
 }
@@ -95,7 +98,7 @@ impl Default for AuthSettings {
             cookie: "__Secure-mercure_access_token".to_owned(),
             publish_origins: Vec::new(),
             token_bytes: 8 << 10,
-            jwks_interval: std::time::Duration::from_secs(30),
+            jwks_interval: Duration::from_secs(30),
             issuers: Vec::new(),
         }
     }
@@ -162,7 +165,7 @@ fn is_empty(path: &Path) -> bool {
 }
 
 /// `[mercure]`: which dialects of the protocol are spoken.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MercureSettings {
     /// Which dialects are understood.
@@ -171,6 +174,29 @@ pub struct MercureSettings {
     pub old_token_claims: Vec<OldClaim>,
     /// What a subscriber gets whose cursor is not known.
     pub unknown_ids: UnknownIds,
+    /// Whether it is told who subscribes to what: by a list, and by events.
+    pub subscriptions: bool,
+    /// How long a subscriber that is gone may take to come back before its leave is told.
+    #[serde(with = "duration")]
+    pub leave_grace: Duration,
+    /// Subscriptions on the list.
+    pub max_subscriptions: usize,
+    /// Events of subscriptions kept, beside all others.
+    pub subscription_events: usize,
+}
+
+impl Default for MercureSettings {
+    fn default() -> Self {
+        Self {
+            compat: Compat::default(),
+            old_token_claims: Vec::new(),
+            unknown_ids: UnknownIds::default(),
+            subscriptions: false,
+            leave_grace: Duration::ZERO,
+            max_subscriptions: 200_000,
+            subscription_events: 10_000,
+        }
+    }
 }
 
 /// A claim that the old dialect does not ask for.

@@ -122,7 +122,7 @@ fn check_counts(settings: &Settings) -> Result<(), String> {
 }
 
 fn check_durations(settings: &Settings) -> Result<(), String> {
-    let Settings { server, publish, history, delivery, poll, auth, jobs, .. } = settings;
+    let Settings { server, publish, history, delivery, poll, auth, mercure, jobs, .. } = settings;
     let positive = [
         ("delivery.heartbeat", delivery.heartbeat),
         ("delivery.lifetime", delivery.lifetime),
@@ -139,6 +139,7 @@ fn check_durations(settings: &Settings) -> Result<(), String> {
         ("delivery.write_deadline", delivery.write_deadline),
         ("poll.max_wait", poll.max_wait),
         ("poll.session_lease", poll.session_lease),
+        ("mercure.leave_grace", mercure.leave_grace),
         ("history.sync_interval", history.sync_interval),
         ("jobs.backoff", jobs.backoff),
         ("jobs.max_backoff", jobs.max_backoff),

@@ -12,6 +12,7 @@ use crate::{
     event::Invalid,
     history::{DiskOptions, Durability, Retention, Rule},
     hub::{Interest, Matcher, MatcherKind, Matchers, Rights},
+    subscriptions,
 };
 
 /// `[history]`
@@ -132,7 +133,11 @@ impl HistorySettings {
     /// # Errors
     /// If the matcher of a rule is none.
     pub fn disk(&self, settings: &Settings) -> Result<DiskOptions, Invalid> {
-        let rules = self.rules.iter().map(|it| it.to_rule(settings)).collect::<Result<_, _>>()?;
+        let mut rules: Vec<Rule> =
+            self.rules.iter().map(|it| it.to_rule(settings)).collect::<Result<_, _>>()?;
+        if settings.mercure.subscriptions {
+            rules.insert(0, rule_of_subscriptions(settings));
+        }
         let publish = &settings.publish;
         Ok(DiskOptions {
             path: self.path.clone(),
@@ -182,6 +187,19 @@ impl HistorySettings {
             }
         }
         Ok(())
+    }
+}
+
+/// The rule of the hub's own events of subscriptions, before all others.
+fn rule_of_subscriptions(settings: &Settings) -> Rule {
+    /// An event with a small payload.
+    const BYTES: u64 = 1024;
+    Rule {
+        name: "mercure.subscriptions".to_owned(),
+        interest: Arc::new(subscriptions::interest(settings)),
+        age: None,
+        events_per_topic: None,
+        bytes: Some(settings.mercure.subscription_events as u64 * BYTES),
     }
 }
 

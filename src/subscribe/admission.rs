@@ -14,6 +14,7 @@ use crate::{
     problem::Problem,
     server::client_address,
     settings::UnknownIds,
+    subscriptions::{Newcomer, Signs},
     transport::Transport,
 };
 
@@ -89,6 +90,28 @@ fn echo(cursor: &str, missing: Option<Missing>) -> HeaderValue {
 }
 
 impl Admitted {
+    /// Lists it among the subscribers, if there is a list, for as long as it has its seat. `session` is the number of its
+    /// poll session.
+    pub(super) fn join(
+        mut self,
+        gateway: &Gateway,
+        params: &Params,
+        session: Option<u64>,
+    ) -> Result<Self, Problem> {
+        let Some(registry) = gateway.subscriptions() else { return Ok(self) };
+        let signs = Signs {
+            subject: params.profile.subject.as_deref(),
+            key: params.client.as_deref(),
+            session: session.map(|number| (number, gateway.settings().poll.session_lease)),
+        };
+        let payload_for = |matcher: &str| params.profile.payload_for(matcher);
+        if let Some(newcomer) = Newcomer::new(params.interest.matchers(), signs, payload_for) {
+            let presence = registry.join(newcomer).map_err(Problem::listed_out)?;
+            self.seat = self.seat.guarding(presence);
+        }
+        Ok(self)
+    }
+
     /// From where the client can go on before it has been told anything: a gap has to be told again.
     pub(super) fn resume_point(&self, key: &TokenKey) -> String {
         match &self.gap {

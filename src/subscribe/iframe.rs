@@ -69,7 +69,8 @@ struct Options<'a> {
 /// If the request is refused for good.
 pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let (gateway, params, target) = understand(&request).await?;
-    let admitted = match admission::admit(&request, &gateway, &params).await {
+    let admitted = admission::admit(&request, &gateway, &params).await;
+    let admitted = match admitted.and_then(|it| it.join(&gateway, &params, None)) {
         Ok(admitted) => admitted,
         Err(problem) => return Ok(later(&request, &gateway, &params, &target, problem)),
     };
@@ -79,6 +80,7 @@ pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> 
     let terms = admission::stream_terms(&gateway, Transport::Iframe, params.expires);
     let writer = StreamWriter::Iframe { nonce: gateway.nonce().clone() };
     let mut style = stream::style(&gateway, writer);
+    style.is_old_dialect = params.is_old_dialect;
     style.ending.recycle_after = Some(gateway.settings().iframe.recycle_after);
     let subscription = admitted.subscription(&params, terms);
     Ok(stream::respond(&request, response, head, subscription, style))

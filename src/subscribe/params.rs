@@ -12,7 +12,7 @@ use actix_web::{
 use jiff::Timestamp;
 
 use crate::{
-    auth::Subscriber,
+    auth::{Dialect, Profile, Subscriber},
     event::{ClientKey, EventId, Invalid},
     form,
     gateway::Gateway,
@@ -33,6 +33,12 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[derive(Debug)]
 pub(super) struct Params {
     pub(super) interest: Arc<Interest>,
+    /// What is known of the subscriber besides its rights.
+    pub(super) profile: Profile,
+    /// The parameter `client`, whose hash the interest has.
+    pub(super) client: Option<String>,
+    /// Whether the hub's own events are told in the old dialect.
+    pub(super) is_old_dialect: bool,
     /// When the subscriber's token is no longer good.
     pub(super) expires: Option<Instant>,
     pub(super) cursor: Option<Cursor>,
@@ -87,6 +93,7 @@ impl Params {
         subscriber: &Subscriber,
     ) -> Result<Self, Problem> {
         let limits = &gateway.settings().limits;
+        let tells = gateway.settings().mercure.subscriptions;
         let understands_old = gateway.settings().mercure.compat == Compat::Both;
         let mut matchers = Vec::new();
         let mut cursors: [Option<String>; CURSORS.len()] = Default::default();
@@ -127,6 +134,11 @@ impl Params {
             let detail = "`topic` is missing: give at least one `topic` or `match`, or `topic=*`";
             return Err(Problem::field("topic", detail));
         }
+        let is_old = match subscriber.profile.dialect {
+            Some(dialect) => dialect == Dialect::Old,
+            // What only the old dialect asks for.
+            None => matchers.iter().all(|(kind, _)| *kind == MatcherKind::Selector),
+        };
         let values = matchers.iter().map(|(kind, value)| (*kind, value.as_str()));
         let matchers = Matchers::parse(values, gateway.hub_url(), gateway.matcher_limits())
             .map_err(|invalid| Problem::parameter(&invalid))?;
@@ -135,12 +147,15 @@ impl Params {
         let client = client.transpose().map_err(|invalid| Problem::parameter(&invalid))?;
         Ok(Self {
             interest: Arc::new(Interest::new(matchers, client, subscriber.rights.clone())),
+            profile: subscriber.profile.clone(),
+            is_old_dialect: tells && understands_old && is_old,
             expires: subscriber.expires,
             cursor: cursor(request, cursors),
             backlog: backlog(single.last.as_deref(), single.since.as_deref(), limits.backlog)?,
             visible_heartbeats: visible_heartbeats(single.heartbeat.as_deref())?,
             wait: single.wait.as_deref().map(seconds).transpose()?,
             session: single.session,
+            client: single.client,
             callback: single.callback,
             origin: single.origin,
             lasting_query: lasting.finish(),

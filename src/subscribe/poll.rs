@@ -37,7 +37,7 @@ use crate::{
     problem::Problem,
     server::public_base,
     settings::PollSettings,
-    transport::{Transport, json},
+    transport::{Transport, json, subscription},
 };
 
 /// What one reply tells.
@@ -58,11 +58,12 @@ pub async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Problem> 
     let (wait, preferred) = wait(&request, &params, settings)?;
     let wait = admission::within(wait, params.expires);
     let mut turn = gateway.sessions().begin(params.session.as_deref());
+    let admitted = admitted.join(&gateway, &params, Some(turn.number()))?;
     let cursor_echo = admitted.cursor_echo.clone();
     let terms = Terms { transport: Transport::Poll, heartbeat: None, lifetime: wait };
     let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");
     let mut feed = shard.subscribe(admitted.subscription(&params, terms));
-    let batch = collect(&mut feed, &mut turn, wait, settings).await;
+    let batch = collect(&mut feed, &mut turn, wait, &params, settings).await;
 
     let mut response = HttpResponse::Ok();
     headers::uncached(&mut response);
@@ -153,6 +154,7 @@ async fn collect(
     feed: &mut Feed,
     turn: &mut Turn,
     wait: Duration,
+    params: &Params,
     settings: &PollSettings,
 ) -> Batch {
     let mut batch = Batch { events: Vec::new(), bytes: 0, more: false };
@@ -170,6 +172,9 @@ async fn collect(
             feed.next_waiting().await
         };
         let object = match item {
+            Some(Item::Event(event)) if params.is_old_dialect => {
+                json::event(subscription::in_old_dialect(&event)).clone()
+            }
             Some(Item::Event(event)) => json::event(&event).clone(),
             Some(Item::Gap(gap)) => json::gap_event(&gap, feed.token_key()).into(),
             Some(Item::Heartbeat(_)) => continue,

@@ -113,6 +113,11 @@ impl Alive {
 }
 
 impl Turn {
+    /// The number of the session.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// The name of the session.
     pub(super) fn session(&self) -> String {
         self.sessions.0.key.seal(Position(self.number)).trim_start_matches('#').to_owned()

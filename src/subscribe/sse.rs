@@ -57,7 +57,12 @@ pub async fn probe_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
 
 async fn answer(request: &HttpRequest, body: &[u8]) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(request);
-    match prepare(request, body, &gateway).await {
+    let prepared = prepare(request, body, &gateway).await;
+    let joined = prepared.and_then(|(params, admitted)| {
+        let admitted = admitted.join(&gateway, &params, None)?;
+        Ok((params, admitted))
+    });
+    match joined {
         Ok((params, admitted)) => Ok(open(request, &gateway, &params, admitted)),
         Err(problem) if problem.is_for_lack_of_room() => match gateway.settings().limits.refusal {
             Refusal::Status => Err(problem),
@@ -97,7 +102,8 @@ fn open(
     let response = response(&admitted);
     let terms = admission::stream_terms(gateway, Transport::Sse, params.expires);
     let writer = StreamWriter::Sse { visible_heartbeats: params.visible_heartbeats };
-    let style = stream::style(gateway, writer);
+    let mut style = stream::style(gateway, writer);
+    style.is_old_dialect = params.is_old_dialect;
     let subscription = admitted.subscription(params, terms);
     stream::respond(request, response, head.freeze(), subscription, style)
 }

@@ -63,7 +63,7 @@ pub(crate) fn style(gateway: &Gateway, writer: StreamWriter) -> Style {
         retry: delivery.retry,
         retry_spread: delivery.retry_spread,
     };
-    Style { writer, ending, write_deadline: delivery.write_deadline }
+    Style { writer, is_old_dialect: false, ending, write_deadline: delivery.write_deadline }
 }
 
 /// When somebody who cannot come in now should return; not all at once.

@@ -6,6 +6,7 @@
 pub mod iframe;
 pub mod json;
 pub mod sse;
+pub mod subscription;
 
 use std::{sync::Arc, time::Duration};
 

@@ -129,7 +129,8 @@ async fn told(first: String) -> String {
         retry_spread: Duration::ZERO,
     };
     let writer = StreamWriter::Sse { visible_heartbeats: false };
-    let style = Style { writer, ending, write_deadline: Duration::from_secs(600) };
+    let style =
+        Style { writer, is_old_dialect: false, ending, write_deadline: Duration::from_secs(600) };
     let interest =
         Arc::new(Interest::new(Matchers::new([Matcher::Everything]), None, Rights::Everything));
     let seat = Seats::new(1, 1).take(None).expect("a seat");

@@ -45,5 +45,6 @@ mod sockets_model; // sockets in a shard against a naive model
 mod stop; // SIGTERM and SIGINT
 #[cfg(target_os = "linux")]
 mod store; // full disks, damage, and the tools for the store
+mod subscriptions; // who subscribes to what: events and lists
 mod tls; // HTTPS, HTTP/2, certificates
 mod token_command; // tidegate token

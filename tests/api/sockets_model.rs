@@ -70,7 +70,7 @@ fn style() -> Style {
         retry_spread: Duration::ZERO,
     };
     let writer = StreamWriter::Sse { visible_heartbeats: false };
-    Style { writer, ending, write_deadline: Duration::from_secs(600) }
+    Style { writer, is_old_dialect: false, ending, write_deadline: Duration::from_secs(600) }
 }
 
 /// The two ends of a connection on which little is on its way.

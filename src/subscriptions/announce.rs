@@ -1,0 +1,232 @@
+//! The thread that tells of changes.
+
+use std::{
+    io,
+    sync::{Arc, Weak},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tracing::{error, warn};
+
+use super::{
+    Names, name, recover,
+    registry::{Change, Inner, Matched},
+};
+use crate::{
+    event::{EventId, EventType, Topic, Update},
+    history::PublishError,
+    hub::Hub,
+    transport::subscription::Document,
+};
+
+/// Events that are published at once. With the largest payloads they are still a small part of the tail.
+const BATCH: usize = 64;
+
+/// Delivery may lag over one part in this many of the tail before announcements wait for it: far less than publishers
+/// are refused for, so that a crowd which comes and goes does not hold them up.
+const LAG_PART: u64 = 4;
+
+/// How often it is looked whether delivery has caught up.
+const LAG_TICK: Duration = Duration::from_millis(5);
+
+/// Time after which what could not be published is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Starts the thread; it ends when the list is gone.
+pub(super) fn start(list: &Arc<Inner>, hub: &Hub, names: Names, limit: usize) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let announcer = Announcer { list: Arc::downgrade(list), hub: hub.clone(), names };
+    let changed = list.changed.clone();
+    let work = async move {
+        announcer.recover(limit).await;
+        while let Some(due) = announcer.announce().await {
+            let timer = async {
+                match due {
+                    Next::At(due) => tokio::time::sleep_until(due.into()).await,
+                    Next::Change => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = timer => {}
+                () = changed.notified() => {}
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("tidegate-subscriptions".to_owned())
+        .spawn(move || runtime.block_on(work))?;
+    Ok(())
+}
+
+/// What there is to wait for.
+enum Next {
+    Change,
+    At(Instant),
+}
+
+struct Announcer {
+    list: Weak<Inner>,
+    hub: Hub,
+    names: Names,
+}
+
+impl Announcer {
+    /// Announces the end of what was there when the process before this one ended.
+    async fn recover(&self, limit: usize) {
+        match recover::left_behind(&self.hub, &self.names, limit).await {
+            Ok(left) => {
+                for some in left.chunks(BATCH) {
+                    self.publish(|| some.iter().map(recover::Left::end).collect()).await;
+                }
+            }
+            Err(error) => error!(%error, "it cannot be read who has subscribed before"),
+        }
+    }
+
+    /// Announces all changes; `None` if there will be no more.
+    async fn announce(&self) -> Option<Next> {
+        loop {
+            let list = self.list.upgrade()?;
+            let due = list.expire(Instant::now());
+            let changes = list.take_changes(BATCH);
+            drop(list);
+            if changes.is_empty() {
+                return Some(due.map_or(Next::Change, Next::At));
+            }
+            let told: Vec<(&Change, &Matched)> = changes
+                .iter()
+                .flat_map(|change| change.member.matched.iter().map(move |it| (change, it)))
+                .collect();
+            for some in told.chunks(BATCH) {
+                let make = || some.iter().map(|(change, it)| self.tell(change, it)).collect();
+                self.publish(make).await;
+            }
+            self.list.upgrade()?.announced(&changes);
+        }
+    }
+
+    /// Publishes what `make` makes, however long that takes; what comes later waits behind it.
+    async fn publish(&self, make: impl Fn() -> Vec<Update>) {
+        let bearable = self.hub.tail().capacity() as u64 / LAG_PART;
+        while bearable < self.hub.lag() && 0 < self.list.strong_count() {
+            tokio::time::sleep(LAG_TICK).await;
+        }
+        loop {
+            match self.hub.publish(make()).await {
+                Ok(()) | Err(PublishError::Stopped) => return,
+                // Nobody listens any more, and the next process finds what was left behind.
+                Err(_) if self.hub.is_draining() => return,
+                Err(error) => warn!(%error, "who subscribes is announced later"),
+            }
+            tokio::time::sleep(RETRY).await;
+            if self.list.strong_count() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// What tells of a change of one matcher.
+    fn tell(&self, change: &Change, matched: &Matched) -> Update {
+        let (names, subscriber) = (&self.names, &change.member.id);
+        let key = name::key(matched.kind, &matched.matcher, subscriber);
+        let old_key = name::old_key(&matched.matcher, subscriber).filter(|_| names.has_old);
+        let topics = [Some(key), old_key].into_iter().flatten();
+        let topics = topics.map(|key| Topic::of_subscription(&names.path(&key))).collect();
+        update(topics, &document(names, matched, subscriber, change.active))
+    }
+}
+
+/// A subscription as it is told of.
+pub(super) fn document<'a>(
+    names: &Names,
+    matched: &'a Matched,
+    subscriber: &'a str,
+    active: bool,
+) -> Document<'a> {
+    Document {
+        id: names.path(&name::key(matched.kind, &matched.matcher, subscriber)).into(),
+        kind: "subscription".into(),
+        match_type: matched.kind.as_str().into(),
+        matcher: (&*matched.matcher).into(),
+        subscriber: subscriber.into(),
+        active,
+        payload: matched.payload.as_deref(),
+    }
+}
+
+/// What tells of a subscription; under the topics of both dialects, for the receiver's own decides how it is written.
+pub(super) fn update(topics: Box<[Topic]>, document: &Document<'_>) -> Update {
+    Update {
+        topics,
+        data: serde_json::to_string(document).expect("plain data serializes").into(),
+        id: EventId::random(),
+        kind: Some(EventType::of_hub(EventType::SUBSCRIPTION)),
+        retry: None,
+        private: true,
+        except: Box::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        event::Position,
+        history::{Budget, Memory, Retention},
+        hub::{Interest, Matcher, Matchers, Rights},
+        settings::Settings,
+        subscriptions::{self, Newcomer, Signs},
+    };
+
+    /// Whoever is not announced by then is not announced at all.
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn thousands_that_leave_at_once_are_all_announced_behind_their_coming() {
+        const COUNT: usize = 10_000;
+        let retention = Retention {
+            bytes: usize::MAX,
+            events: usize::MAX,
+            age: SignedDuration::MAX,
+            remembered: 0,
+        };
+        let history = Memory::with_subscriptions(retention, 2 * COUNT, Clock::system());
+        let hub = Hub::start(Arc::new(history), 1 << 20, true).expect("a thread");
+        let mut settings = Settings::default();
+        settings.mercure.subscriptions = true;
+        let registry = subscriptions::start(&hub, &settings).expect("a thread").expect("it is on");
+        let matchers = Matchers::new([Matcher::exact("a", 9).expect("valid")]);
+        let signs = Signs { subject: None, key: None, session: None };
+        let join = || {
+            let newcomer = Newcomer::new(&matchers, signs, |_| None).expect("a matcher");
+            registry.join(newcomer).expect("room")
+        };
+        let here: Vec<_> = (0..COUNT).map(|_| join()).collect();
+        drop(here);
+        let all_told = async {
+            while hub.n_events() < 2 * COUNT as u64 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, all_told).await.expect("all are announced in time");
+        let everything = Matchers::new([Matcher::Everything]);
+        let interest = Arc::new(Interest::new(everything, None, Rights::Everything));
+        let budget = Budget { events: usize::MAX, bytes: usize::MAX };
+        let page = hub.history().read_after(Position::START, &interest, budget);
+        let mut here = std::collections::HashSet::new();
+        for event in page.await.expect("memory").events {
+            let document: Document<'_> = serde_json::from_str(&event.update.data).expect("valid");
+            let subscriber = document.subscriber.into_owned();
+            if document.active {
+                assert!(here.insert(subscriber));
+            } else {
+                assert!(here.remove(&subscriber));
+            }
+        }
+        assert!(here.is_empty());
+    }
+}

@@ -1,0 +1,123 @@
+//! One subscriber that is there, and how its client is known again.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    name,
+    registry::{Matched, Member, Registry},
+};
+use crate::hub::Matchers;
+
+/// Whose connection it is, as far as anybody can tell. Two of the same client and with the same matchers are alike, so that
+/// one of them that comes back in time takes the place of one that has just left.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Client {
+    digest: [u8; 16],
+    /// For a poll session, how long it lives between two polls.
+    session: Option<Duration>,
+}
+
+/// Words that two connections share if they are of the same client.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Signs<'a> {
+    /// Whom the token is for (`sub`).
+    pub(crate) subject: Option<&'a str>,
+    /// The parameter `client`.
+    pub(crate) key: Option<&'a str>,
+    /// The number and the lease of the poll session.
+    pub(crate) session: Option<(u64, Duration)>,
+}
+
+/// Somebody who is about to subscribe.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(super) client: Client,
+    pub(super) matched: Box<[Matched]>,
+}
+
+impl Client {
+    fn of(signs: Signs<'_>, matched: &[Matched]) -> Self {
+        let mut digest = Sha256::new();
+        let mut add = |text: Option<&str>| {
+            let length = text.map_or(u64::MAX, |it| it.len() as u64);
+            digest.update(length.to_le_bytes());
+            digest.update(text.unwrap_or_default());
+        };
+        add(signs.subject);
+        add(signs.key);
+        for it in matched {
+            add(Some(it.kind.as_str()));
+            add(Some(&it.matcher));
+            add(it.payload.as_ref().map(|it| it.get()));
+        }
+        if let Some((number, _)) = signs.session {
+            digest.update(number.to_le_bytes());
+        }
+        let mut half = [0; 16];
+        half.copy_from_slice(&digest.finalize()[..16]);
+        Self { digest: half, session: signs.session.map(|(_, lease)| lease) }
+    }
+
+    /// Whether several connections of it are one subscriber.
+    pub(super) fn is_shared(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// How long it lives without a connection.
+    pub(super) fn lease(&self) -> Duration {
+        self.session.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+impl Client {
+    pub(super) fn alike(number: u8) -> Self {
+        Self { digest: [number; 16], session: None }
+    }
+
+    pub(super) fn session(number: u8, lease: Duration) -> Self {
+        Self { digest: [number; 16], session: Some(lease) }
+    }
+}
+
+impl Newcomer {
+    /// Somebody who subscribes to `matchers`, of whom `payload_for` tells what is to be known with a matcher. `None` if
+    /// there is nothing that is told of.
+    pub(crate) fn new(
+        matchers: &Matchers,
+        signs: Signs<'_>,
+        payload_for: impl Fn(&str) -> Option<Arc<RawValue>>,
+    ) -> Option<Self> {
+        let matched: Box<[Matched]> = name::told(matchers)
+            .map(|(kind, matcher)| Matched {
+                kind,
+                matcher: matcher.into(),
+                payload: payload_for(matcher),
+            })
+            .collect();
+        let client = Client::of(signs, &matched);
+        (!matched.is_empty()).then_some(Self { client, matched })
+    }
+}
+
+/// A subscriber that is there; dropping it begins its leave.
+#[derive(Debug)]
+pub struct Presence {
+    registry: Registry,
+    member: Arc<Member>,
+}
+
+impl Presence {
+    pub(super) fn new(registry: Registry, member: Arc<Member>) -> Self {
+        Self { registry, member }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.registry.leave(&self.member);
+    }
+}

@@ -1,0 +1,98 @@
+//! What is told of a subscription, in the words of both dialects of Mercure.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::event::{Event, Update};
+
+/// What documents of the old dialect are written in.
+pub const OLD_CONTEXT: &str = "https://mercure.rocks/";
+
+/// A subscription as draft-08 describes it ("Active subscriptions").
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Document<'a> {
+    /// Its path, which is also the topic of its events.
+    #[serde(borrow)]
+    pub id: Cow<'a, str>,
+    /// Always `subscription`.
+    #[serde(rename = "type", borrow)]
+    pub kind: Cow<'a, str>,
+    /// The type of its matcher.
+    #[serde(borrow)]
+    pub match_type: Cow<'a, str>,
+    /// The matcher.
+    #[serde(rename = "match", borrow)]
+    pub matcher: Cow<'a, str>,
+    /// Whose it is.
+    #[serde(borrow)]
+    pub subscriber: Cow<'a, str>,
+    /// Whether it is there, or has just ended.
+    pub active: bool,
+    /// What the subscriber's token tells of its bearer.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<&'a RawValue>,
+}
+
+/// A subscription as draft-07 describes it, in JSON-LD.
+#[derive(Debug, Serialize)]
+pub struct OldDocument<'a> {
+    /// Missing within a list, which has it.
+    #[serde(rename = "@context", skip_serializing_if = "Option::is_none")]
+    pub context: Option<&'static str>,
+    /// Its path.
+    pub id: &'a str,
+    /// Always `Subscription`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The matcher, whatever its type.
+    pub topic: &'a str,
+    /// Whose it is.
+    pub subscriber: &'a str,
+    /// Whether it is there, or has just ended.
+    pub active: bool,
+    /// What the subscriber's token tells of its bearer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<&'a RawValue>,
+}
+
+impl<'a> Document<'a> {
+    /// The same in the old dialect, which knows it by the path `id`.
+    #[must_use]
+    pub fn to_old(&'a self, id: &'a str, context: Option<&'static str>) -> OldDocument<'a> {
+        OldDocument {
+            context,
+            id,
+            kind: "Subscription",
+            topic: &self.matcher,
+            subscriber: &self.subscriber,
+            active: self.active,
+            payload: self.payload,
+        }
+    }
+}
+
+/// The event as subscribers of the old dialect get it: that of a subscription is another document there, under another
+/// topic and with no type. All others are what they are.
+#[must_use]
+pub fn in_old_dialect(event: &Event) -> &Event {
+    if event.update.tells_of_subscription() { event.variant(old_event) } else { event }
+}
+
+fn old_event(event: &Event) -> Option<Event> {
+    let update = &*event.update;
+    let document: Document<'_> = serde_json::from_str(&update.data).ok()?;
+    let topic = update.topics.last()?;
+    let data = serde_json::to_string(&document.to_old(topic.as_str(), Some(OLD_CONTEXT))).ok()?;
+    let update = Update {
+        topics: Box::new([topic.clone()]),
+        data: data.into(),
+        id: update.id.clone(),
+        kind: None,
+        retry: update.retry,
+        private: update.private,
+        except: update.except.clone(),
+    };
+    Some(Event::new(event.position, event.accepted_at, update.into()))
+}
