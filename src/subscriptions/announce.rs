@@ -216,9 +216,14 @@ mod tests {
         let everything = Matchers::new([Matcher::Everything]);
         let interest = Arc::new(Interest::new(everything, None, Rights::Everything));
         let budget = Budget { events: usize::MAX, bytes: usize::MAX };
-        let page = hub.history().read_after(Position::START, &interest, budget);
+        let (mut events, mut after, mut more) = (Vec::new(), Position::START, true);
+        while more {
+            let page = hub.history().read_after(after, &interest, budget).await.expect("memory");
+            events.extend(page.events);
+            (after, more) = (page.scanned_to, page.more);
+        }
         let mut here = std::collections::HashSet::new();
-        for event in page.await.expect("memory").events {
+        for event in events {
             let document: Document<'_> = serde_json::from_str(&event.update.data).expect("valid");
             let subscriber = document.subscriber.into_owned();
             if document.active {
