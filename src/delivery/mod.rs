@@ -1,6 +1,6 @@
 //! To each of them: from the committed event to the bytes that leave on a connection.
 //!
-//! Events come in through the tail, announced by the doorbell; chunks of bytes go out of each [`Body`]. A subscriber is
+//! Events come in through the tail, announced by the doorbell; bytes go out to sockets, or in chunks of a [`Body`]. A subscriber is
 //! a cursor over tail and history, never a queue, so what it costs does not depend on how slow its client is. Nothing
 //! here knows HTTP, and nothing here decides who may see an event.
 

@@ -292,5 +292,5 @@ impl State {
 
 /// A subscriber's number.
 pub(super) fn number(key: usize) -> u32 {
-    u32::try_from(key).expect("there are fewer subscribers than descriptors")
+    u32::try_from(key).expect("memory runs out before 32 bits do")
 }
