@@ -54,7 +54,8 @@ impl Tracker {
         let is_running = matches!(job.state, State::Running | State::Cancelling);
         let due = [
             agenda.tell,
-            job.not_before.filter(|_| job.state == State::Queued),
+            // Once it has passed, the job is in the queue, and time demands nothing of it until a worker comes.
+            job.not_before.filter(|it| job.state == State::Queued && now.instant < *it),
             job.lease.as_ref().filter(|_| is_running).map(|lease| lease.expires),
             self.forget_at(job),
         ];

@@ -561,3 +561,20 @@ async fn two_hundred_workers_do_five_thousand_jobs_once_each() {
     let counts = gateway.get("/jobs?limit=1").await.json::<Value>().await.expect("JSON");
     assert_eq!(counts["counts"], json!({ "t": { "succeeded": JOBS } }));
 }
+
+#[tokio::test]
+async fn a_job_whose_back_off_has_passed_costs_nothing_until_it_is_claimed() {
+    let gateway = impatient();
+    let id = gateway.create(json!({ "type": "t" })).await;
+    let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+    let failure = json!({ "retryable": true });
+    assert_eq!(gateway.tell(&id, &lease, "fail", failure).await.status(), 200);
+    gateway.until_state(&id, "queued").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = gateway.processor_time();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // A loop takes all that it can get of a core; a machine under load only makes this less.
+    let used = gateway.processor_time() - before;
+    assert!(used < Duration::from_millis(200), "{used:?} for a job that waits");
+    assert!(gateway.claim("t", 0).await.is_some(), "it can be claimed all the same");
+}
