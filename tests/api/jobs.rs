@@ -578,3 +578,19 @@ async fn a_job_whose_back_off_has_passed_costs_nothing_until_it_is_claimed() {
     assert!(used < Duration::from_millis(200), "{used:?} for a job that waits");
     assert!(gateway.claim("t", 0).await.is_some(), "it can be claimed all the same");
 }
+
+#[tokio::test]
+async fn a_problem_document_over_several_lines_is_one_event_of_the_ended_job() {
+    let gateway = impatient();
+    let id = gateway.create(json!({ "type": "t" })).await;
+    let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+    let body = "{\"problem\": {\r\n  \"title\": \"x\",\n\n  \"detail\": \"event: forged\"\n}}";
+    let request = gateway.client.post(gateway.url(&format!("/jobs/{id}/fail")));
+    let request = request.header("content-type", "application/json");
+    let reply = request.header("tidegate-lease", lease).body(body).send().await.expect("a reply");
+    assert_eq!(reply.status(), 200);
+    let done = gateway.watch(&id).await.next().await;
+    assert_eq!(done.kind, "job.done");
+    let status: Value = serde_json::from_str(&done.data).expect("a whole document");
+    assert_eq!(status["error"], json!({ "title": "x", "detail": "event: forged" }));
+}
