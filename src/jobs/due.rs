@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::{
     Job, JobError, Now, State, Tracker,
+    redact::Redacted,
     table::Cell,
     tracker::{agenda, lock, status_event},
 };
@@ -123,7 +124,7 @@ impl Tracker {
         };
         let now = self.now();
         if let Err(error) = told {
-            warn!(job = look.id, %error, "a job could not be changed in time");
+            warn!(job = %Redacted(&look.id), %error, "a job could not be changed in time");
             agenda(&cell).next_look = Some(now.instant + TRY_AGAIN);
             lock(&self.0.looks)
                 .push(Reverse(Look { due: now.instant + TRY_AGAIN, id: cell.id.clone() }));

@@ -14,6 +14,7 @@ mod log;
 mod page;
 mod progress;
 mod record;
+mod redact;
 mod request;
 mod spawn;
 mod state;
@@ -25,6 +26,7 @@ mod webhook;
 mod words;
 mod worker;
 
+pub(crate) use self::redact::redact_paths;
 pub use self::{
     claim::Claimed,
     endpoint::configure,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{json, value::RawValue, value::to_raw_value};
 use tracing::warn;
 
-use super::{Job, JobError, NewJob, Outcome, Report, State, Tracker};
+use super::{Job, JobError, NewJob, Outcome, Report, State, Tracker, redact::Redacted};
 use crate::history::PublishError;
 
 /// Reports in a lease, so that one that is late does not end it.
@@ -190,7 +190,7 @@ impl JobHandle {
             Err(JobError::Refused(_) | JobError::Unknown | JobError::Gone) => Err(Stopped),
             Err(error) => {
                 // The next report may get through; the work need not stop for this.
-                warn!(job = self.id, %error, "a report of a job was not taken");
+                warn!(job = %Redacted(&self.id), %error, "a report of a job was not taken");
                 Ok(())
             }
         }
@@ -217,7 +217,7 @@ impl JobHandle {
             };
             match ended {
                 Err(JobError::Publish(error)) => {
-                    warn!(job = self.id, %error, "the end of a job was not taken");
+                    warn!(job = %Redacted(&self.id), %error, "the end of a job was not taken");
                     tokio::time::sleep(AGAIN).await;
                 }
                 Ok(_) | Err(_) => return,

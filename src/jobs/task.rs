@@ -20,6 +20,7 @@ use tracing::warn;
 
 use super::{
     JobResult, Report,
+    redact::Redacted,
     worker::{Backoff, Claimed, Work, is_passing},
 };
 
@@ -272,7 +273,7 @@ impl Task {
                     (action, body) = ("fail", failure(&WorkError::fatal(detail)));
                 }
                 _ => {
-                    warn!(job = self.id(), "the end of a job was not taken");
+                    warn!(job = %Redacted(self.id()), "the end of a job was not taken");
                     return;
                 }
             }
@@ -290,7 +291,7 @@ impl Task {
             match self.send(self.post("progress").json(&report)).await {
                 Sent::Taken => self.unsent().sent_seq = report.seq,
                 Sent::Refused(detail) => {
-                    warn!(job = self.id(), detail, "a report was refused");
+                    warn!(job = %Redacted(self.id()), detail, "a report was refused");
                     self.unsent().sent_seq = report.seq;
                 }
                 other => return other,
@@ -309,7 +310,7 @@ impl Task {
                 }
                 Sent::Hole(length) => self.unsent().log_length = length,
                 Sent::Refused(detail) => {
-                    warn!(job = self.id(), detail, "log text was refused");
+                    warn!(job = %Redacted(self.id()), detail, "log text was refused");
                     self.unsent().chunk.clear();
                 }
                 other => return other,

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::{
     Job, State,
+    redact::Redacted,
     status::Status,
     worker::{causes, client, is_passing},
 };
@@ -83,7 +84,7 @@ impl Webhooks {
     pub(super) fn tell(&self, job: &Job, now: Timestamp, runtime: &Handle) {
         let Some(target) = self.targets.get(&job.kind).cloned() else { return };
         let Ok(place) = self.outstanding.clone().try_acquire_owned() else {
-            warn!(job = job.id, kind = job.kind, "too many ends of jobs are yet to be told");
+            warn!(job = %Redacted(&job.id), kind = job.kind, "too many ends of jobs are yet to be told");
             return;
         };
         let status = Status::of(job, now);
@@ -109,18 +110,18 @@ impl Target {
             drop(turn);
             let reason = match outcome {
                 Ok(status) if status.is_success() => {
-                    debug!(key, attempt, "the end of a job was told");
+                    debug!(key = %Redacted(key), attempt, "the end of a job was told");
                     return;
                 }
                 Ok(status) if !is_passing(status) => {
-                    warn!(key, %status, "the end of a job is not taken");
+                    warn!(key = %Redacted(key), %status, "the end of a job is not taken");
                     return;
                 }
                 Ok(status) => status.to_string(),
                 // The address may be as secret as the key.
                 Err(error) => causes(&error.without_url()),
             };
-            warn!(key, attempt, reason, "the end of a job could not be told");
+            warn!(key = %Redacted(key), attempt, reason, "the end of a job could not be told");
             if attempt < TRIES {
                 sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 wait = (wait * 3).min(LONGEST_WAIT);

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use super::{
     JobResult,
+    redact::Redacted,
     task::{Task, WorkError},
 };
 
@@ -195,7 +196,7 @@ impl Worker {
 
     fn task(&self, claimed: Claimed) -> Task {
         let task = Task::new(self.client.clone(), &self.base, claimed);
-        info!(job = task.id(), kind = task.kind(), attempt = task.attempt(), "took a job");
+        info!(job = %Redacted(task.id()), kind = task.kind(), attempt = task.attempt(), "took a job");
         task
     }
 
@@ -282,7 +283,7 @@ async fn carry_out(
             _ => Err(WorkError::fatal("the job's code panicked")),
         },
         () = task.keep_reporting() => {
-            warn!(job = task.id(), "a job is no longer this worker's");
+            warn!(job = %Redacted(task.id()), "a job is no longer this worker's");
             working.shutdown().await;
             return;
         }

@@ -338,11 +338,17 @@ pub struct LogSettings {
     pub filter: String,
     /// As lines for people or as JSON.
     pub format: LogFormat,
+    /// Lines a second for refused requests. The next line says how many were left out.
+    pub refusals_per_second: u32,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { filter: "warn,tidegate=info,actix_http=off".to_owned(), format: LogFormat::Text }
+        Self {
+            filter: "warn,tidegate=info,actix_http=off".to_owned(),
+            format: LogFormat::Text,
+            refusals_per_second: 50,
+        }
     }
 }
 

@@ -594,3 +594,44 @@ async fn a_problem_document_over_several_lines_is_one_event_of_the_ended_job() {
     let status: Value = serde_json::from_str(&done.data).expect("a whole document");
     assert_eq!(status["error"], json!({ "title": "x", "detail": "event: forged" }));
 }
+
+#[tokio::test]
+async fn the_address_of_a_job_is_told_to_no_other_site_and_stands_in_no_log() {
+    let gateway = impatient();
+    let id = gateway.create(json!({ "type": "t" })).await;
+    let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+    gateway.append(&id, &lease, 0, "<script>").await;
+    problem(gateway.tell(&id, "wrong", "progress", json!({ "seq": 1, "done": 1 })).await, 409)
+        .await;
+    gateway.tell(&id, &lease, "complete", json!({ "result": "<script>" })).await;
+    let unknown = "/jobs/AAAAAAAAAAAAAAAAAAAAAA";
+    for (path, accept, is_page) in [
+        (&*format!("/jobs/{id}?page"), "text/html", true),
+        (&*format!("/jobs/{id}"), "text/html", false),
+        (&*format!("/jobs/{id}"), "application/json", false),
+        (&*format!("/jobs/{id}/result"), "*/*", false),
+        (&*format!("/jobs/{id}/log"), "*/*", false),
+        ("/jobs", "text/html", true),
+        ("/", "text/html", true),
+        (unknown, "text/html", true),
+    ] {
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let request = client.build().expect("a client").get(gateway.url(path));
+        let reply = request.header("accept", accept).send().await.expect("a reply");
+        assert_eq!(reply.headers()["referrer-policy"], "no-referrer", "{path} as {accept}");
+        let policy = reply.headers().get("content-security-policy").map(|it| it.to_str());
+        if is_page {
+            let policy = policy.expect("a policy").expect("text");
+            assert!(policy.contains("default-src 'self'"), "{path}: {policy}");
+            assert!(policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+        }
+    }
+    let result = gateway.get(&format!("/jobs/{id}/result")).await;
+    assert!(
+        result.headers()["content-security-policy"].to_str().expect("text").contains("sandbox")
+    );
+    problem(gateway.get(unknown).await, 404).await;
+    let log = std::fs::read_to_string(gateway.directory.path().join("log")).expect("a log");
+    assert!(log.contains(&format!("/jobs/{}…/progress", &id[..6])), "{log}");
+    assert!(!log.contains(&id), "{log}");
+}
