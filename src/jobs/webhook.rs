@@ -50,7 +50,8 @@ pub(super) struct Webhooks {
 struct Target {
     client: Client,
     url: Url,
-    secret: Secret,
+    /// Current first.
+    secrets: Vec<Secret>,
     turns: Arc<Semaphore>,
 }
 
@@ -74,8 +75,11 @@ impl Webhooks {
             let client = client(url).timeout(PATIENCE).build().map_err(|error| {
                 io::Error::other(format!("jobs.types.{kind}.webhook: {}", causes(&error)))
             })?;
-            let (url, secret, turns) = (url.clone(), secret.clone(), turns.clone());
-            targets.insert(kind.clone(), Arc::new(Target { client, url, secret, turns }));
+            let secrets =
+                [Some(secret), own.webhook_previous_secret.as_ref()].into_iter().flatten();
+            let secrets = secrets.cloned().collect();
+            let (url, turns) = (url.clone(), turns.clone());
+            targets.insert(kind.clone(), Arc::new(Target { client, url, secrets, turns }));
         }
         Ok(Self { targets, outstanding: Arc::new(Semaphore::new(OUTSTANDING)), clock })
     }
@@ -131,11 +135,14 @@ impl Target {
 
     /// Each try is signed anew, so that the receiver can refuse what is old.
     async fn send(&self, key: &str, body: String, time: i64) -> reqwest::Result<StatusCode> {
-        let signature = format!("v1={}", signature(&self.secret, time, &body));
+        let of_body = format!("{time}.{body}");
+        let of_all = format!("{time}.{key}.{body}");
+        let newest = self.secrets.iter().take(1);
         let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
         let response = request
             .header("tidegate-timestamp", time)
-            .header("tidegate-signature", signature)
+            .header("tidegate-signature", signatures("v1", newest, &of_body))
+            .header("tidegate-signatures", signatures("v2", &self.secrets, &of_all))
             .header("idempotency-key", key)
             .body(body)
             .send()
@@ -144,13 +151,21 @@ impl Target {
     }
 }
 
-/// HMAC-SHA256 of the time, a full stop and the body, in hexadecimal.
-fn signature(secret: &Secret, time: i64, body: &str) -> String {
+/// The signatures of `signed` with each secret, separated by commas.
+fn signatures<'s>(
+    version: &str,
+    secrets: impl IntoIterator<Item = &'s Secret>,
+    signed: &str,
+) -> String {
+    let each = secrets.into_iter().map(|it| format!("{version}={}", signature(it, signed)));
+    each.collect::<Vec<_>>().join(",")
+}
+
+/// HMAC-SHA256 in hexadecimal.
+fn signature(secret: &Secret, signed: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes())
         .expect("HMAC takes keys of any length");
-    mac.update(time.to_string().as_bytes());
-    mac.update(b".");
-    mac.update(body.as_bytes());
+    mac.update(signed.as_bytes());
     mac.finalize().into_bytes().iter().fold(String::new(), |mut hex, byte| {
         // Writing to a string does not fail.
         let _ = write!(hex, "{byte:02x}");
@@ -167,6 +182,6 @@ mod tests {
         // printf '1700000000.{"id":"x"}' | openssl dgst -sha256 -hmac 'a secret of the operator'
         let secret = Secret::from("a secret of the operator");
         let expected = "4e2c24f82908f37a9210c9f4f803de515db382fe24708047c53f5d7adf309187";
-        assert_eq!(signature(&secret, 1_700_000_000, r#"{"id":"x"}"#), expected);
+        assert_eq!(signature(&secret, r#"1700000000.{"id":"x"}"#), expected);
     }
 }

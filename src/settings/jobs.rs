@@ -77,6 +77,9 @@ pub struct JobTypeSettings {
     /// What such a notice is signed with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_secret: Option<Secret>,
+    /// The secret that was used before, while receivers still know only that one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_previous_secret: Option<Secret>,
 }
 
 impl Default for JobSettings {
@@ -123,6 +126,9 @@ impl JobSettings {
             match &own.webhook {
                 Some(_) if secret.is_empty() => {
                     return of_type("webhook_secret is missing; notices are signed with it");
+                }
+                _ if own.webhook_previous_secret.as_ref().is_some_and(Secret::is_empty) => {
+                    return of_type("webhook_previous_secret is empty; leave it out");
                 }
                 None if !secret.is_empty() => {
                     return of_type("webhook is missing, but there is a webhook_secret");
