@@ -91,6 +91,8 @@ impl Tracker {
     fn take_over(&self, job: &Job, now: Now) {
         let cell = Arc::new(Cell::new(job));
         let mut table = self.table();
+        // What was accepted is taken over, even if the bound has become smaller.
+        table.weigh(job);
         table.insert(&cell);
         table.moved(job, None);
         drop(table);

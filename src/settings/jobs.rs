@@ -44,6 +44,9 @@ pub struct JobSettings {
     pub failed_retention: Duration,
     /// Jobs in all.
     pub max_jobs: usize,
+    /// Bytes of memory that all jobs take together: payloads, results and logs.
+    #[serde(with = "size")]
+    pub max_bytes: usize,
     /// Forgotten jobs of which it is remembered that they were there.
     pub tombstones: usize,
     /// Bytes of a payload.
@@ -95,6 +98,7 @@ impl Default for JobSettings {
             succeeded_retention: Duration::from_secs(24 * 3600),
             failed_retention: Duration::from_secs(7 * 24 * 3600),
             max_jobs: 10_000,
+            max_bytes: 512 << 20,
             tombstones: 10_000,
             payload_bytes: 64 << 10,
             result_bytes: 256 << 10,

@@ -635,3 +635,37 @@ async fn the_address_of_a_job_is_told_to_no_other_site_and_stands_in_no_log() {
     assert!(log.contains(&format!("/jobs/{}…/progress", &id[..6])), "{log}");
     assert!(!log.contains(&id), "{log}");
 }
+
+#[tokio::test]
+async fn jobs_have_a_bound_in_bytes_and_those_that_have_ended_make_room() {
+    let gateway = Gateway::with(&[("JOBS__MAX_BYTES", "100KiB")]);
+    let payload = json!({ "type": "t", "payload": "x".repeat(30_000) });
+    let ended = gateway.create(payload.clone()).await;
+    let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+    gateway.tell(&ended, &lease, "complete", json!({})).await;
+    let id = gateway.create(payload.clone()).await;
+    gateway.create(payload.clone()).await;
+    assert_eq!(gateway.get(&format!("/jobs/{ended}")).await.status(), 200);
+    gateway.create(payload.clone()).await;
+    assert_eq!(gateway.get(&format!("/jobs/{ended}")).await.status(), 410, "it made room");
+
+    let refused = gateway.post_to("/jobs", &payload).send().await.expect("a reply");
+    let document = problem(refused, 503).await;
+    assert_eq!(
+        (&document["limit"], text_at(&document, "/type")),
+        (&json!(102_400), "urn:tidegate:problem:jobs-bytes".to_owned())
+    );
+    assert!(text_at(&document, "/detail").contains("jobs.max_bytes"));
+    let (claimed, lease) = gateway.claim("t", 0).await.expect("a job");
+    assert_eq!(claimed, id);
+    problem(gateway.append(&id, &lease, 0, &"l".repeat(20_000)).await, 503).await;
+    assert_eq!(gateway.append(&id, &lease, 0, "short\n").await.status(), 200);
+    problem(
+        gateway.tell(&id, &lease, "complete", json!({ "result": "r".repeat(20_000) })).await,
+        503,
+    )
+    .await;
+    assert_eq!(gateway.tell(&id, &lease, "complete", json!({ "result": 1 })).await.status(), 200);
+    gateway.create(payload).await;
+    assert_eq!(gateway.get(&format!("/jobs/{id}")).await.status(), 410);
+}
