@@ -267,6 +267,10 @@ fn greet(gateway: &Gateway, server: &Server) {
         text += &format!("  open     {url}\n");
         tracing::info!(url, "listening");
     }
+    for url in server.operations_urls() {
+        text += &format!("  operate  {url}metrics\n");
+        tracing::info!(url, "listening for operators");
+    }
     let settings = gateway.settings();
     text += match (settings.auth.is_development(), settings.server.open_to_everybody) {
         (true, true) => {

@@ -61,6 +61,8 @@ pub struct Settings {
     pub jobs: JobSettings,
     /// Bounds of requests.
     pub limits: LimitSettings,
+    /// Where operators ask.
+    pub ops: OpsSettings,
     /// What is logged, and how.
     pub log: LogSettings,
 }
@@ -328,6 +330,15 @@ impl Default for LimitSettings {
             refusal: Refusal::Status,
         }
     }
+}
+
+/// `[ops]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OpsSettings {
+    /// Addresses that serve `/metrics` and `/health/…` and nothing else, to anyone who reaches them.
+    #[serde(with = "addresses")]
+    pub listen: Vec<SocketAddr>,
 }
 
 /// `[log]`
