@@ -39,6 +39,7 @@ mod races; // what happens at the same time
 mod refusals; // bad input: every refusal is a problem document
 mod resume; // properties of resuming: nothing lost, nothing twice
 mod retention; // rules that keep some topics longer or shorter than others
+mod searches; // searches in the history: bounded, and said to be
 mod settings; // the command line and the configuration
 mod slow_readers; // clients that stall, or read little at a time
 mod sockets_model; // sockets in a shard against a naive model

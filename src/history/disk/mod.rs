@@ -46,7 +46,8 @@ pub use self::{
     options::{DiskOptions, Durability, Rule},
 };
 use super::{
-    Answer, Batch, Budget, History, HistoryError, Located, Page, Record, Shelf, Start, TokenKey,
+    Answer, Batch, Budget, History, HistoryError, Located, Page, Record, Search, Shelf, Start,
+    TokenKey, lost::Begin,
 };
 use crate::{
     clock::Clock,
@@ -125,7 +126,10 @@ impl History for Disk {
     ) -> Answer<Page> {
         let (reading, interest) = (self.reading.clone(), interest.clone());
         self.readers.run(move || {
-            reading.snapshot(|snapshot, lost| snapshot.page(after, &interest, budget, lost))
+            reading.snapshot(
+                |lost| lost.concerning(Begin::Behind(after), &interest),
+                |snapshot, n_dropped| snapshot.page(after, &interest, budget, n_dropped),
+            )
         })
     }
 
@@ -138,7 +142,15 @@ impl History for Disk {
         }
         let (reading, interest) = (self.reading.clone(), interest.clone());
         self.readers.run(move || {
-            reading.snapshot(|snapshot, lost| snapshot.locate(&start, &interest, lost))
+            reading
+                .snapshot(|_| (), |snapshot, ()| snapshot.locate(&start, &interest, &reading.lost))
+        })
+    }
+
+    fn step_back(&self, search: Search, interest: &Arc<Interest>) -> Answer<Search> {
+        let (reading, interest) = (self.reading.clone(), interest.clone());
+        self.readers.run(move || {
+            reading.snapshot(|_| (), |snapshot, ()| snapshot.step_back(search, &interest))
         })
     }
 

@@ -75,15 +75,18 @@ impl Reading {
         })
     }
 
-    pub(super) fn snapshot<T>(
+    /// Looks at a snapshot of the store, after `ask` has been answered by what is known to be lost. Commits wait for
+    /// `ask`, but not for `look`.
+    pub(super) fn snapshot<A, T>(
         &self,
-        look: impl FnOnce(&Snapshot<'_>, &Lost) -> Result<T, Error>,
+        ask: impl FnOnce(&Lost) -> A,
+        look: impl FnOnce(&Snapshot<'_>, A) -> Result<T, Error>,
     ) -> Result<T, HistoryError> {
         let found = self.with(|database| {
             let snapshot = Snapshot::of(database, &self.shared)?;
             // Behind the snapshot, so that whatever it lacks is known to be lost.
-            let lost = self.lost.read().unwrap_or_else(PoisonError::into_inner);
-            look(&snapshot, &lost)
+            let answer = ask(&self.lost.read().unwrap_or_else(PoisonError::into_inner));
+            look(&snapshot, answer)
         });
         found.map_err(|error| self.unreadable(&error))
     }
