@@ -57,6 +57,7 @@ fn options(path: &std::path::Path) -> DiskOptions {
     DiskOptions {
         path: path.to_owned(),
         durability: Durability::Sync,
+        slow_commit: Duration::MAX,
         cache_bytes: 1 << 20,
         readers: 1,
         patience: Duration::ZERO,
@@ -450,6 +451,7 @@ fn the_newest_of_a_topic_are_found_over_the_buckets_of_the_index() {
         bytes: 1 << 30,
         events: 1 << 20,
         rules: Vec::new(),
+        slow_commit: Duration::MAX,
         cache_bytes: 64 << 20,
         ..options(directory.path())
     };
