@@ -249,7 +249,7 @@ async fn serves_what_there_is(gateway: Gateway, job: &str, repair: impl FnOnce()
     until_ready(&gateway, 200).await;
     assert_eq!(publish(&gateway, "after").await.status(), 200);
     assert_eq!(stream.next().await.data, "after");
-    assert_eq!(create_job(&gateway).await.status(), 201);
+    assert_eq!(create_job(&gateway).await.status(), 202);
     let gateway = gateway.crash(&[]);
     assert_eq!(stored(&gateway).await, ["before", "after"]);
 }
@@ -293,6 +293,7 @@ async fn a_start_on_a_full_disk_serves_what_there_is() {
     let filler = directory.path().join("data/filler");
     let mut filling = fs::File::create(&filler).expect("a file");
     while filling.write_all(&[1; 4096]).is_ok() {}
+    drop(filling);
     let gateway = Gateway::on(directory, &[]);
     assert_eq!(stored(&gateway).await, ["before"]);
     // Pages of the file that are free take a little.

@@ -53,7 +53,7 @@ fn rule(topic: &str) -> Rule {
     }
 }
 
-fn options(path: &std::path::Path) -> DiskOptions {
+pub(super) fn options(path: &std::path::Path) -> DiskOptions {
     DiskOptions {
         path: path.to_owned(),
         durability: Durability::Sync,
@@ -76,7 +76,7 @@ fn options(path: &std::path::Path) -> DiskOptions {
     }
 }
 
-fn update(topics: &[usize], id: usize, length: usize) -> Update {
+pub(super) fn update(topics: &[usize], id: usize, length: usize) -> Update {
     Update {
         topics: topics.iter().map(|it| Topic::kept(TOPICS[*it])).collect(),
         data: "x".repeat(length).into(),

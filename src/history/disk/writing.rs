@@ -337,3 +337,60 @@ pub(super) fn sort(
     writer.log = log;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Clock,
+        event::Position,
+        history::{
+            Budget, Disk, History as _, KeyedReply,
+            disk::{
+                place::Misplaced,
+                tests::{options, update},
+            },
+        },
+        hub::{Interest, Matcher, Matchers, Rights},
+    };
+
+    /// The lengths of the data of all events.
+    fn lengths(disk: &Disk) -> Vec<usize> {
+        let everything = Matchers::new([Matcher::Everything]);
+        let interest = Arc::new(Interest::new(everything, None, Rights::Everything));
+        let budget = Budget { events: 99, bytes: usize::MAX };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let page = runtime.block_on(disk.read_after(Position::START, &interest, budget));
+        page.expect("readable").events.iter().map(|it| it.update.data.len()).collect()
+    }
+
+    #[test]
+    fn a_commit_to_a_file_without_its_name_is_seen_by_nobody_and_taken_back() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let disk = Disk::open(options(directory.path()), Clock::system()).expect("opened");
+        disk.commit(vec![update(&[0], 1, 1)].into()).expect("stored");
+        let mut batch = Batch::from(vec![update(&[0], 2, 2)]);
+        batch.replies.push(KeyedReply { key: "key".to_owned(), value: Box::new([1]) });
+        {
+            // The file goes while the library commits.
+            let mut writer = disk.writer();
+            let prepared = disk.reading.with(|database| {
+                prepare(database, &disk.options, &writer.log, batch, micros(disk.clock.now()), 0)
+            });
+            let mut prepared = prepared.expect("prepared");
+            let (stored, undo) = (prepared.log.clone(), std::mem::take(&mut prepared.undo));
+            disk.reading.commit(prepared, true).expect("committed");
+            writer.uncertain = Some(Uncertain { stored, undo });
+            let misplaced = Misplaced { reason: "gone", advice: "put it back".to_owned() };
+            *disk.reading.misplaced.lock().expect("no panic") = Some(misplaced);
+        }
+        assert_eq!(lengths(&disk), [1]);
+        assert!(disk.reading.reply("key").is_err(), "its outcome is not known");
+        assert_eq!(disk.trouble().as_deref(), Some("put it back"));
+        disk.tend();
+        assert_eq!(disk.trouble(), None);
+        assert_eq!(disk.reading.reply("key").expect("readable"), None);
+        disk.commit(vec![update(&[0], 3, 3)].into()).expect("stored");
+        assert_eq!(lengths(&disk), [1, 3]);
+    }
+}
