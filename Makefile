@@ -7,13 +7,13 @@ TOOLS = $(or $(CARGO_TARGET_DIR),target)/tools/bin
 
 # Everything that has to pass, the tests in a browser included.
 test: needed check licences
-	REQUIRE_ALL_TESTS=1 cargo test --locked
+	REQUIRE_ALL_TESTS=1 cargo test --locked --workspace
 
 # Form, lints, documentation and spelling.
 check: needed
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	$(TOOLS)/typos
 
 # Licences, versions and sources of dependencies. Known vulnerabilities need a database from the network: `cargo deny check

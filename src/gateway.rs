@@ -93,7 +93,7 @@ impl Gateway {
                     bytes: settings.publish.idempotency_bytes,
                 },
             ),
-            metrics: Metrics::new(hub.clone(), sessions.clone(), tracker.clone()),
+            metrics: Metrics::new(hub.clone(), sessions.clone(), &tracker),
             refusal_lines: LinePace::new(settings.log.refusals_per_second),
             seats: Seats::new(limits.subscribers, limits.subscribers_per_address),
             sessions,

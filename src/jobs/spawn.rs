@@ -2,8 +2,8 @@
 
 use std::{fmt::Display, sync::Arc, time::Duration};
 
-use serde::Serialize;
-use serde_json::{json, value::RawValue, value::to_raw_value};
+use serde_json::{json, value::to_raw_value};
+use tidegate_client::JobResult;
 use tracing::warn;
 
 use super::{Job, JobError, NewJob, Outcome, Report, State, Tracker, redact::Redacted};
@@ -55,30 +55,6 @@ impl Tracker {
             Ok(job)
         });
         spawning.await.unwrap_or(Err(JobError::Publish(PublishError::Stopped)))
-    }
-}
-
-/// What a job that was done here comes to.
-#[derive(Debug, Clone)]
-pub enum JobResult {
-    /// A small result.
-    Inline(Arc<RawValue>),
-    /// A path of this server, where the result is.
-    Link(String),
-}
-
-impl JobResult {
-    /// A small result.
-    ///
-    /// # Errors
-    /// If `value` is not data.
-    pub fn inline(value: &impl Serialize) -> Result<Self, serde_json::Error> {
-        Ok(Self::Inline(to_raw_value(value)?.into()))
-    }
-
-    /// A path of this server, where the result is.
-    pub fn link(path: impl Into<String>) -> Self {
-        Self::Link(path.into())
     }
 }
 

@@ -9,15 +9,11 @@ use jiff::Timestamp;
 use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
 use serde::Serialize;
 use sha2::Sha256;
+use tidegate_client::http::{causes, client, is_passing};
 use tokio::{runtime::Handle, sync::Semaphore, time::sleep};
 use tracing::{debug, warn};
 
-use super::{
-    Job, State,
-    redact::Redacted,
-    status::Status,
-    worker::{causes, client, is_passing},
-};
+use super::{Job, State, redact::Redacted, status::Status};
 use crate::{
     clock::Clock,
     settings::{JobSettings, Secret},

@@ -76,7 +76,7 @@ impl OldFeature {
 impl Metrics {
     /// The metrics of a gateway.
     #[must_use]
-    pub fn new(hub: Hub, sessions: Sessions, tracker: Tracker) -> Self {
+    pub fn new(hub: Hub, sessions: Sessions, tracker: &Tracker) -> Self {
         let mut registry = Registry::with_prefix("tidegate");
         let refused = Family::default();
         registry.register("requests_refused", "Requests refused, by reason", refused.clone());
