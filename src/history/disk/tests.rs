@@ -395,9 +395,9 @@ fn what_nobody_was_told_is_taken_back_when_the_store_opens_again() {
     {
         // As if the answer to the second commit had been lost, and the store with it.
         let mut writer = disk.writer();
-        let commit = writer.log.commits;
+        let stored = writer.log.clone();
         writer.log = known.clone();
-        writer.uncertain = Some(writing::Uncertain { commit, undo: vec![record("known")] });
+        writer.uncertain = Some(writing::Uncertain { stored, undo: vec![record("known")] });
         *disk.reading.database.write().expect("no panic") = None;
         disk.mend(&mut writer);
         assert_eq!(writer.log.last, known.last);
