@@ -50,7 +50,8 @@ async fn create_job(gateway: &Gateway) -> reqwest::Response {
 
 /// What all subscribers of the topic get that begin with the first event.
 async fn stored(gateway: &Gateway) -> Vec<String> {
-    let page = gateway.poll("/poll?topic=t&last_event_id=earliest&wait=0").await;
+    // There are some, so a reply that waits for them does not wait long.
+    let page = gateway.poll("/poll?topic=t&last_event_id=earliest&wait=20").await;
     let events = page["events"].as_array().expect("events");
     events.iter().map(|it| text_at(it, "/data")).collect()
 }
