@@ -18,6 +18,7 @@ mod token;
 use std::{pin::Pin, sync::Arc};
 
 use jiff::Timestamp;
+use prometheus_client::metrics::histogram::Histogram;
 
 pub use self::{
     disk::{Disk, DiskError, DiskOptions, Durability, Rule, store},
@@ -277,6 +278,11 @@ pub trait History: Send + Sync + std::fmt::Debug {
 
     /// What is wrong, if updates cannot be stored now.
     fn trouble(&self) -> Option<String>;
+
+    /// How long commits have taken, where that is worth knowing.
+    fn commit_times(&self) -> Option<Histogram> {
+        None
+    }
 
     /// Ends it: everything is synced, and nothing can be read or written any more. Others may then open the store.
     fn close(&self);

@@ -49,3 +49,5 @@ mod store; // full disks, damage, and the tools for the store
 mod subscriptions; // who subscribes to what: events and lists
 mod tls; // HTTPS, HTTP/2, certificates
 mod token_command; // tidegate token
+#[cfg(target_os = "linux")]
+mod trouble; // stores without a name, disks that take nothing, commits that hang

@@ -4,15 +4,20 @@ use std::{
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use redb::{Builder, Database, Error, ReadableDatabase as _, ReadableTable as _, TableError};
+use redb::{
+    Builder, Database, Error, ReadableDatabase as _, ReadableTable as _, TableError,
+    backends::FileBackend,
+};
+use tracing::debug;
 
 use super::{
     DiskOptions, Durability,
     codec::{Remembered, time},
+    overlay::Overlay,
+    place::{Claim, Identity, Waiting},
     tables::{BYTES, DROPPED, FORMAT, NUMBERS, TOTALS, Tables, bytes, number, shelf},
     write::Log,
 };
@@ -27,9 +32,6 @@ use crate::{
 /// The store's file in its directory.
 const FILE: &str = "tidegate.redb";
 
-/// The wait between two looks whether another process has let go of the store.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
 /// Positions that are left out after a crash in which some may have been lost that subscribers have seen.
 const LEAP: u64 = 1 << 32;
 
@@ -37,8 +39,13 @@ const LEAP: u64 = 1 << 32;
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// Another process has it.
-    #[error("the store {} is in use by another process; two gateways need two directories (history.path)", .0.display())]
-    InUse(PathBuf),
+    #[error("the store {} is in use by another process, which did not end within {}s; two gateways need two directories (history.path)", .path.display(), .waited.as_secs_f64())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// A newer program has written it.
     #[error("the store {} has format {found}, but this program knows only {FORMAT}; run the newer program, or move the store away", .path.display())]
     Newer {
@@ -62,6 +69,8 @@ pub enum DiskError {
         path: PathBuf,
         /// What the system says.
         reason: String,
+        /// In its own words.
+        kind: io::ErrorKind,
     },
 }
 
@@ -69,16 +78,37 @@ impl DiskError {
     pub(super) fn new(path: &Path, error: &Error) -> Self {
         let (path, reason) = (path.to_owned(), error.to_string());
         match error {
-            Error::DatabaseAlreadyOpen => Self::InUse(path),
+            Error::DatabaseAlreadyOpen => Self::InUse { path, waited: Duration::ZERO },
             Error::Io(error)
                 if !matches!(
                     error.kind(),
                     io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
                 ) =>
             {
-                Self::Refused { path, reason }
+                Self::Refused { path, reason, kind: error.kind() }
             }
             _ => Self::Damaged { path, reason },
+        }
+    }
+
+    fn refused(path: &Path, error: &io::Error) -> Self {
+        let path = path.to_owned();
+        Self::Refused { path, reason: error.to_string(), kind: error.kind() }
+    }
+
+    /// What keeps a store from being written to, if it may be read all the same.
+    fn forbids_writing(&self) -> Option<&str> {
+        use io::ErrorKind::{
+            FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+        };
+        match self {
+            Self::Refused {
+                reason,
+                kind:
+                    FileTooLarge | PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull,
+                ..
+            } => Some(reason),
+            _ => None,
         }
     }
 }
@@ -91,6 +121,9 @@ pub(super) struct Opened {
     pub(super) token_key: TokenKey,
     /// Whether events were sorted by other rules.
     pub(super) is_to_be_sorted: bool,
+    pub(super) identity: Identity,
+    /// Why nothing can be written to it. What the library had to write is in memory only.
+    pub(super) frozen: Option<String>,
 }
 
 /// The store's file.
@@ -98,21 +131,88 @@ pub(super) fn file(directory: &Path) -> PathBuf {
     directory.join(FILE)
 }
 
-/// Opens the store of a directory, or makes one.
-pub(super) fn open(options: &DiskOptions) -> Result<Opened, DiskError> {
+/// Claims a directory, which is made if it is not there, and opens its store, or makes one.
+pub(super) fn open(options: &DiskOptions) -> Result<(Claim, Opened), DiskError> {
     let path = file(&options.path);
-    let refused = |error: io::Error| DiskError::Refused {
-        path: options.path.clone(),
-        reason: error.to_string(),
-    };
+    let refused = |error: io::Error| DiskError::refused(&options.path, &error);
     make_directory(&options.path).map_err(refused)?;
+    let mut waiting = Waiting::new(&path, options.patience);
+    let claim = Claim::on(&options.path, &mut waiting)?;
     let is_new = !path.exists();
-    let database = open_file(&path, options.cache_bytes, options.patience)?;
+    let opened = wait_for(&mut waiting, || open_claimed(options, is_new))?;
     if is_new {
         // Or a loss of power could take away the file's name, and all that is in it.
         sync_directory(&options.path).map_err(refused)?;
     }
-    guarded(|| read(database, options, &path)).map_err(|error| DiskError::new(&path, &error))?
+    Ok((claim, opened))
+}
+
+/// Opens the store of a directory as [`open`] does; one that is there and cannot be written to is opened frozen.
+pub(super) fn open_or_freeze(options: &DiskOptions) -> Result<(Claim, Opened), DiskError> {
+    let refused = match open(options) {
+        Err(error) if error.forbids_writing().is_some() => error,
+        outcome => return outcome,
+    };
+    let mut waiting = Waiting::new(&file(&options.path), options.patience);
+    let Ok(claim) = Claim::on(&options.path, &mut waiting) else { return Err(refused) };
+    let reason = refused.forbids_writing().unwrap_or_default();
+    match freeze(
+        options,
+        format!("nothing can be written to it: {reason}; this is tried every second"),
+    ) {
+        Ok(opened) => Ok((claim, opened)),
+        Err(error) => {
+            debug!(%error, "the store cannot be read either");
+            Err(refused)
+        }
+    }
+}
+
+/// Opens the store of a directory that is claimed, and that has one unless it `is_new`.
+pub(super) fn open_claimed(options: &DiskOptions, is_new: bool) -> Result<Opened, DiskError> {
+    let path = file(&options.path);
+    let failed = |error: Error| DiskError::new(&path, &error);
+    let mut reading_and_writing = fs::OpenOptions::new();
+    reading_and_writing.read(true).write(true).create(is_new);
+    let file = reading_and_writing.open(&path).map_err(|error| failed(error.into()))?;
+    let identity = Identity::of(&file).map_err(|error| failed(error.into()))?;
+    let database = guarded(|| {
+        let backend = FileBackend::new(file)?;
+        Ok(Builder::new().set_cache_size(options.cache_bytes).create_with_backend(backend)?)
+    });
+    let database = database.map_err(failed)?;
+    guarded(|| read(database, identity, options, &path)).map_err(failed)?
+}
+
+/// Opens the store of a directory that is claimed without writing to it.
+pub(super) fn freeze(options: &DiskOptions, reason: String) -> Result<Opened, DiskError> {
+    let path = file(&options.path);
+    let failed = |error: Error| DiskError::new(&path, &error);
+    let file = fs::File::open(&path).map_err(|error| failed(error.into()))?;
+    let identity = Identity::of(&file).map_err(|error| failed(error.into()))?;
+    let overlay = Overlay::over(file).map_err(|error| failed(error.into()))?;
+    let database = guarded(|| {
+        Ok(Builder::new().set_cache_size(options.cache_bytes).create_with_backend(overlay)?)
+    });
+    let database = database.map_err(failed)?;
+    if guarded(|| stored_format(&database)).map_err(failed)?.is_none() {
+        return Err(failed(Error::Corrupted("it was not made to the end".to_owned())));
+    }
+    let opened = guarded(|| read(database, identity, options, &path)).map_err(failed)??;
+    Ok(Opened { frozen: Some(reason), ..opened })
+}
+
+/// Opens something for which another process may have to end first.
+fn wait_for<T>(
+    waiting: &mut Waiting,
+    open: impl Fn() -> Result<T, DiskError>,
+) -> Result<T, DiskError> {
+    loop {
+        match open() {
+            Err(DiskError::InUse { .. }) => waiting.go_on()?,
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Only its owner may look into it.
@@ -146,19 +246,13 @@ pub(super) fn open_file(
     cache_bytes: usize,
     patience: Duration,
 ) -> Result<Database, DiskError> {
-    let deadline = Instant::now() + patience;
-    loop {
+    wait_for(&mut Waiting::new(path, patience), || {
         let opened = guarded(|| {
             let database = Builder::new().set_cache_size(cache_bytes).create(path);
             database.map_err(Error::from)
         });
-        match opened {
-            Err(Error::DatabaseAlreadyOpen) if Instant::now() < deadline => {
-                thread::park_timeout(LOOK_AGAIN);
-            }
-            opened => return opened.map_err(|error| DiskError::new(path, &error)),
-        }
-    }
+        opened.map_err(|error| DiskError::new(path, &error))
+    })
 }
 
 /// Runs something that may come across a damaged page, upon which the library sometimes panics.
@@ -169,6 +263,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, E
 
 fn read(
     database: Database,
+    identity: Identity,
     options: &DiskOptions,
     path: &Path,
 ) -> Result<Result<Opened, DiskError>, Error> {
@@ -213,7 +308,8 @@ fn read(
         reply_bytes: number(number::REPLY_BYTES)? as u64,
     };
     let is_to_be_sorted = rules.unwrap_or_default() != options.fingerprint();
-    Ok(Ok(Opened { database, log, lost, token_key, is_to_be_sorted }))
+    let frozen = None;
+    Ok(Ok(Opened { database, log, lost, token_key, is_to_be_sorted, identity, frozen }))
 }
 
 fn stored_format(database: &Database) -> Result<Option<i64>, Error> {

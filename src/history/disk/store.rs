@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{self, BufRead, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -19,6 +19,7 @@ use super::{
     DiskError, DiskOptions,
     codec::{decode, time},
     open::{self, guarded},
+    place::Claim,
     tables::{BY_RULE, EVENTS, IDS, REPLIES, TOPICS, index_key, shelf},
     write::{Log, prepare_import},
 };
@@ -91,7 +92,7 @@ struct EventLine {
 /// # Errors
 /// If it cannot be read.
 pub fn info(options: &DiskOptions) -> Result<String, StoreError> {
-    let (opened, path) = existing(options)?;
+    let (_claim, opened, path) = existing(options)?;
     let text = guarded(|| describe(&opened.database, &opened.log))
         .map_err(|error| DiskError::new(&path, &error))?;
     let bytes = fs::metadata(&path)?.len();
@@ -123,7 +124,7 @@ fn describe(database: &Database, log: &Log) -> Result<String, Error> {
 /// # Errors
 /// If a part of it is damaged.
 pub fn verify(options: &DiskOptions) -> Result<String, StoreError> {
-    let (mut opened, path) = existing(options)?;
+    let (_claim, mut opened, path) = existing(options)?;
     let damaged = |reason: String| DiskError::Damaged { path: path.clone(), reason };
     let is_whole = guarded(|| Ok(opened.database.check_integrity()))
         .map_err(|error| damaged(error.to_string()))?;
@@ -173,7 +174,7 @@ fn read_all(database: &Database) -> Result<u64, Error> {
 /// # Errors
 /// If it cannot be read or written.
 pub fn compact(options: &DiskOptions) -> Result<String, StoreError> {
-    let (mut opened, path) = existing(options)?;
+    let (_claim, mut opened, path) = existing(options)?;
     let before = fs::metadata(&path)?.len();
     let compacted = guarded(|| Ok(opened.database.compact()?));
     compacted.map_err(|error| DiskError::new(&path, &error))?;
@@ -252,7 +253,7 @@ pub fn import(options: &DiskOptions, input: impl BufRead) -> Result<String, Stor
     if path.exists() {
         return Err(StoreError::Exists(options.path.display().to_string()));
     }
-    let opened = open::open(options)?;
+    let (_claim, opened) = open::open(options)?;
     let mut log = opened.log;
     let (mut events, mut records) = (Vec::new(), Vec::new());
     let (mut n_events, mut n_records) = (0, 0);
@@ -296,12 +297,13 @@ fn put(output: &mut impl Write, line: &Line) -> io::Result<()> {
     output.write_all(b"\n")
 }
 
-fn existing(options: &DiskOptions) -> Result<(open::Opened, std::path::PathBuf), StoreError> {
+fn existing(options: &DiskOptions) -> Result<(Claim, open::Opened, PathBuf), StoreError> {
     let path = open::file(&options.path);
     if !path.is_file() {
         return Err(StoreError::Missing(options.path.display().to_string()));
     }
-    Ok((open::open(options)?, path))
+    let (claim, opened) = open::open(options)?;
+    Ok((claim, opened, path))
 }
 
 fn name(shelf: Shelf) -> &'static str {

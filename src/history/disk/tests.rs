@@ -53,10 +53,11 @@ fn rule(topic: &str) -> Rule {
     }
 }
 
-fn options(path: &std::path::Path) -> DiskOptions {
+pub(super) fn options(path: &std::path::Path) -> DiskOptions {
     DiskOptions {
         path: path.to_owned(),
         durability: Durability::Sync,
+        slow_commit: Duration::MAX,
         cache_bytes: 1 << 20,
         readers: 1,
         patience: Duration::ZERO,
@@ -75,7 +76,7 @@ fn options(path: &std::path::Path) -> DiskOptions {
     }
 }
 
-fn update(topics: &[usize], id: usize, length: usize) -> Update {
+pub(super) fn update(topics: &[usize], id: usize, length: usize) -> Update {
     Update {
         topics: topics.iter().map(|it| Topic::kept(TOPICS[*it])).collect(),
         data: "x".repeat(length).into(),
@@ -403,9 +404,9 @@ fn what_nobody_was_told_is_taken_back_when_the_store_opens_again() {
     {
         // As if the answer to the second commit had been lost, and the store with it.
         let mut writer = disk.writer();
-        let commit = writer.log.commits;
+        let stored = writer.log.clone();
         writer.log = known.clone();
-        writer.uncertain = Some(writing::Uncertain { commit, undo: vec![record("known")] });
+        writer.uncertain = Some(writing::Uncertain { stored, undo: vec![record("known")] });
         *disk.reading.database.write().expect("no panic") = None;
         disk.mend(&mut writer);
         assert_eq!(writer.log.last, known.last);
@@ -459,6 +460,7 @@ fn the_newest_of_a_topic_are_found_over_the_buckets_of_the_index() {
         bytes: 1 << 30,
         events: 1 << 20,
         rules: Vec::new(),
+        slow_commit: Duration::MAX,
         cache_bytes: 64 << 20,
         ..options(directory.path())
     };
