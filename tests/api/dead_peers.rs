@@ -6,7 +6,7 @@ use tokio::{io::AsyncWriteExt as _, task::JoinSet};
 
 use crate::support::{
     Gateway,
-    raw::Raw,
+    raw::{Framing, Raw},
     sinks::{SSE, with_both_sinks},
     tls,
     watch::eventually,
@@ -93,6 +93,8 @@ async fn whoever_takes_a_little_now_and_then_is_kept_and_whoever_stops_is_given_
     with_both_sinks(&settings, async |gateway| {
         let mut slow = Raw::stalled(gateway.address, "/events?topic=t").await;
         slow.until("retry: 2000\n").await;
+        // Bytes are counted; a large event is one chunk.
+        slow.framing = Framing::Kept;
         let data = "x".repeat(900_000);
         for _ in 0..8 {
             gateway.publish("t", &data).await;
