@@ -14,7 +14,6 @@ use jsonwebtoken::Algorithm;
 
 use crate::{
     auth::{self, Dialect, Order},
-    bench,
     gateway::Gateway,
     history::store,
     hub::MatcherKind,
@@ -43,7 +42,7 @@ enum Command {
     #[command(subcommand)]
     Store(StoreCommand),
     /// Measure what a gateway, or any Mercure hub, carries: hold subscribers, publish, and tell what arrived and what it cost.
-    Bench(Box<bench::Flags>),
+    Bench(Box<tidegate_bench::Flags>),
     /// Make a token, or say what one is good for.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -218,8 +217,8 @@ fn look_after(command: StoreCommand, settings: &Settings) -> Result<(), String> 
     Ok(())
 }
 
-fn measure(flags: &bench::Flags) -> Result<(), String> {
-    let report = bench::run(flags).map_err(|error| error.to_string())?;
+fn measure(flags: &tidegate_bench::Flags) -> Result<(), String> {
+    let report = tidegate_bench::run(flags).map_err(|error| error.to_string())?;
     if flags.json {
         let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
         print(&format!("{json}\n"));
@@ -266,6 +265,10 @@ fn greet(gateway: &Gateway, server: &Server) {
     for url in server.urls() {
         text += &format!("  open     {url}\n");
         tracing::info!(url, "listening");
+    }
+    for url in server.operations_urls() {
+        text += &format!("  operate  {url}metrics\n");
+        tracing::info!(url, "listening for operators");
     }
     let settings = gateway.settings();
     text += match (settings.auth.is_development(), settings.server.open_to_everybody) {

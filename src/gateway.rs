@@ -19,6 +19,7 @@ use crate::{
     settings::{Settings, StoreKind},
     subscribe::Sessions,
     subscriptions::{self, Registry},
+    telemetry::LinePace,
 };
 
 /// Time that a gateway needs to close its store.
@@ -42,6 +43,7 @@ struct Inner {
     subscriptions: Option<Registry>,
     tracker: Tracker,
     metrics: Metrics,
+    refusal_lines: LinePace,
     nonce: Arc<str>,
 }
 
@@ -91,7 +93,8 @@ impl Gateway {
                     bytes: settings.publish.idempotency_bytes,
                 },
             ),
-            metrics: Metrics::new(hub.clone(), sessions.clone(), tracker.clone()),
+            metrics: Metrics::new(hub.clone(), sessions.clone(), &tracker),
+            refusal_lines: LinePace::new(settings.log.refusals_per_second),
             seats: Seats::new(limits.subscribers, limits.subscribers_per_address),
             sessions,
             subscriptions,
@@ -189,6 +192,11 @@ impl Gateway {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// How many refusals are logged.
+    pub(crate) fn refusal_lines(&self) -> &LinePace {
+        &self.0.refusal_lines
     }
 
     /// The nonce that allows the gateway's own scripts under its Content-Security-Policy.

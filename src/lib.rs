@@ -7,7 +7,6 @@
 //! and [`gateway`] holds it together: start there.
 
 pub mod auth;
-mod bench;
 mod body;
 pub mod cli;
 pub mod clock;

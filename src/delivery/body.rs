@@ -9,6 +9,7 @@ use super::{EndReason, Feed, Item};
 use crate::{
     event::Event,
     history::TokenKey,
+    hub::Interest,
     transport::{StreamWriter, subscription},
 };
 
@@ -46,9 +47,14 @@ pub struct Ending {
 }
 
 impl Style {
-    /// The bytes of an event.
-    pub(super) fn event<'event>(&self, event: &'event Event, key: &TokenKey) -> &'event Bytes {
+    /// The event as a subscriber gets it: in its dialect, and without topics that it may not see.
+    pub(super) fn shown<'event>(&self, event: &'event Event, interest: &Interest) -> &'event Event {
         let event = if self.is_old_dialect { subscription::in_old_dialect(event) } else { event };
+        if self.writer.shows_topics() { interest.shown(event) } else { event }
+    }
+
+    /// The bytes of an event as it is [shown](Self::shown).
+    pub(super) fn event<'event>(&self, event: &'event Event, key: &TokenKey) -> &'event Bytes {
         self.writer.event(event, key)
     }
 
@@ -133,7 +139,8 @@ impl Body {
         Poll::Ready(match item {
             Item::Event(event) => {
                 self.has_ended = self.style.is_last(&event);
-                self.style.event(&event, key).clone()
+                let event = self.style.shown(&event, self.feed.interest());
+                self.style.event(event, key).clone()
             }
             Item::Gap(gap) => self.style.writer.gap(&gap, key),
             Item::Heartbeat(position) => self.style.writer.heartbeat(&key.seal(position)),

@@ -108,6 +108,12 @@ impl Feed {
         self.token_key().seal(self.position())
     }
 
+    /// What it asks for and may see.
+    #[must_use]
+    pub fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
     /// What keys the tokens of the history that it reads.
     #[must_use]
     pub fn token_key(&self) -> &TokenKey {

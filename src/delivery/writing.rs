@@ -106,18 +106,21 @@ impl Inner {
                 let only = behind
                     .next()
                     .filter(|it| !it.update.is_restricted() || interest.covers(&it.update));
-                gather(only, connection, token_key)
+                gather(only, interest, connection, token_key)
             }
-            (Some(behind), _) => {
-                gather(behind.filter(|it| interest.covers(&it.update)), connection, token_key)
-            }
+            (Some(behind), _) => gather(
+                behind.filter(|it| interest.covers(&it.update)),
+                interest,
+                connection,
+                token_key,
+            ),
             (None, _) => {
                 let found =
                     find_in_tail(self.hub.tail(), after, *position, interest, &mut from_tail);
                 if matches!(found, Found::AskHistory) && from_tail.is_empty() {
                     return Ok(Turn::AskHistory(after));
                 }
-                let (events, is_whole) = gather(&from_tail, connection, token_key);
+                let (events, is_whole) = gather(&from_tail, interest, connection, token_key);
                 (events, is_whole && matches!(found, Found::Nothing))
             }
         };
@@ -205,7 +208,8 @@ impl Inner {
             self.stats.gap();
         }
         let turn = if connection.write_notice(*tick)? == Wrote::All {
-            let (events, is_whole) = gather(&leg.events, connection, token_key);
+            let (events, is_whole) =
+                gather(&leg.events, &subscriber.interest, connection, token_key);
             let then = is_whole.then_some(Served::Behind(leg.scanned_to));
             self.send(&events, subscriber, *tick, leg.after, then)?
         } else {
@@ -241,6 +245,7 @@ fn find_in_tail(
 /// The first of `events`, as many as a socket may have in one turn, and whether those are all.
 fn gather<'a>(
     events: impl IntoIterator<Item = &'a Arc<Event>>,
+    interest: &Interest,
     connection: &Connection,
     key: &TokenKey,
 ) -> (SmallVec<[&'a Event; 4]>, bool) {
@@ -255,6 +260,7 @@ fn gather<'a>(
         if is_enough && !gathered.is_empty() {
             return (gathered, false);
         }
+        let event = connection.style.shown(event, interest);
         n_bytes += connection.style.event(event, key).len();
         gathered.push(event);
     }

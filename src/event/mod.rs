@@ -91,7 +91,19 @@ pub struct Event {
     encodings: [OnceLock<Bytes>; 4],
     /// What some subscribers get instead.
     variant: OnceLock<Option<Box<Self>>>,
+    /// The same event with fewer topics, for subscribers that may not see all of them.
+    partial: OnceLock<Box<Partial>>,
 }
+
+/// An event with some of its topics; the next one has others.
+#[derive(Debug)]
+struct Partial {
+    event: Event,
+    next: OnceLock<Box<Self>>,
+}
+
+/// Selections of topics that an event keeps, each with its encodings. Those that come later get none of the topics.
+const PARTIALS: usize = 4;
 
 impl Event {
     /// An event of `update` at `position`, not yet encoded.
@@ -103,6 +115,7 @@ impl Event {
             update,
             encodings: Default::default(),
             variant: OnceLock::new(),
+            partial: OnceLock::new(),
         }
     }
 
@@ -114,6 +127,39 @@ impl Event {
     /// This event as some subscribers get it, made by `make` the first time that anybody asks; itself if there is no other.
     pub fn variant(&self, make: impl FnOnce(&Self) -> Option<Self>) -> &Self {
         self.variant.get_or_init(|| make(self).map(Box::new)).as_deref().unwrap_or(self)
+    }
+
+    /// This event with those topics that `is_shown`. All subscribers that are shown the same topics share one, so that it
+    /// is encoded once for them.
+    pub fn showing(&self, is_shown: impl Fn(&Topic) -> bool) -> &Self {
+        let topics: Vec<&Topic> = self.update.topics.iter().filter(|it| is_shown(it)).collect();
+        if topics.len() == self.update.topics.len() {
+            return self;
+        }
+        let mut place = &self.partial;
+        for _ in 0..PARTIALS {
+            let made = place.get_or_init(|| Box::new(self.partial(&topics)));
+            if made.event.update.topics.iter().eq(topics.iter().copied()) {
+                return &made.event;
+            }
+            place = &made.next;
+        }
+        &place.get_or_init(|| Box::new(self.partial(&[]))).event
+    }
+
+    fn partial(&self, topics: &[&Topic]) -> Partial {
+        let it = &*self.update;
+        let update = Update {
+            topics: topics.iter().copied().cloned().collect(),
+            data: it.data.clone(),
+            id: it.id.clone(),
+            kind: it.kind.clone(),
+            retry: it.retry,
+            private: it.private,
+            except: it.except.clone(),
+        };
+        let event = Self::new(self.position, self.accepted_at, update.into());
+        Partial { event, next: OnceLock::new() }
     }
 
     /// Bytes of memory that this event costs while it is in the tail, about: the update, and each form of it.

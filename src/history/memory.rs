@@ -12,9 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Answer, Batch, Budget, History, HistoryError, Located, Missing, Page, Record as KeptRecord,
-    Shelf, Start, TokenKey, Torn,
+    SAME_ID, Shelf, Start, TokenKey, Torn,
     hash::{Hash, hash},
-    lost::{Begin, Dropped, Lost, topic_hash},
+    lost::{Begin, Dropped, Lost, Trace},
     parts::Parts,
 };
 use crate::{
@@ -165,6 +165,14 @@ impl Record {
     }
 }
 
+/// What is kept of an event that was dropped.
+#[derive(Debug)]
+struct Remembered {
+    id: Hash,
+    position: Position,
+    trace: Trace,
+}
+
 /// One part of the history, with its own bounds.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -176,7 +184,8 @@ pub(super) struct Log {
     by_topic: HashMap<Topic, VecDeque<Position>, RandomState>,
     /// The ids of `records` and those `remembered`.
     ids: BTreeSet<(Hash, Position)>,
-    remembered: VecDeque<(Hash, Position)>,
+    /// In the order of their positions.
+    remembered: VecDeque<Remembered>,
     pub(super) lost: Lost,
 }
 
@@ -248,12 +257,13 @@ impl Log {
             }
         }
         let dropped = Dropped { position, accepted_at: record.accepted_at };
-        self.lost.note(dropped, update.topics.iter().map(topic_hash));
-        self.remembered.push_back((hash(update.id.as_str()), position));
+        let trace = Trace::from(&**update);
+        self.lost.note(dropped, &trace);
+        self.remembered.push_back(Remembered { id: hash(update.id.as_str()), position, trace });
         if self.retention.remembered < self.remembered.len()
             && let Some(forgotten) = self.remembered.pop_front()
         {
-            self.ids.remove(&forgotten);
+            self.ids.remove(&(forgotten.id, forgotten.position));
         }
     }
 
@@ -341,14 +351,26 @@ impl Log {
         offset.checked_sub(1).and_then(|it| self.records.get(it)).map(|it| it.position)
     }
 
-    /// The first event with this id that is still there, else the last one that is remembered.
-    pub(super) fn position_of(&self, id: &EventId) -> Option<Position> {
+    /// The first event with this id that is still there, else the last one that is remembered. An event that the
+    /// subscriber may not see is passed over, so that it does not learn which ids exist.
+    pub(super) fn position_of(&self, id: &EventId, interest: &Interest) -> Option<Position> {
         let hash = hash(id.as_str());
-        let first_kept = Position(self.lost.last().0 + 1);
-        let kept = self.ids.range((hash, first_kept)..=(hash, Position(u64::MAX))).next();
-        let any =
-            || self.ids.range((hash, Position::START)..=(hash, Position(u64::MAX))).next_back();
-        kept.or_else(any).map(|(_, position)| *position)
+        let all = self.ids.range((hash, Position::START)..=(hash, Position(u64::MAX)));
+        let mut remembered = None;
+        for (_, position) in all.take(SAME_ID) {
+            match self.record(*position) {
+                Some(record) if interest.may_know(&record.update) => return Some(*position),
+                Some(_) => {}
+                None => {
+                    let at = self.remembered.binary_search_by_key(position, |it| it.position);
+                    let trace = at.ok().and_then(|at| self.remembered.get(at));
+                    if trace.is_none_or(|it| it.trace.may_be_known(interest.rights())) {
+                        remembered = Some(*position);
+                    }
+                }
+            }
+        }
+        remembered
     }
 
     /// Whether one of the newest `count` events interests.

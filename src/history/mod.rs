@@ -30,6 +30,9 @@ use crate::{
     hub::Interest,
 };
 
+/// Events of one id that are looked at for one that a subscriber may know of, so that many under one id hold up nobody.
+const SAME_ID: usize = 64;
+
 /// What is written at once, wholly or not at all.
 #[derive(Debug, Default)]
 pub struct Batch {

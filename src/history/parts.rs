@@ -108,8 +108,8 @@ impl Parts {
                 located
             }
             Start::Id(id) => {
-                let position = self.published.position_of(id);
-                let position = position.or_else(|| self.subscriptions.position_of(id));
+                let position = self.published.position_of(id, interest);
+                let position = position.or_else(|| self.subscriptions.position_of(id, interest));
                 let start = position.map_or(Start::Unknown, Start::Position);
                 self.locate(&start, interest)
             }

@@ -13,8 +13,10 @@ const MARK: char = '#';
 
 /// Turns positions into tokens and back.
 ///
-/// A token is one AES block: the store's epoch, then the position. So it shows nothing, it cannot be made up (a guess
-/// decrypts to the right epoch once in 2^64), and the tokens of another store are not mistaken for this one's.
+/// A token is one AES block: the store's epoch, a salt and the position. It shows nothing and cannot be made up: a guess
+/// decrypts to the right epoch once in 2^48. The tokens of another store are not mistaken for this one's. Because of the
+/// salt two tokens for one position differ, so a client does not learn from its cursor whether events passed that it
+/// may not see.
 pub struct TokenKey {
     cipher: Aes128,
     epoch: [u8; 8],
@@ -24,6 +26,9 @@ pub struct TokenKey {
 impl TokenKey {
     /// A cipher's key and an epoch.
     pub(super) const BYTES: usize = 24;
+
+    /// Where in the block the salt begins.
+    const SALT: usize = 6;
 
     /// A key for a new store.
     ///
@@ -51,11 +56,29 @@ impl TokenKey {
         &self.bytes
     }
 
-    /// The token for `position`.
+    /// A token for `position`, another one each time.
     #[must_use]
     pub fn seal(&self, position: Position) -> String {
+        self.seal_with(position, fastrand::u16(..))
+    }
+
+    /// The token for the position of an event: always the same, because an event of which half has been written may be
+    /// encoded anew for the rest.
+    #[must_use]
+    pub fn seal_event(&self, position: Position) -> String {
+        self.seal_with(position, 0)
+    }
+
+    /// The one name for `number`.
+    #[must_use]
+    pub fn name(&self, number: u64) -> String {
+        self.seal_with(Position(number), 0)
+    }
+
+    fn seal_with(&self, position: Position, salt: u16) -> String {
         let mut block = [0; 16];
-        block[..8].copy_from_slice(&self.epoch);
+        block[..Self::SALT].copy_from_slice(&self.epoch[..Self::SALT]);
+        block[Self::SALT..8].copy_from_slice(&salt.to_be_bytes());
         block[8..].copy_from_slice(&position.0.to_be_bytes());
         let mut block = block.into();
         self.cipher.encrypt_block(&mut block);
@@ -79,7 +102,8 @@ impl TokenKey {
         self.cipher.decrypt_block(&mut block);
         let (epoch, position) = block.split_at(8);
         let position = u64::from_be_bytes(position.try_into().ok()?);
-        (epoch == self.epoch).then_some(Position(position))
+        // Tokens of earlier versions have the rest of the epoch where the salt is.
+        (epoch[..Self::SALT] == self.epoch[..Self::SALT]).then_some(Position(position))
     }
 }
 
@@ -100,7 +124,23 @@ mod tests {
             let token = this.seal(position);
             assert_eq!(this.open(&token), Some(position));
             assert_eq!(other.open(&token), None);
+            assert_eq!(this.name(position.0), this.name(position.0));
         }
+        let tokens: std::collections::HashSet<_> =
+            (0..100).map(|_| this.seal(Position(7))).collect();
+        assert!(90 < tokens.len(), "silence does not show in them");
+    }
+
+    #[test]
+    fn tokens_without_a_salt_are_good() {
+        let key = TokenKey::random();
+        let mut block = [0; 16];
+        block[..8].copy_from_slice(&key.epoch);
+        block[8..].copy_from_slice(&7_u64.to_be_bytes());
+        let mut block = block.into();
+        key.cipher.encrypt_block(&mut block);
+        let token = format!("#{}", URL_SAFE_NO_PAD.encode(block));
+        assert_eq!(key.open(&token), Some(Position(7)));
     }
 
     #[test]

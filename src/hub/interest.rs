@@ -1,7 +1,7 @@
 //! What a subscriber gets: what it asked for, as far as it may see it.
 
 use super::Matchers;
-use crate::event::{ClientKey, Topic, Update};
+use crate::event::{ClientKey, Event, Topic, Update};
 
 /// Which private updates a subscriber may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,17 @@ impl Rights {
         match self {
             Self::PublicOnly => false,
             Self::Everything => true,
-            Self::Of(grants) => update.topics.iter().any(|topic| grants.matches(topic)),
+            Self::Of(_) => update.topics.iter().any(|topic| self.cover(topic)),
+        }
+    }
+
+    /// Whether an update under this topic alone may be seen if it is private.
+    #[must_use]
+    pub fn cover(&self, topic: &Topic) -> bool {
+        match self {
+            Self::PublicOnly => false,
+            Self::Everything => true,
+            Self::Of(grants) => grants.matches(topic),
         }
     }
 
@@ -69,6 +79,28 @@ impl Interest {
             return self.matchers.names(topic) || may_search();
         }
         self.matchers.matches(topic)
+    }
+
+    /// Which private updates it may see.
+    #[must_use]
+    pub fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// The event with the topics that this subscriber may see: of a private one those that a grant covers, and those that
+    /// it has named itself.
+    #[must_use]
+    pub fn shown<'event>(&self, event: &'event Event) -> &'event Event {
+        if !event.update.private || event.update.topics.len() == 1 {
+            return event;
+        }
+        event.showing(|topic| self.matchers.names(topic) || self.rights.cover(topic))
+    }
+
+    /// Whether what an id stands for may be known to this subscriber.
+    #[must_use]
+    pub fn may_know(&self, update: &Update) -> bool {
+        !update.private || self.rights.covers_private(update)
     }
 
     /// Whether the update is for this subscriber. A private one needs a matcher for any of its topics, and a grant for

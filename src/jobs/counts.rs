@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tracing::info;
 
-use super::{Job, Now, State, Tracker, tracker::lock};
+use super::{Job, Now, State, Tracker, redact::Redacted, tracker::lock};
 
 impl Tracker {
     /// Notes what the end of a try means.
@@ -21,7 +21,8 @@ impl Tracker {
             let label = label(&lost_leases, &kind);
             *lost_leases.entry(label).or_default() += 1;
             drop(lost_leases);
-            info!(job = after.id, kind, attempt = before.attempt, "a worker has fallen silent");
+            let job = Redacted(&after.id);
+            info!(%job, kind, attempt = before.attempt, "a worker has fallen silent");
         }
         if after.state.is_final() {
             self.0.webhooks.tell(after, now.time, &self.0.runtime);

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::{
     Job, JobError, Now, State, Tracker,
+    redact::Redacted,
     table::Cell,
     tracker::{agenda, lock, status_event},
 };
@@ -54,7 +55,8 @@ impl Tracker {
         let is_running = matches!(job.state, State::Running | State::Cancelling);
         let due = [
             agenda.tell,
-            job.not_before.filter(|_| job.state == State::Queued),
+            // Once it has passed, the job is in the queue, and time demands nothing of it until a worker comes.
+            job.not_before.filter(|it| job.state == State::Queued && now.instant < *it),
             job.lease.as_ref().filter(|_| is_running).map(|lease| lease.expires),
             self.forget_at(job),
         ];
@@ -122,7 +124,7 @@ impl Tracker {
         };
         let now = self.now();
         if let Err(error) = told {
-            warn!(job = look.id, %error, "a job could not be changed in time");
+            warn!(job = %Redacted(&look.id), %error, "a job could not be changed in time");
             agenda(&cell).next_look = Some(now.instant + TRY_AGAIN);
             lock(&self.0.looks)
                 .push(Reverse(Look { due: now.instant + TRY_AGAIN, id: cell.id.clone() }));

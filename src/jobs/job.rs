@@ -197,6 +197,21 @@ impl Job {
         }
     }
 
+    /// Bytes of memory that it takes, counted against `jobs.max_bytes`.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        /// What a job takes without any text: its places in the table, progress, stage and message.
+        const OVERHEAD: usize = 2048;
+        let payload = self.payload.as_ref().map_or(0, |it| it.get().len());
+        let outcome = match &self.outcome {
+            None => 0,
+            Some(Outcome::Inline(text) | Outcome::Problem(text)) => text.get().len(),
+            Some(Outcome::Link(link)) => link.len(),
+        };
+        let log = usize::try_from(self.log.end() - self.log.start()).unwrap_or(usize::MAX);
+        OVERHEAD + self.title.len() + payload + outcome + log
+    }
+
     /// How long a worker may be silent.
     #[must_use]
     pub fn lease_term(&self) -> Duration {

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::{Job, JobError, Now, Tracker, record, table::Cell};
 use crate::{
     event::Update,
-    history::{Batch, KeyedReply, Record, Shelf},
+    history::{Batch, HistoryError, KeyedReply, Record, Shelf},
 };
 
 impl Tracker {
@@ -23,7 +23,9 @@ impl Tracker {
     ) -> Result<(), JobError> {
         let mut batch = Batch { updates: event.into_iter().collect(), ..Batch::default() };
         if self.0.hub.history().outlives_process() {
-            batch.records = record::changed(before, after, now);
+            let unwritable = |error| HistoryError::Unavailable(format!("a job as JSON: {error}"));
+            batch.records = record::changed(before, after, now)
+                .map_err(|error| JobError::Publish(unwritable(error).into()))?;
             batch.replies.extend(reply);
         }
         self.commit_batch(batch).await
@@ -89,6 +91,8 @@ impl Tracker {
     fn take_over(&self, job: &Job, now: Now) {
         let cell = Arc::new(Cell::new(job));
         let mut table = self.table();
+        // What was accepted is taken over, even if the bound has become smaller.
+        table.weigh(job);
         table.insert(&cell);
         table.moved(job, None);
         drop(table);

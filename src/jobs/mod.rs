@@ -14,26 +14,25 @@ mod log;
 mod page;
 mod progress;
 mod record;
+mod redact;
 mod request;
 mod spawn;
 mod state;
 mod status;
 mod table;
-mod task;
 mod tracker;
 mod webhook;
 mod words;
-mod worker;
 
+pub(crate) use self::redact::redact_paths;
 pub use self::{
     claim::Claimed,
     endpoint::configure,
     job::{Change, Job, Lease, NewJob, Now, Outcome, Rules},
     log::JobLog,
     progress::{Progress, Report},
-    spawn::{JobHandle, JobResult, Stopped},
+    spawn::{JobHandle, Stopped},
     state::{Refusal, State},
-    task::{Task, WorkError},
     tracker::{JobError, Tracker},
-    worker::{Worker, WorkerError},
 };
+pub use tidegate_client::{JobResult, Task, WorkError, Worker, WorkerError};

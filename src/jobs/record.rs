@@ -63,8 +63,15 @@ struct JobRecord {
 }
 
 /// What a change of a job writes; `before` is `None` for a new one.
-pub(super) fn changed(before: Option<&Job>, after: &Job, now: Now) -> Vec<Record> {
-    let value = serde_json::to_vec(&JobRecord::of(after, now)).unwrap_or_default();
+///
+/// # Errors
+/// If the job cannot be written as JSON. An empty record in its place would be a job lost at the next start.
+pub(super) fn changed(
+    before: Option<&Job>,
+    after: &Job,
+    now: Now,
+) -> Result<Vec<Record>, serde_json::Error> {
+    let value = serde_json::to_vec(&JobRecord::of(after, now))?;
     let mut records = vec![record(Shelf::Jobs, key(after.number), Some(value))];
     if before.is_none()
         && let Some(payload) = &after.payload
@@ -86,7 +93,7 @@ pub(super) fn changed(before: Option<&Job>, after: &Job, now: Now) -> Vec<Record
             records.push(record(Shelf::JobLogs, block_key(after.number, block), Some(value)));
         }
     }
-    records
+    Ok(records)
 }
 
 /// What is written when a job is forgotten: of all that was kept, only that it was there.
@@ -288,12 +295,12 @@ mod tests {
         let settings = JobSettings::default();
         let mut kept = Kept::default();
         let mut job = new_job(&settings);
-        kept.write(changed(None, &job, now()));
+        kept.write(changed(None, &job, now()).expect("writable"));
         let created = job.clone();
         let _ = job.claim("lease".to_owned(), now()).expect("claimed");
         let report = Report { seq: 3, done: 1.0, total: Some(4.0), ..Report::default() };
         let _ = job.report("lease", report, now()).expect("taken");
-        kept.write(changed(Some(&created), &job, now()));
+        kept.write(changed(Some(&created), &job, now()).expect("writable"));
         let later = Now { instant: now().instant + Duration::from_secs(3600), ..now() };
         let restored = kept.restore(&settings, later);
         let lease = restored.lease.as_ref().expect("it runs");
@@ -306,7 +313,7 @@ mod tests {
         let result = RawValue::from_string("[1]".to_owned()).expect("JSON");
         let done = Outcome::Inline(result.into());
         let _ = restored.complete("lease", done.clone(), later).expect("its lease is good");
-        kept.write(changed(Some(&job), &restored, later));
+        kept.write(changed(Some(&job), &restored, later).expect("writable"));
         let mut again = kept.restore(&settings, later);
         assert_eq!(again.outcome, Some(done.clone()));
         let repeated = again.complete("lease", done, later).expect("the same end again");
@@ -322,7 +329,7 @@ mod tests {
         let mut job = new_job(&settings);
         let ended = Timestamp::now() - Duration::from_secs(3000 * 24 * 3600);
         let _ = job.cancel(Now { time: ended, ..now() }).expect("cancelled");
-        kept.write(changed(None, &job, now()));
+        kept.write(changed(None, &job, now()).expect("writable"));
         let now = now();
         let restored = kept.restore(&settings, now);
         assert_eq!(restored.ended_for(Duration::from_secs(3600)), Some(now.instant));
@@ -336,13 +343,13 @@ mod tests {
             let settings = JobSettings { log_bytes, ..JobSettings::default() };
             let mut kept = Kept::default();
             let mut job = new_job(&settings);
-            kept.write(changed(None, &job, now()));
+            kept.write(changed(None, &job, now()).expect("writable"));
             let _ = job.claim("lease".to_owned(), now()).expect("claimed");
             for (at, length) in lines.into_iter().enumerate() {
                 let before = job.clone();
                 let text = char::from(b'a' + u8::try_from(at).expect("few")).to_string().repeat(length);
                 let _ = job.append_log("lease", job.log.end(), &text, now()).expect("it fits");
-                kept.write(changed(Some(&before), &job, now()));
+                kept.write(changed(Some(&before), &job, now()).expect("writable"));
                 let restored = kept.restore(&settings, now());
                 prop_assert_eq!(restored.log.start(), job.log.start());
                 prop_assert_eq!(restored.log.end(), job.log.end());

@@ -223,6 +223,7 @@ impl From<JobError> for Problem {
             JobError::KeyTaken => Self::state("key_taken", detail),
             JobError::DoneHere => Self::state("done_here", detail),
             JobError::Full(limit) => Self::unavailable("jobs", detail).with_limit(limit),
+            JobError::Heavy(limit) => Self::unavailable("jobs_bytes", detail).with_limit(limit),
             JobError::Publish(error) => error.into(),
             JobError::Refused(refusal) => match refusal {
                 Refusal::StaleLease(_) => Self::state("stale_lease", detail),

@@ -2,11 +2,11 @@
 
 use std::{fmt::Display, sync::Arc, time::Duration};
 
-use serde::Serialize;
-use serde_json::{json, value::RawValue, value::to_raw_value};
+use serde_json::{json, value::to_raw_value};
+use tidegate_client::JobResult;
 use tracing::warn;
 
-use super::{Job, JobError, NewJob, Outcome, Report, State, Tracker};
+use super::{Job, JobError, NewJob, Outcome, Report, State, Tracker, redact::Redacted};
 use crate::history::PublishError;
 
 /// Reports in a lease, so that one that is late does not end it.
@@ -55,30 +55,6 @@ impl Tracker {
             Ok(job)
         });
         spawning.await.unwrap_or(Err(JobError::Publish(PublishError::Stopped)))
-    }
-}
-
-/// What a job that was done here comes to.
-#[derive(Debug, Clone)]
-pub enum JobResult {
-    /// A small result.
-    Inline(Arc<RawValue>),
-    /// A path of this server, where the result is.
-    Link(String),
-}
-
-impl JobResult {
-    /// A small result.
-    ///
-    /// # Errors
-    /// If `value` is not data.
-    pub fn inline(value: &impl Serialize) -> Result<Self, serde_json::Error> {
-        Ok(Self::Inline(to_raw_value(value)?.into()))
-    }
-
-    /// A path of this server, where the result is.
-    pub fn link(path: impl Into<String>) -> Self {
-        Self::Link(path.into())
     }
 }
 
@@ -190,7 +166,7 @@ impl JobHandle {
             Err(JobError::Refused(_) | JobError::Unknown | JobError::Gone) => Err(Stopped),
             Err(error) => {
                 // The next report may get through; the work need not stop for this.
-                warn!(job = self.id, %error, "a report of a job was not taken");
+                warn!(job = %Redacted(&self.id), %error, "a report of a job was not taken");
                 Ok(())
             }
         }
@@ -217,7 +193,7 @@ impl JobHandle {
             };
             match ended {
                 Err(JobError::Publish(error)) => {
-                    warn!(job = self.id, %error, "the end of a job was not taken");
+                    warn!(job = %Redacted(&self.id), %error, "the end of a job was not taken");
                     tokio::time::sleep(AGAIN).await;
                 }
                 Ok(_) | Err(_) => return,

@@ -55,6 +55,10 @@ pub(super) enum Turn {
 #[derive(Debug)]
 pub(super) struct Table {
     tombstone_capacity: usize,
+    /// The most that `weight` may be.
+    max_weight: usize,
+    /// The weights of all jobs together, in bytes.
+    weight: usize,
     jobs: BTreeMap<u64, Arc<Cell>>,
     by_id: HashMap<String, u64>,
     by_key: HashMap<(String, String), u64>,
@@ -75,9 +79,11 @@ pub(super) struct Table {
 
 impl Table {
     /// An empty table; with `is_kept`, [`Table::take_unwritten`] has to be called now and then.
-    pub(super) fn new(tombstone_capacity: usize, is_kept: bool) -> Self {
+    pub(super) fn new(tombstone_capacity: usize, max_weight: usize, is_kept: bool) -> Self {
         Self {
             tombstone_capacity,
+            max_weight,
+            weight: 0,
             jobs: BTreeMap::new(),
             by_id: HashMap::new(),
             by_key: HashMap::new(),
@@ -102,6 +108,7 @@ impl Table {
         self.next_number - 1
     }
 
+    /// Takes in a job for whose weight [`Table::grow`] has made room.
     pub(super) fn insert(&mut self, cell: &Arc<Cell>) {
         self.by_id.insert(cell.id.clone(), cell.number);
         self.jobs.insert(cell.number, cell.clone());
@@ -142,6 +149,28 @@ impl Table {
             }
         }
         false
+    }
+
+    /// Takes `growth` bytes for a job that is new or that grows. Jobs that have ended are forgotten for it, the oldest
+    /// first; `false` if that is not enough, and then nothing was taken.
+    pub(super) fn grow(&mut self, growth: usize) -> bool {
+        while 0 < growth && self.max_weight < self.weight.saturating_add(growth) {
+            if !self.forget_oldest_ended() {
+                return false;
+            }
+        }
+        self.weight += growth;
+        true
+    }
+
+    /// Counts a job whether there is room for it or not.
+    pub(super) fn weigh(&mut self, job: &Job) {
+        self.weight += job.weight();
+    }
+
+    /// Gives back what a job takes no longer.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        self.weight = self.weight.saturating_sub(bytes);
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Arc<Cell>> {
@@ -211,7 +240,9 @@ impl Table {
 
     /// Forgets a job; for a while it is known that it was there, if it was ever seen.
     pub(super) fn remove(&mut self, job: &Job, was_seen: bool) {
-        self.jobs.remove(&job.number);
+        if self.jobs.remove(&job.number).is_some() {
+            self.shrink(job.weight());
+        }
         self.by_id.remove(&job.id);
         self.ended.remove(&job.number);
         self.withdraw(&job.kind, job.number);

@@ -53,6 +53,11 @@ pub enum JobError {
     /// There are as many jobs as there may be, and none of them has ended.
     #[error("there are {0} jobs that have not ended, which is the limit")]
     Full(usize),
+    /// The jobs take as many bytes as they may, and none of them has ended.
+    #[error(
+        "all jobs together take {0} bytes, which is the limit (jobs.max_bytes), and none has ended"
+    )]
+    Heavy(usize),
     /// The change was not stored.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -87,7 +92,11 @@ impl Tracker {
         let webhooks = Webhooks::new(&settings, clock.clone())?;
         let tracker = Self(Arc::new(Inner {
             clock,
-            table: Mutex::new(Table::new(settings.tombstones, hub.history().outlives_process())),
+            table: Mutex::new(Table::new(
+                settings.tombstones,
+                settings.max_bytes,
+                hub.history().outlives_process(),
+            )),
             hub,
             settings,
             runtime: runtime.handle().clone(),
@@ -173,7 +182,7 @@ impl Tracker {
         let cell = Arc::new(Cell::new(&job));
         // Held from before it is in the table, so that nobody sees it before its event is committed.
         let locked = cell.job.lock().await;
-        if let Some(existing) = self.enter(&cell)? {
+        if let Some(existing) = self.enter(&cell, job.weight())? {
             let existing = existing.job.lock().await.clone();
             self.keep_reply(keep.map(|keep| keep(&existing.id))).await?;
             return Ok((existing, false));
@@ -191,13 +200,16 @@ impl Tracker {
     }
 
     /// Puts a new job into the table, unless there is a living one of the same type and key, which is returned.
-    fn enter(&self, cell: &Arc<Cell>) -> Result<Option<Arc<Cell>>, JobError> {
+    fn enter(&self, cell: &Arc<Cell>, weight: usize) -> Result<Option<Arc<Cell>>, JobError> {
         let mut table = self.table();
         if let Some(existing) = cell.key.as_ref().and_then(|key| table.with_key(&cell.kind, key)) {
             return Ok(Some(existing));
         }
         if self.0.settings.max_jobs <= table.len() && !table.forget_oldest_ended() {
             return Err(JobError::Full(self.0.settings.max_jobs));
+        }
+        if !table.grow(weight) {
+            return Err(JobError::Heavy(self.0.settings.max_bytes));
         }
         table.insert(cell);
         Ok(None)
@@ -402,8 +414,17 @@ impl Tracker {
             Change::State => Some(status_event(&next, "job.state", now)),
         };
         let is_told = event.is_some();
-        self.commit(Some(&job), &next, event, None, now).await?;
+        let (old_weight, new_weight) = (job.weight(), next.weight());
+        let growth = new_weight.saturating_sub(old_weight);
+        if !self.table().grow(growth) {
+            return Err(JobError::Heavy(self.0.settings.max_bytes));
+        }
+        if let Err(error) = self.commit(Some(&job), &next, event, None, now).await {
+            self.table().shrink(growth);
+            return Err(error);
+        }
         let before = std::mem::replace(&mut *job, next.clone());
+        self.table().shrink(old_weight.saturating_sub(new_weight));
         if before.state != next.state || before.attempt != next.attempt {
             self.table().moved(&next, Some(before.state));
             self.note_end(&before, &next, now);

@@ -9,14 +9,11 @@ use jiff::Timestamp;
 use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
 use serde::Serialize;
 use sha2::Sha256;
+use tidegate_client::http::{causes, client, is_passing};
 use tokio::{runtime::Handle, sync::Semaphore, time::sleep};
 use tracing::{debug, warn};
 
-use super::{
-    Job, State,
-    status::Status,
-    worker::{causes, client, is_passing},
-};
+use super::{Job, State, redact::Redacted, status::Status};
 use crate::{
     clock::Clock,
     settings::{JobSettings, Secret},
@@ -49,7 +46,8 @@ pub(super) struct Webhooks {
 struct Target {
     client: Client,
     url: Url,
-    secret: Secret,
+    /// Current first.
+    secrets: Vec<Secret>,
     turns: Arc<Semaphore>,
 }
 
@@ -73,8 +71,11 @@ impl Webhooks {
             let client = client(url).timeout(PATIENCE).build().map_err(|error| {
                 io::Error::other(format!("jobs.types.{kind}.webhook: {}", causes(&error)))
             })?;
-            let (url, secret, turns) = (url.clone(), secret.clone(), turns.clone());
-            targets.insert(kind.clone(), Arc::new(Target { client, url, secret, turns }));
+            let secrets =
+                [Some(secret), own.webhook_previous_secret.as_ref()].into_iter().flatten();
+            let secrets = secrets.cloned().collect();
+            let (url, turns) = (url.clone(), turns.clone());
+            targets.insert(kind.clone(), Arc::new(Target { client, url, secrets, turns }));
         }
         Ok(Self { targets, outstanding: Arc::new(Semaphore::new(OUTSTANDING)), clock })
     }
@@ -83,7 +84,7 @@ impl Webhooks {
     pub(super) fn tell(&self, job: &Job, now: Timestamp, runtime: &Handle) {
         let Some(target) = self.targets.get(&job.kind).cloned() else { return };
         let Ok(place) = self.outstanding.clone().try_acquire_owned() else {
-            warn!(job = job.id, kind = job.kind, "too many ends of jobs are yet to be told");
+            warn!(job = %Redacted(&job.id), kind = job.kind, "too many ends of jobs are yet to be told");
             return;
         };
         let status = Status::of(job, now);
@@ -109,18 +110,18 @@ impl Target {
             drop(turn);
             let reason = match outcome {
                 Ok(status) if status.is_success() => {
-                    debug!(key, attempt, "the end of a job was told");
+                    debug!(key = %Redacted(key), attempt, "the end of a job was told");
                     return;
                 }
                 Ok(status) if !is_passing(status) => {
-                    warn!(key, %status, "the end of a job is not taken");
+                    warn!(key = %Redacted(key), %status, "the end of a job is not taken");
                     return;
                 }
                 Ok(status) => status.to_string(),
                 // The address may be as secret as the key.
                 Err(error) => causes(&error.without_url()),
             };
-            warn!(key, attempt, reason, "the end of a job could not be told");
+            warn!(key = %Redacted(key), attempt, reason, "the end of a job could not be told");
             if attempt < TRIES {
                 sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 wait = (wait * 3).min(LONGEST_WAIT);
@@ -130,11 +131,14 @@ impl Target {
 
     /// Each try is signed anew, so that the receiver can refuse what is old.
     async fn send(&self, key: &str, body: String, time: i64) -> reqwest::Result<StatusCode> {
-        let signature = format!("v1={}", signature(&self.secret, time, &body));
+        let of_body = format!("{time}.{body}");
+        let of_all = format!("{time}.{key}.{body}");
+        let newest = self.secrets.iter().take(1);
         let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
         let response = request
             .header("tidegate-timestamp", time)
-            .header("tidegate-signature", signature)
+            .header("tidegate-signature", signatures("v1", newest, &of_body))
+            .header("tidegate-signatures", signatures("v2", &self.secrets, &of_all))
             .header("idempotency-key", key)
             .body(body)
             .send()
@@ -143,13 +147,21 @@ impl Target {
     }
 }
 
-/// HMAC-SHA256 of the time, a full stop and the body, in hexadecimal.
-fn signature(secret: &Secret, time: i64, body: &str) -> String {
+/// The signatures of `signed` with each secret, separated by commas.
+fn signatures<'s>(
+    version: &str,
+    secrets: impl IntoIterator<Item = &'s Secret>,
+    signed: &str,
+) -> String {
+    let each = secrets.into_iter().map(|it| format!("{version}={}", signature(it, signed)));
+    each.collect::<Vec<_>>().join(",")
+}
+
+/// HMAC-SHA256 in hexadecimal.
+fn signature(secret: &Secret, signed: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes())
         .expect("HMAC takes keys of any length");
-    mac.update(time.to_string().as_bytes());
-    mac.update(b".");
-    mac.update(body.as_bytes());
+    mac.update(signed.as_bytes());
     mac.finalize().into_bytes().iter().fold(String::new(), |mut hex, byte| {
         // Writing to a string does not fail.
         let _ = write!(hex, "{byte:02x}");
@@ -166,6 +178,6 @@ mod tests {
         // printf '1700000000.{"id":"x"}' | openssl dgst -sha256 -hmac 'a secret of the operator'
         let secret = Secret::from("a secret of the operator");
         let expected = "4e2c24f82908f37a9210c9f4f803de515db382fe24708047c53f5d7adf309187";
-        assert_eq!(signature(&secret, 1_700_000_000, r#"{"id":"x"}"#), expected);
+        assert_eq!(signature(&secret, r#"1700000000.{"id":"x"}"#), expected);
     }
 }

@@ -2,6 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::ForOperators;
 use crate::{gateway::Gateway, problem::Problem};
 
 /// The process answers, so it lives.
@@ -19,7 +20,13 @@ pub async fn ready(request: HttpRequest) -> Result<HttpResponse, Problem> {
         return Err(Problem::unavailable("stopping", "the gateway is stopping"));
     }
     if let Some(trouble) = gateway.hub().trouble() {
-        let detail = format!("nothing can be published: {trouble}");
+        // It may name files and addresses.
+        let is_for_operators = request.app_data::<ForOperators>().is_some();
+        let detail = match gateway.settings().ops.listen.is_empty() || is_for_operators {
+            true => format!("nothing can be published: {trouble}"),
+            false => "nothing can be published; the listener for operators (ops.listen) says why"
+                .to_owned(),
+        };
         return Err(Problem::unavailable("history", detail));
     }
     Ok(healthy())

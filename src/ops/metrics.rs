@@ -1,11 +1,18 @@
 //! `/metrics` in OpenMetrics text. What is counted elsewhere is read when somebody asks.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use actix_web::{HttpRequest, HttpResponse};
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _, text::encode},
+    encoding::{
+        DescriptorEncoder, EncodeMetric as _,
+        text::{encode, encode_registry},
+    },
     metrics::{
         MetricType,
         counter::{ConstCounter, Counter},
@@ -16,10 +23,13 @@ use prometheus_client::{
 };
 use tracing::info;
 
+use super::ForOperators;
 use crate::{
+    auth,
+    event::Topic,
     gateway::Gateway,
     hub::{Hub, pattern_stats},
-    jobs::Tracker,
+    jobs::{State, Tracker},
     subscribe::Sessions,
     transport::Transport,
 };
@@ -28,6 +38,10 @@ use crate::{
 #[derive(Debug)]
 pub struct Metrics {
     registry: Mutex<Registry>,
+    /// The metrics of jobs, each type by itself.
+    jobs_by_type: Mutex<Registry>,
+    /// The same of all types together.
+    jobs: Mutex<Registry>,
     refused: Family<[(&'static str, &'static str); 1], Counter>,
     old_dialect: Family<[(&'static str, &'static str); 1], Counter>,
 }
@@ -62,7 +76,7 @@ impl OldFeature {
 impl Metrics {
     /// The metrics of a gateway.
     #[must_use]
-    pub fn new(hub: Hub, sessions: Sessions, tracker: Tracker) -> Self {
+    pub fn new(hub: Hub, sessions: Sessions, tracker: &Tracker) -> Self {
         let mut registry = Registry::with_prefix("tidegate");
         let refused = Family::default();
         registry.register("requests_refused", "Requests refused, by reason", refused.clone());
@@ -70,9 +84,20 @@ impl Metrics {
         let help = "Requests in the old dialect of Mercure, by what tells it";
         registry.register("old_dialect", help, old_dialect.clone());
         registry.register_collector(Box::new(GatewayCollector { hub, sessions }));
-        registry.register_collector(Box::new(JobCollector(tracker)));
         registry.register_collector(Box::new(PatternCollector));
-        Self { registry: Mutex::new(registry), refused, old_dialect }
+        let jobs = |shows_types| {
+            let mut registry = Registry::with_prefix("tidegate");
+            let tracker = tracker.clone();
+            registry.register_collector(Box::new(JobCollector { tracker, shows_types }));
+            Mutex::new(registry)
+        };
+        Self {
+            registry: Mutex::new(registry),
+            jobs_by_type: jobs(true),
+            jobs: jobs(false),
+            refused,
+            old_dialect,
+        }
     }
 
     /// Counts a request in the old dialect. The first of each kind makes a line in the log.
@@ -92,13 +117,16 @@ impl Metrics {
     }
 }
 
-/// `GET /metrics`
+/// `GET /metrics`. The types of jobs are for operators and for those who may see the list of jobs.
 pub async fn metrics(request: HttpRequest) -> HttpResponse {
     let gateway = Gateway::of(&request);
+    let may_see_types = request.app_data::<ForOperators>().is_some()
+        || auth::subscriber(&request).await.is_ok_and(|it| it.check(&Topic::of_jobs()).is_ok());
+    let metrics = gateway.metrics();
+    let jobs = if may_see_types { &metrics.jobs_by_type } else { &metrics.jobs };
     let mut text = String::new();
-    let registry = gateway.metrics().registry.lock().unwrap_or_else(PoisonError::into_inner);
-    let written = encode(&mut text, &registry);
-    drop(registry);
+    let written = encode_registry(&mut text, &lock(&metrics.registry))
+        .and_then(|()| encode(&mut text, &lock(jobs)));
     if written.is_err() {
         text.clear();
     }
@@ -106,6 +134,10 @@ pub async fn metrics(request: HttpRequest) -> HttpResponse {
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
         .insert_header(("cache-control", "no-store"))
         .body(text)
+}
+
+fn lock(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
+    registry.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads what the stages count.
@@ -175,50 +207,82 @@ impl Collector for PatternCollector {
     }
 }
 
+/// The label of all types of jobs together.
+const ALL_TYPES: &str = "all";
+
 /// Reads what the tracker counts.
 #[derive(Debug)]
-struct JobCollector(Tracker);
+struct JobCollector {
+    tracker: Tracker,
+    /// Whether each type is counted by itself.
+    shows_types: bool,
+}
+
+impl JobCollector {
+    /// `values` by the type that is shown for each, those of one label joined.
+    fn by_label<V>(
+        &self,
+        values: impl IntoIterator<Item = (String, V)>,
+        join: impl Fn(V, V) -> V,
+    ) -> BTreeMap<String, V> {
+        let mut by_label = BTreeMap::new();
+        for (kind, value) in values {
+            let label = if self.shows_types { kind } else { ALL_TYPES.to_owned() };
+            let joined = match by_label.remove(&label) {
+                Some(other) => join(other, value),
+                None => value,
+            };
+            by_label.insert(label, joined);
+        }
+        by_label
+    }
+
+    fn encode_states(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "Jobs, by type and state";
+        let mut family = encoder.encode_descriptor("jobs", help, None, MetricType::Gauge)?;
+        let counts = self.tracker.counts();
+        for state in State::ALL {
+            let of_state = counts.iter().filter(|((_, it), _)| *it == state);
+            let of_state = of_state.map(|((kind, _), count)| (kind.clone(), *count));
+            for (label, count) in self.by_label(of_state, |a, b| a + b) {
+                let labels = [("type", label.as_str()), ("state", state.as_str())];
+                ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
 
 impl Collector for JobCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let help = "Jobs, by type and state";
-        let mut family = encoder.encode_descriptor("jobs", help, None, MetricType::Gauge)?;
-        for ((kind, state), count) in self.0.counts() {
-            let labels = [("type", kind.as_str()), ("state", state.as_str())];
-            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
-        }
+        self.encode_states(&mut encoder)?;
         let help = "Age of the oldest job that can be claimed, by type";
         let unit = Unit::Seconds;
-        let mut family = encoder.encode_descriptor(
-            "jobs_oldest_queued",
-            help,
-            Some(&unit),
-            MetricType::Gauge,
-        )?;
-        for (kind, age) in self.0.oldest_queued() {
-            let labels = [("type", kind.as_str())];
+        let kind = MetricType::Gauge;
+        let mut family =
+            encoder.encode_descriptor("jobs_oldest_queued", help, Some(&unit), kind)?;
+        for (label, age) in self.by_label(self.tracker.oldest_queued(), Duration::max) {
+            let labels = [("type", label.as_str())];
             ConstGauge::new(age.as_secs_f64()).encode(family.encode_family(&labels)?)?;
         }
         let help = "Leases that ended without a report, by type";
-        let mut family =
-            encoder.encode_descriptor("jobs_lost_leases", help, None, MetricType::Counter)?;
-        for (kind, count) in self.0.lost_leases() {
-            let labels = [("type", kind.as_str())];
+        let kind = MetricType::Counter;
+        let mut family = encoder.encode_descriptor("jobs_lost_leases", help, None, kind)?;
+        for (label, count) in self.by_label(self.tracker.lost_leases(), |a, b| a + b) {
+            let labels = [("type", label.as_str())];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
-        let run_times = self.0.run_times();
+        let run_times = self.by_label(self.tracker.run_times(), |a, b| (a.0 + b.0, a.1 + b.1));
         let help = "Time that the last tries of ended jobs have taken in all, by type";
-        let mut family =
-            encoder.encode_descriptor("jobs_run_time", help, Some(&unit), MetricType::Counter)?;
-        for (kind, (seconds, _)) in &run_times {
-            let labels = [("type", kind.as_str())];
+        let mut family = encoder.encode_descriptor("jobs_run_time", help, Some(&unit), kind)?;
+        for (label, (seconds, _)) in &run_times {
+            let labels = [("type", label.as_str())];
             ConstCounter::new(*seconds).encode(family.encode_family(&labels)?)?;
         }
         let help = "Jobs that have run and ended, by type";
-        let mut family =
-            encoder.encode_descriptor("jobs_ended", help, None, MetricType::Counter)?;
-        for (kind, (_, count)) in &run_times {
-            let labels = [("type", kind.as_str())];
+        let mut family = encoder.encode_descriptor("jobs_ended", help, None, kind)?;
+        for (label, (_, count)) in &run_times {
+            let labels = [("type", label.as_str())];
             ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())

@@ -1,6 +1,13 @@
 //! Pages for people: the start page and the files that pages need, embedded in the binary.
 
-use actix_web::{HttpRequest, HttpResponse, http::header::IF_NONE_MATCH, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, IF_NONE_MATCH,
+        REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    },
+    web,
+};
 use rust_embed::RustEmbed;
 
 use crate::{gateway::Gateway, problem::Problem, server::public_base};
@@ -43,16 +50,25 @@ pub async fn start(request: HttpRequest) -> Result<HttpResponse, Problem> {
 pub(crate) fn html(page: &impl askama::Template) -> Result<HttpResponse, Problem> {
     let html =
         page.render().map_err(|error| Problem::unavailable("internal", error.to_string()))?;
-    Ok(HttpResponse::Ok()
-        .content_type("text/html; charset=utf-8")
-        .insert_header(("cache-control", "no-cache"))
-        .insert_header(("x-content-type-options", "nosniff"))
-        .insert_header((
-            "content-security-policy",
-            "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-        ))
-        .body(html))
+    let mut response = HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-cache")).body(html);
+    protect(&mut response);
+    Ok(response)
 }
+
+/// Makes an HTML response of it that loads only what the gateway serves, is framed by no other page, and whose address,
+/// which may be the right to see a job, goes to no other site.
+pub(crate) fn protect<B>(response: &mut HttpResponse<B>) {
+    const POLICY: &str =
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static(NO_REFERRER));
+}
+
+/// The value of `Referrer-Policy` wherever an address may be secret.
+pub(crate) const NO_REFERRER: &str = "no-referrer";
 
 /// `GET /static/…`: an embedded file, with a tag by which browsers ask again.
 ///

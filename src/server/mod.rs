@@ -44,11 +44,12 @@ pub struct Server {
     gateway: Gateway,
     plain: Vec<TcpListener>,
     encrypted: Vec<TcpListener>,
+    operations: Vec<TcpListener>,
     tls: Option<(Certificate, Arc<ServerConfig>)>,
 }
 
 impl Server {
-    /// Listens on every address of `server.listen` and `tls.listen`, on listeners that were passed on to this process
+    /// Listens on every address of `server.listen`, `tls.listen` and `ops.listen`, on listeners that were passed on to this process
     /// where they fit, and reads the certificate.
     ///
     /// # Errors
@@ -71,8 +72,9 @@ impl Server {
             each.collect::<Result<_, _>>()
         };
         let (plain, encrypted) = (bind(&settings.server.listen)?, bind(&settings.tls.listen)?);
+        let operations = bind(&settings.ops.listen)?;
         inherited.check_none_left()?;
-        Ok(Self { gateway, plain, encrypted, tls })
+        Ok(Self { gateway, plain, encrypted, operations, tls })
     }
 
     /// The addresses to open, with the ports that the system chose.
@@ -83,6 +85,13 @@ impl Server {
             addresses.map(|it| format!("{scheme}://{it}/")).collect()
         };
         [of("http", &self.plain), of("https", &self.encrypted)].concat()
+    }
+
+    /// The addresses for operators (`ops.listen`), with the ports that the system chose.
+    #[must_use]
+    pub fn operations_urls(&self) -> Vec<String> {
+        let addresses = self.operations.iter().filter_map(|it| it.local_addr().ok());
+        addresses.map(|it| format!("http://{it}/")).collect()
     }
 
     /// Serves the gateway, and what `configure` adds before it, until SIGTERM or SIGINT.
@@ -125,6 +134,14 @@ impl Server {
                 let accept = move || accept::encrypted(app(), &terms, &config);
                 server = server.listen("encrypted", listener, accept)?;
             }
+        }
+        for listener in self.operations {
+            let (gateway, terms) = (self.gateway.clone(), terms.clone());
+            let app = move || {
+                let gateway = gateway.clone();
+                App::new().configure(move |config| gateway.configure_operations(config))
+            };
+            server = server.listen("operations", listener, move || accept::plain(app(), &terms))?;
         }
         actix_rt::spawn(reload_on_signal(certificate, settings));
         let server = server.run();

@@ -1,4 +1,6 @@
-//! One log line and one count for each refused request.
+//! One count for each refused request, and one log line, up to a number of lines a second.
+
+use std::time::Instant;
 
 use actix_web::{
     Error,
@@ -9,7 +11,7 @@ use actix_web::{
 use tracing::{error, info};
 
 use super::public::client_address;
-use crate::{gateway::Gateway, problem::Problem};
+use crate::{gateway::Gateway, jobs::redact_paths, problem::Problem, telemetry::Line};
 
 /// Notes the responses that refuse a request.
 pub(super) async fn note_refusals<B: MessageBody>(
@@ -30,18 +32,33 @@ fn note<B>(response: &ServiceResponse<B>) {
     let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
     let reason = problem.map_or("internal", Problem::reason);
     gateway.metrics().refused(reason);
+    let Line::Write(n_left_out) = gateway.refusal_lines().ask(Instant::now()) else { return };
+    if 0 < n_left_out {
+        info!(n_left_out, "more requests were refused than are logged (log.refusals_per_second)");
+    }
     // The path alone: queries may hold tokens.
-    let (method, path, status) =
-        (request.method().as_str(), request.path(), response.status().as_u16());
+    let (method, status) = (request.method().as_str(), response.status().as_u16());
+    let path = loggable(request.path());
     let client = client_address(request, gateway.settings()).map(|it| it.to_string());
     let detail = problem.map(ToString::to_string).unwrap_or_default();
-    // Why a token is no good is for the log alone; the client knows the refusal by its instance.
+    let detail = loggable(&detail);
+    // The client knows a refused access token by its instance; only the log says why.
     let (cause, instance) = problem.and_then(Problem::cause).unzip();
     let is_fault =
         response.status().is_server_error() && !problem.is_some_and(Problem::is_for_lack_of_room);
     if is_fault {
-        error!(method, path, status, reason, client, detail, "request failed");
+        error!(method, %path, status, reason, client, %detail, "request failed");
     } else {
-        info!(method, path, status, reason, client, detail, cause, instance, "request refused");
+        info!(method, %path, status, reason, client, %detail, cause, instance, "request refused");
+    }
+}
+
+/// What a client wrote, short and without the ids of jobs.
+fn loggable(text: &str) -> String {
+    const LONGEST: usize = 256;
+    let redacted = redact_paths(text);
+    match redacted.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &redacted[..end]),
+        None => redacted.into_owned(),
     }
 }

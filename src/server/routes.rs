@@ -63,10 +63,12 @@ impl Gateway {
             )
             .service(readable("/", pages::start))
             .service(readable("/static/{path:.*}", pages::asset))
-            .service(readable("/metrics", ops::metrics))
-            .service(readable("/health/live", ops::live))
-            .service(readable("/health/ready", ops::ready))
-            .service(readable("/healthz", ops::ready))
+            .configure(|config| {
+                if self.settings().ops.listen.is_empty() {
+                    config.service(readable("/metrics", ops::metrics));
+                }
+            })
+            .configure(add_health)
             .configure(|config| {
                 if self.subscriptions().is_some() {
                     subscriptions::configure(config);
@@ -81,6 +83,25 @@ impl Gateway {
             .wrap(Condition::new(!cors.origins.is_empty(), shared(cors)));
         config.service(scope);
     }
+
+    /// Adds the routes of a listener for operators.
+    pub(super) fn configure_operations(&self, config: &mut ServiceConfig) {
+        let scope = web::scope("")
+            .app_data(ops::ForOperators)
+            .service(readable("/metrics", ops::metrics))
+            .configure(add_health)
+            .default_service(web::to(not_found))
+            .wrap(from_fn(note_refusals))
+            .wrap(CatchPanic::default());
+        config.app_data(self.clone()).service(scope);
+    }
+}
+
+fn add_health(config: &mut ServiceConfig) {
+    config
+        .service(readable("/health/live", ops::live))
+        .service(readable("/health/ready", ops::ready))
+        .service(readable("/healthz", ops::ready));
 }
 
 /// The method QUERY (RFC 10008): safe, and with a body.

@@ -44,6 +44,9 @@ pub struct JobSettings {
     pub failed_retention: Duration,
     /// Jobs in all.
     pub max_jobs: usize,
+    /// Bytes of memory that all jobs take together: payloads, results and logs.
+    #[serde(with = "size")]
+    pub max_bytes: usize,
     /// Forgotten jobs of which it is remembered that they were there.
     pub tombstones: usize,
     /// Bytes of a payload.
@@ -77,6 +80,9 @@ pub struct JobTypeSettings {
     /// What such a notice is signed with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_secret: Option<Secret>,
+    /// The secret that was used before, while receivers still know only that one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_previous_secret: Option<Secret>,
 }
 
 impl Default for JobSettings {
@@ -92,6 +98,7 @@ impl Default for JobSettings {
             succeeded_retention: Duration::from_secs(24 * 3600),
             failed_retention: Duration::from_secs(7 * 24 * 3600),
             max_jobs: 10_000,
+            max_bytes: 512 << 20,
             tombstones: 10_000,
             payload_bytes: 64 << 10,
             result_bytes: 256 << 10,
@@ -123,6 +130,9 @@ impl JobSettings {
             match &own.webhook {
                 Some(_) if secret.is_empty() => {
                     return of_type("webhook_secret is missing; notices are signed with it");
+                }
+                _ if own.webhook_previous_secret.as_ref().is_some_and(Secret::is_empty) => {
+                    return of_type("webhook_previous_secret is empty; leave it out");
                 }
                 None if !secret.is_empty() => {
                     return of_type("webhook is missing, but there is a webhook_secret");

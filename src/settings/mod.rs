@@ -61,6 +61,8 @@ pub struct Settings {
     pub jobs: JobSettings,
     /// Bounds of requests.
     pub limits: LimitSettings,
+    /// Where operators ask.
+    pub ops: OpsSettings,
     /// What is logged, and how.
     pub log: LogSettings,
 }
@@ -330,6 +332,15 @@ impl Default for LimitSettings {
     }
 }
 
+/// `[ops]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OpsSettings {
+    /// Addresses that serve `/metrics` and `/health/…` and nothing else, to anyone who reaches them.
+    #[serde(with = "addresses")]
+    pub listen: Vec<SocketAddr>,
+}
+
 /// `[log]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -338,11 +349,17 @@ pub struct LogSettings {
     pub filter: String,
     /// As lines for people or as JSON.
     pub format: LogFormat,
+    /// Lines a second for refused requests. The next line says how many were left out.
+    pub refusals_per_second: u32,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { filter: "warn,tidegate=info,actix_http=off".to_owned(), format: LogFormat::Text }
+        Self {
+            filter: "warn,tidegate=info,actix_http=off".to_owned(),
+            format: LogFormat::Text,
+            refusals_per_second: 50,
+        }
     }
 }
 

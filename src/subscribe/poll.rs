@@ -175,7 +175,7 @@ async fn collect(
             Some(Item::Event(event)) if params.is_old_dialect => {
                 json::event(subscription::in_old_dialect(&event)).clone()
             }
-            Some(Item::Event(event)) => json::event(&event).clone(),
+            Some(Item::Event(event)) => json::event(params.interest.shown(&event)).clone(),
             Some(Item::Gap(gap)) => json::gap_event(&gap, feed.token_key()).into(),
             Some(Item::Heartbeat(_)) => continue,
             Some(Item::End(_)) | None => return batch,

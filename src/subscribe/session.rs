@@ -120,7 +120,7 @@ impl Turn {
 
     /// The name of the session.
     pub(super) fn session(&self) -> String {
-        self.sessions.0.key.seal(Position(self.number)).trim_start_matches('#').to_owned()
+        self.sessions.0.key.name(self.number).trim_start_matches('#').to_owned()
     }
 
     /// Returns when another poll of the same session has begun.

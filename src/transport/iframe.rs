@@ -18,7 +18,7 @@ use crate::{
 pub fn event(event: &Event, nonce: &str, key: &TokenKey) -> Bytes {
     let object = json::event(event);
     let object = std::str::from_utf8(object).expect("JSON is UTF-8");
-    let token = key.seal(event.position);
+    let token = key.seal_event(event.position);
     call(nonce, &format!(r#"{{"event":{object},"cursor":"{token}"}}"#))
 }
 

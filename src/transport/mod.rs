@@ -78,6 +78,12 @@ impl StreamWriter {
         }
     }
 
+    /// Whether the topics of an event are among its bytes.
+    #[must_use]
+    pub fn shows_topics(&self) -> bool {
+        matches!(self, Self::Iframe { .. })
+    }
+
     /// The bytes of an event.
     #[must_use]
     pub fn event<'event>(&self, event: &'event Event, key: &TokenKey) -> &'event Bytes {

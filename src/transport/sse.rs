@@ -107,7 +107,10 @@ pub fn end(retry: Duration) -> Bytes {
 pub(crate) fn named(kind: &str, data: &str, id: &str) -> Bytes {
     let mut lines = Lines::with_capacity(data.len() + 128);
     lines.field("event", kind);
-    lines.field("data", data);
+    // A problem document of a worker stands here as it was written, line ends included.
+    for line in split(data) {
+        lines.field("data", line);
+    }
     lines.field("id", id);
     lines.dispatch()
 }

@@ -561,3 +561,111 @@ async fn two_hundred_workers_do_five_thousand_jobs_once_each() {
     let counts = gateway.get("/jobs?limit=1").await.json::<Value>().await.expect("JSON");
     assert_eq!(counts["counts"], json!({ "t": { "succeeded": JOBS } }));
 }
+
+#[tokio::test]
+async fn a_job_whose_back_off_has_passed_costs_nothing_until_it_is_claimed() {
+    let gateway = impatient();
+    let id = gateway.create(json!({ "type": "t" })).await;
+    let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+    let failure = json!({ "retryable": true });
+    assert_eq!(gateway.tell(&id, &lease, "fail", failure).await.status(), 200);
+    gateway.until_state(&id, "queued").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = gateway.processor_time();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // A loop takes all that it can get of a core; a machine under load only makes this less.
+    let used = gateway.processor_time() - before;
+    assert!(used < Duration::from_millis(200), "{used:?} for a job that waits");
+    assert!(gateway.claim("t", 0).await.is_some(), "it can be claimed all the same");
+}
+
+#[tokio::test]
+async fn a_problem_document_over_several_lines_is_one_event_of_the_ended_job() {
+    let gateway = impatient();
+    let id = gateway.create(json!({ "type": "t" })).await;
+    let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+    let body = "{\"problem\": {\r\n  \"title\": \"x\",\n\n  \"detail\": \"event: forged\"\n}}";
+    let request = gateway.client.post(gateway.url(&format!("/jobs/{id}/fail")));
+    let request = request.header("content-type", "application/json");
+    let reply = request.header("tidegate-lease", lease).body(body).send().await.expect("a reply");
+    assert_eq!(reply.status(), 200);
+    let done = gateway.watch(&id).await.next().await;
+    assert_eq!(done.kind, "job.done");
+    let status: Value = serde_json::from_str(&done.data).expect("a whole document");
+    assert_eq!(status["error"], json!({ "title": "x", "detail": "event: forged" }));
+}
+
+#[tokio::test]
+async fn the_address_of_a_job_is_told_to_no_other_site_and_stands_in_no_log() {
+    let gateway = impatient();
+    let id = gateway.create(json!({ "type": "t" })).await;
+    let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+    gateway.append(&id, &lease, 0, "<script>").await;
+    problem(gateway.tell(&id, "wrong", "progress", json!({ "seq": 1, "done": 1 })).await, 409)
+        .await;
+    gateway.tell(&id, &lease, "complete", json!({ "result": "<script>" })).await;
+    let unknown = "/jobs/AAAAAAAAAAAAAAAAAAAAAA";
+    for (path, accept, is_page) in [
+        (&*format!("/jobs/{id}?page"), "text/html", true),
+        (&*format!("/jobs/{id}"), "text/html", false),
+        (&*format!("/jobs/{id}"), "application/json", false),
+        (&*format!("/jobs/{id}/result"), "*/*", false),
+        (&*format!("/jobs/{id}/log"), "*/*", false),
+        ("/jobs", "text/html", true),
+        ("/", "text/html", true),
+        (unknown, "text/html", true),
+    ] {
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let request = client.build().expect("a client").get(gateway.url(path));
+        let reply = request.header("accept", accept).send().await.expect("a reply");
+        assert_eq!(reply.headers()["referrer-policy"], "no-referrer", "{path} as {accept}");
+        let policy = reply.headers().get("content-security-policy").map(|it| it.to_str());
+        if is_page {
+            let policy = policy.expect("a policy").expect("text");
+            assert!(policy.contains("default-src 'self'"), "{path}: {policy}");
+            assert!(policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+        }
+    }
+    let result = gateway.get(&format!("/jobs/{id}/result")).await;
+    assert!(
+        result.headers()["content-security-policy"].to_str().expect("text").contains("sandbox")
+    );
+    problem(gateway.get(unknown).await, 404).await;
+    let log = std::fs::read_to_string(gateway.directory.path().join("log")).expect("a log");
+    assert!(log.contains(&format!("/jobs/{}…/progress", &id[..6])), "{log}");
+    assert!(!log.contains(&id), "{log}");
+}
+
+#[tokio::test]
+async fn jobs_have_a_bound_in_bytes_and_those_that_have_ended_make_room() {
+    let gateway = Gateway::with(&[("JOBS__MAX_BYTES", "100KiB")]);
+    let payload = json!({ "type": "t", "payload": "x".repeat(30_000) });
+    let ended = gateway.create(payload.clone()).await;
+    let (_, lease) = gateway.claim("t", 0).await.expect("a job");
+    gateway.tell(&ended, &lease, "complete", json!({})).await;
+    let id = gateway.create(payload.clone()).await;
+    gateway.create(payload.clone()).await;
+    assert_eq!(gateway.get(&format!("/jobs/{ended}")).await.status(), 200);
+    gateway.create(payload.clone()).await;
+    assert_eq!(gateway.get(&format!("/jobs/{ended}")).await.status(), 410, "it made room");
+
+    let refused = gateway.post_to("/jobs", &payload).send().await.expect("a reply");
+    let document = problem(refused, 503).await;
+    assert_eq!(
+        (&document["limit"], text_at(&document, "/type")),
+        (&json!(102_400), "urn:tidegate:problem:jobs-bytes".to_owned())
+    );
+    assert!(text_at(&document, "/detail").contains("jobs.max_bytes"));
+    let (claimed, lease) = gateway.claim("t", 0).await.expect("a job");
+    assert_eq!(claimed, id);
+    problem(gateway.append(&id, &lease, 0, &"l".repeat(20_000)).await, 503).await;
+    assert_eq!(gateway.append(&id, &lease, 0, "short\n").await.status(), 200);
+    problem(
+        gateway.tell(&id, &lease, "complete", json!({ "result": "r".repeat(20_000) })).await,
+        503,
+    )
+    .await;
+    assert_eq!(gateway.tell(&id, &lease, "complete", json!({ "result": 1 })).await.status(), 200);
+    gateway.create(payload).await;
+    assert_eq!(gateway.get(&format!("/jobs/{id}")).await.status(), 410);
+}

@@ -285,3 +285,140 @@ async fn a_payload_is_nobodys_right() {
     let bad = sign(Some("at+jwt"), &claims, SUBSCRIBER_KEY);
     assert_eq!(gateway.get_as(&bad, "/poll?match=t&wait=0").await.status(), 401);
 }
+
+/// The settings of a gateway whose history drops what is older than its newest three events.
+const SHORT: [(&str, &str); 3] = [
+    ("HISTORY__MAX_EVENTS", "3"),
+    ("DELIVERY__TAIL_BYTES", "1B"),
+    ("PUBLISH__REFUSE_WHEN_BEHIND", "false"),
+];
+
+/// The bodies of a poll with a token, or with none.
+async fn polled(gateway: &Gateway, token: Option<&str>, path: &str) -> serde_json::Value {
+    let request = gateway.client.get(gateway.url(path));
+    let request = match token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    };
+    request.send().await.expect("a reply").json().await.expect("JSON")
+}
+
+#[tokio::test]
+async fn an_event_names_only_the_topics_that_its_receiver_may_see() {
+    let gateway = guarded(&[("AUTH__ANONYMOUS", "true")]);
+    publish(&gateway, &["a", "secret/b", "c"], "private", true).await;
+    publish(&gateway, &["a", "b"], "public", false).await;
+    for (grants, asked, expected) in [
+        (&[("exact", "a")][..], "match=a", &["a"][..]),
+        (&[("exact", "a"), ("exact", "c")], "match=a", &["a", "c"]),
+        (&[("exact", "c")], "match=a", &["a", "c"]),
+        (&[("exact", "a")], "match=*", &["a"]),
+        (&[("urlpattern", "/.well-known/secret/:x")], "match=*", &["secret/b"]),
+        (&[("exact", "*")], "match=a", &["a", "secret/b", "c"]),
+    ] {
+        let token = modern_subscriber(grants);
+        let path = format!("/poll?{asked}&last=5&wait=0");
+        let reply = polled(&gateway, Some(&token), &path).await;
+        assert_eq!(reply["events"][0]["topics"], json!(expected), "{grants:?} {asked}");
+        assert_eq!(reply["events"][0]["data"], "private");
+        assert_eq!(reply["events"][1]["topics"], json!(["a", "b"]), "public ones are no secret");
+        let mut document =
+            gateway.get_as(&token, &format!("/iframe?{asked}&last=5&callback=f")).await;
+        let mut text = String::new();
+        while !text.contains("public") {
+            let chunk = document.chunk().await.expect("bytes").expect("more bytes");
+            text += &String::from_utf8_lossy(&chunk);
+        }
+        let topics = serde_json::to_string(expected).expect("JSON");
+        assert!(text.contains(&format!("\"topics\":{topics}")), "{grants:?} {asked}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn whether_a_private_id_exists_is_not_told() {
+    for store in ["memory", "disk"] {
+        let gateway = guarded(&[("AUTH__ANONYMOUS", "true"), ("HISTORY__STORE", store)]);
+        let publisher = modern_publisher(&[("exact", "*")]);
+        for (id, topic, private) in
+            [("public", "t", false), ("secret", "t", true), ("other", "elsewhere", false)]
+        {
+            let mut form = vec![("topic", topic), ("id", id), ("data", id)];
+            form.extend(private.then_some(("private", "on")));
+            assert_eq!(gateway.post_as(&publisher, &form).await.status(), 200);
+        }
+        let echo = async |token: Option<&str>, id: &str| {
+            let path = format!("/poll?match=t&wait=0&last_event_id={id}");
+            let request = gateway.client.get(gateway.url(&path));
+            let request = match token {
+                Some(token) => request.bearer_auth(token),
+                None => request,
+            };
+            let reply = request.send().await.expect("a reply");
+            let echo = reply.headers()["last-event-id"].to_str().expect("text").to_owned();
+            (echo, reply.json::<serde_json::Value>().await.expect("JSON"))
+        };
+        let granted = modern_subscriber(&[("exact", "t")]);
+        let elsewhere = modern_subscriber(&[("exact", "u")]);
+        assert_eq!(echo(Some(&granted), "secret").await.0, "secret");
+        assert_eq!(echo(None, "other").await.0, "other", "an id leads on from any topic");
+        for token in [None, Some(&*elsewhere)] {
+            let (told, reply) = echo(token, "secret").await;
+            let (unknown, expected) = echo(token, "urn:nothing").await;
+            assert_eq!((&*told, &*unknown), ("earliest", "earliest"), "{store}");
+            let reason = |reply: &serde_json::Value| reply["events"][0]["data"].to_string();
+            assert_eq!(
+                reason(&reply).replace("secret", ""),
+                reason(&expected).replace("urn:nothing", ""),
+                "{store}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn private_traffic_makes_no_gap_for_those_who_may_not_see_it() {
+    for store in ["memory", "disk"] {
+        let settings =
+            [SHORT.as_slice(), &[("AUTH__ANONYMOUS", "true"), ("HISTORY__STORE", store)]];
+        let gateway = guarded(&settings.concat());
+        publish(&gateway, &["t"], "open", false).await;
+        let cursor = polled(&gateway, None, "/poll?match=t&last=1&wait=0").await["events"][0]["id"]
+            .as_str()
+            .expect("an id")
+            .to_owned();
+        for _ in 0..5 {
+            publish(&gateway, &["t"], "secret", true).await;
+        }
+        let granted = modern_subscriber(&[("exact", "t")]);
+        let elsewhere = modern_subscriber(&[("exact", "u")]);
+        for asked in ["match=t", "match=*", "match=t&match=u"] {
+            let path = format!("/poll?{asked}&wait=0&last_event_id={cursor}");
+            for token in [None, Some(&*elsewhere)] {
+                let reply = polled(&gateway, token, &path).await;
+                assert_eq!(reply["events"], json!([]), "{store} {asked}");
+            }
+            let reply = polled(&gateway, Some(&granted), &path).await;
+            assert_eq!(reply["events"][0]["type"], "tidegate.gap", "{store} {asked}");
+            assert_eq!(reply["events"][1]["data"], "secret");
+        }
+    }
+}
+
+#[tokio::test]
+async fn cursors_of_silent_polls_say_nothing_of_hidden_traffic() {
+    let gateway = guarded(&[("AUTH__ANONYMOUS", "true")]);
+    let cursor = async || {
+        let reply = polled(&gateway, None, "/poll?match=t&wait=0").await;
+        reply["cursor"].as_str().expect("a token").to_owned()
+    };
+    let (before, still) = (cursor().await, cursor().await);
+    assert_ne!(before, still, "they differ whether something has passed or not");
+    publish(&gateway, &["t"], "secret", true).await;
+    publish(&gateway, &["t"], "open", false).await;
+    for cursor in [before, still] {
+        let encoded: String = url::form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
+        let path = format!("/poll?match=t&wait=0&last_event_id={encoded}");
+        let reply = polled(&gateway, None, &path).await;
+        assert_eq!(reply["events"][0]["data"], "open");
+    }
+}

@@ -229,3 +229,23 @@ async fn cursors_that_are_nonsense_never_stall() {
         .expect("a writable connection");
     raw.until("tidegate.gap").await;
 }
+
+#[tokio::test]
+async fn a_flood_of_refused_requests_is_counted_and_leaves_few_short_lines() {
+    let gateway = Gateway::with(&[("LOG__REFUSALS_PER_SECOND", "5")]);
+    let path = format!("/{}", "x".repeat(60_000));
+    for _ in 0..100 {
+        gateway.get(&path).await;
+    }
+    assert_eq!(
+        gateway.metric("tidegate_requests_refused_total{reason=\"not_found\"}").await,
+        100.0
+    );
+    let log = gateway.directory.path().join("log");
+    let text = std::fs::read_to_string(&log).expect("a log");
+    assert!(text.lines().all(|line| line.len() < 1000), "a line repeats the whole path");
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    gateway.get("/after").await;
+    let text = std::fs::read_to_string(&log).expect("a log");
+    assert!(text.contains("n_left_out="), "{text}");
+}

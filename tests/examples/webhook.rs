@@ -12,12 +12,13 @@ use crate::{
 };
 
 const SECRET: &str = "open sesame";
+const PREVIOUS: &str = "what it was before";
 
 /// A gateway that tells `receiver` of the ends of jobs of the type `told`.
 async fn gateway(receiver: &Receiver) -> Gateway {
     let url = &receiver.url;
     Gateway::start(&format!(
-        "[jobs.types.other]\n[jobs.types.told]\nwebhook = '{url}/ended?a=b'\nwebhook_secret = '{SECRET}'"
+        "[jobs.types.other]\n[jobs.types.told]\nwebhook = '{url}/ended?a=b'\nwebhook_secret = '{SECRET}'\nwebhook_previous_secret = '{PREVIOUS}'"
     ))
     .await
 }
@@ -35,16 +36,24 @@ async fn finish(gateway: &Gateway, kind: &str, report: &str, body: Value) -> Str
     claimed["job"]["id"].as_str().expect("an id").to_owned()
 }
 
+/// HMAC-SHA256 in hexadecimal.
+fn hmac(secret: &str, signed: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key");
+    mac.update(signed.as_bytes());
+    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Checks a notice as its receiver should.
 fn check(request: &Request) -> Value {
     let header = |name: &str| request.headers[name].as_str();
     let timestamp: i64 = header("tidegate-timestamp").parse().expect("seconds");
     assert!((Timestamp::now().as_second() - timestamp).abs() < 30, "{timestamp}");
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("a key");
-    mac.update(format!("{timestamp}.{}", request.body).as_bytes());
-    let expected: String =
-        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(header("tidegate-signature"), format!("v1={expected}"));
+    let of_body = hmac(SECRET, &format!("{timestamp}.{}", request.body));
+    assert_eq!(header("tidegate-signature"), format!("v1={of_body}"));
+    let key = header("idempotency-key");
+    let of_all =
+        [SECRET, PREVIOUS].map(|it| hmac(it, &format!("{timestamp}.{key}.{}", request.body)));
+    assert_eq!(header("tidegate-signatures"), format!("v2={},v2={}", of_all[0], of_all[1]));
     assert_eq!(header("content-type"), "application/json");
     serde_json::from_str(&request.body).expect("JSON")
 }

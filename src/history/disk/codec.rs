@@ -10,8 +10,9 @@ use crate::{
     event::{ClientKey, Event, EventId, EventType, Position, Topic, Update},
     history::{
         hash::{Hash, hash},
-        lost::{TopicHash, topic_hash},
+        lost::{Dropped, Lost, Reach, Trace},
     },
+    hub::Rights,
 };
 
 /// The version of the records below.
@@ -148,7 +149,9 @@ impl<'a> Input<'a> {
 pub(super) struct Remembered {
     pub(super) accepted: i64,
     pub(super) id: Hash,
-    pub(super) topics: Vec<TopicHash>,
+    trace: Trace,
+    /// Whether the reach is known. Versions before this one did not store it.
+    has_reach: bool,
 }
 
 impl From<&Event> for Remembered {
@@ -156,7 +159,8 @@ impl From<&Event> for Remembered {
         Self {
             accepted: micros(event.accepted_at),
             id: hash(event.update.id.as_str()),
-            topics: event.update.topics.iter().map(topic_hash).collect(),
+            trace: Trace::from(&*event.update),
+            has_reach: true,
         }
     }
 }
@@ -169,17 +173,43 @@ impl From<Unreadable> for redb::Error {
 
 impl Remembered {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let topics = self.topics.iter().flat_map(|it| it.to_be_bytes());
-        self.accepted.to_le_bytes().into_iter().chain(self.id).chain(topics).collect()
+        let topics = self.trace.topics.iter().flat_map(|it| it.to_be_bytes());
+        let reach = self.has_reach.then(|| self.trace.reach.as_byte());
+        let head = self.accepted.to_le_bytes().into_iter().chain(self.id);
+        head.chain(topics).chain(reach).collect()
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         let mut input = Input(bytes);
         let accepted = i64::from_le_bytes(input.array()?);
         let id = input.array()?;
-        let (topics, _) = input.0.as_chunks();
-        let topics = topics.iter().map(|it| TopicHash::from_be_bytes(*it)).collect();
-        Ok(Self { accepted, id, topics })
+        let (topics, rest) = input.0.as_chunks();
+        let topics = topics.iter().map(|it| u64::from_be_bytes(*it)).collect();
+        let reach = match rest {
+            [] => None,
+            [byte] => Some(Reach::from_byte(*byte).ok_or(Unreadable::Damaged)?),
+            _ => return Err(Unreadable::Damaged),
+        };
+        let trace = Trace { reach: reach.unwrap_or(Reach::Open), topics };
+        Ok(Self { accepted, id, trace, has_reach: reach.is_some() })
+    }
+
+    /// Where it may have reached; anywhere, if that is not known.
+    pub(super) fn reaches(&self) -> &[Reach] {
+        if self.has_reach { std::slice::from_ref(&self.trace.reach) } else { &Reach::ALL }
+    }
+
+    /// Notes that the event is gone.
+    pub(super) fn note_in(&self, lost: &mut Lost, position: Position) {
+        let dropped = Dropped { position, accepted_at: time(self.accepted) };
+        for reach in self.reaches() {
+            lost.note(dropped, &Trace { reach: *reach, topics: self.trace.topics.clone() });
+        }
+    }
+
+    /// Whether a subscriber with these rights may know that there was such an event.
+    pub(super) fn may_be_known(&self, rights: &Rights) -> bool {
+        !self.has_reach || self.trace.may_be_known(rights)
     }
 }
 
@@ -219,7 +249,7 @@ mod tests {
             let remembered = Remembered::from(&event).encode();
             let remembered = Remembered::decode(&remembered).expect("readable");
             prop_assert_eq!(remembered.id, hash(event.update.id.as_str()));
-            prop_assert_eq!(remembered.topics.len(), event.update.topics.len());
+            prop_assert_eq!(&remembered.trace, &Trace::from(&*event.update));
         }
 
         #[test]

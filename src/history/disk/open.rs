@@ -20,7 +20,7 @@ use crate::{
     event::Position,
     history::{
         Shelf, TokenKey,
-        lost::{Dropped, Lost},
+        lost::{Dropped, Lost, Reach},
     },
 };
 
@@ -182,14 +182,21 @@ fn read(
     let mut lost = Lost::new(usize::try_from(options.remembered).unwrap_or(usize::MAX));
     let position = Position(number(number::FORGOTTEN)? as u64);
     if position != Position::START {
-        lost.forget(Dropped { position, accepted_at: time(number(number::FORGOTTEN_ACCEPTED)?) });
+        // What it had reached was not stored by earlier versions.
+        let accepted_at = time(number(number::FORGOTTEN_ACCEPTED)?);
+        lost.forget(Dropped { position, accepted_at }, &Reach::ALL);
+    }
+    for (name, reach) in number::FORGOTTEN_BY_REACH.into_iter().zip(Reach::ALL) {
+        let position = Position(number(name)? as u64);
+        if position != Position::START {
+            let accepted_at = time(number(number::FORGOTTEN_BY_REACH_ACCEPTED[reach as usize])?);
+            lost.forget(Dropped { position, accepted_at }, &[reach]);
+        }
     }
     for entry in transaction.open_table(DROPPED)?.range(0..)? {
         let (position, remembered) = entry?;
         let remembered = Remembered::decode(remembered.value())?;
-        let position = Position(position.value());
-        let accepted_at = time(remembered.accepted);
-        lost.note(Dropped { position, accepted_at }, remembered.topics);
+        remembered.note_in(&mut lost, Position(position.value()));
     }
     let mut totals = vec![(0, 0); options.rules.len() + 1];
     let stored = transaction.open_table(TOTALS)?;

@@ -5,15 +5,17 @@ use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 use redb::{Database, Error, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _};
 
 use super::{
-    codec::{self, micros},
+    codec::{self, Remembered, micros},
     recent::Shared,
-    tables::{BUCKET, EVENTS, IDS, IndexKey, NUMBERS, TOPICS, index_key, index_parts, number},
+    tables::{
+        BUCKET, DROPPED, EVENTS, IDS, IndexKey, NUMBERS, TOPICS, index_key, index_parts, number,
+    },
     write::next_bucket,
 };
 use crate::{
     event::{Event, EventId, Position},
     history::{
-        Budget, Located, Missing, Page, Start, Torn,
+        Budget, Located, Missing, Page, SAME_ID, Start, Torn,
         hash::{Hash, hash},
         lost::{Begin, Lost},
     },
@@ -28,6 +30,7 @@ pub(super) struct Snapshot<'s> {
     events: ReadOnlyTable<u64, &'static [u8]>,
     topics: ReadOnlyTable<IndexKey, ()>,
     ids: ReadOnlyTable<IndexKey, ()>,
+    dropped: ReadOnlyTable<u64, &'static [u8]>,
     last: Position,
     /// Up to here nothing is left.
     floor: Position,
@@ -45,6 +48,7 @@ impl<'s> Snapshot<'s> {
             events,
             topics: transaction.open_table(TOPICS)?,
             ids: transaction.open_table(IDS)?,
+            dropped: transaction.open_table(DROPPED)?,
             last: Position(last),
             floor: Position(floor),
             shared,
@@ -185,7 +189,7 @@ impl<'s> Snapshot<'s> {
                 missing: torn(Begin::Behind(*position)),
                 n_dropped,
             },
-            Start::Id(id) => match self.position_of(id)? {
+            Start::Id(id) => match self.position_of(id, interest)? {
                 Some(position) => self.locate(&Start::Position(position), interest, lost)?,
                 None => unknown,
             },
@@ -198,16 +202,27 @@ impl<'s> Snapshot<'s> {
         })
     }
 
-    /// The first event with this id that is still there, else the last one that is remembered.
-    fn position_of(&self, id: &EventId) -> Result<Option<Position>, Error> {
+    /// The first event with this id that is still there, else the last one that is remembered. An event that the
+    /// subscriber may not see is passed over, so that it does not learn which ids exist.
+    fn position_of(&self, id: &EventId, interest: &Interest) -> Result<Option<Position>, Error> {
         let hash = hash(id.as_str());
         let mut remembered = None;
         let mut next = next_of(&self.ids, hash, Position::START)?;
-        while let Some(position) = next {
-            if self.events.get(position.0)?.is_some() {
-                return Ok(Some(position));
+        for _ in 0..SAME_ID {
+            let Some(position) = next else { break };
+            // Recently read events are remembered longer than the store has them.
+            let is_kept = self.events.get(position.0)?.is_some();
+            match if is_kept { self.event(position)? } else { None } {
+                Some(event) if interest.may_know(&event.update) => return Ok(Some(position)),
+                Some(_) => {}
+                None => {
+                    let trace = self.dropped.get(position.0)?;
+                    let trace = trace.map(|it| Remembered::decode(it.value())).transpose()?;
+                    if trace.is_none_or(|it| it.may_be_known(interest.rights())) {
+                        remembered = Some(position);
+                    }
+                }
             }
-            remembered = Some(position);
             next = next_of(&self.ids, hash, position)?;
         }
         Ok(remembered)

@@ -59,8 +59,8 @@ impl Reading {
     pub(super) fn commit(&self, prepared: Prepared, is_synced: bool) -> Result<(), Error> {
         let Prepared { mut transaction, drops, .. } = prepared;
         let mut lost = self.lost.write().unwrap_or_else(PoisonError::into_inner);
-        for (dropped, remembered) in drops {
-            lost.note(dropped, remembered.topics);
+        for (position, remembered) in drops {
+            remembered.note_in(&mut lost, position);
         }
         drop(lost);
         // The database must not be closed meanwhile.

@@ -10,7 +10,7 @@ use super::{
     tables::{BY_RULE, TOTALS, index_key, number},
     write::Session,
 };
-use crate::{event::Position, history::lost::Dropped};
+use crate::event::Position;
 
 impl Session<'_, '_> {
     /// Removes an event, and remembers that it was there.
@@ -18,17 +18,21 @@ impl Session<'_, '_> {
         let Some(event) = self.remove(position)? else { return Ok(()) };
         let remembered = Remembered::from(&event);
         self.tables.dropped.insert(position.0, &*remembered.encode())?;
-        self.drops.push((Dropped { position, accepted_at: event.accepted_at }, remembered));
+        self.drops.push((position, remembered));
         while self.options.remembered < self.tables.dropped.len()? {
             let Some((position, remembered)) = self.tables.dropped.pop_first()? else { break };
             let position = Position(position.value());
             let remembered = Remembered::decode(remembered.value())?;
             self.tables.ids.remove(index_key(remembered.id, position))?;
             let numbers = &mut self.tables.numbers;
-            let before = numbers.get(number::FORGOTTEN)?.map_or(0, |it| it.value());
-            if before < position.0 as i64 {
-                numbers.insert(number::FORGOTTEN, position.0 as i64)?;
-                numbers.insert(number::FORGOTTEN_ACCEPTED, remembered.accepted)?;
+            for reach in remembered.reaches() {
+                let name = number::FORGOTTEN_BY_REACH[*reach as usize];
+                let before = numbers.get(name)?.map_or(0, |it| it.value());
+                if before < position.0 as i64 {
+                    let accepted = number::FORGOTTEN_BY_REACH_ACCEPTED[*reach as usize];
+                    numbers.insert(name, position.0 as i64)?;
+                    numbers.insert(accepted, remembered.accepted)?;
+                }
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     event::{Event, Position, Update},
-    history::{Batch, KeyedReply, Record, hash::hash, lost::Dropped},
+    history::{Batch, KeyedReply, Record, hash::hash},
 };
 
 /// Bytes that an event costs beside its record, about: its entries in the tables, with what pages waste.
@@ -38,7 +38,7 @@ pub(super) struct Log {
 }
 
 /// Dropped events, as the ones who may miss them have to be told.
-pub(super) type Drops = Vec<(Dropped, Remembered)>;
+pub(super) type Drops = Vec<(Position, Remembered)>;
 
 /// A transaction that is ready to be committed.
 pub(super) struct Prepared {

@@ -12,8 +12,8 @@ use actix_web::{
     http::{
         StatusCode,
         header::{
-            ACCEPT, CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER,
-            VARY,
+            ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderValue, IF_NONE_MATCH, LINK,
+            LOCATION, REFERRER_POLICY, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
         },
     },
     web::{self, ServiceConfig},
@@ -34,11 +34,15 @@ use crate::{
     event::Topic,
     form,
     gateway::Gateway,
+    pages::NO_REFERRER,
     problem::Problem,
     publish::{Claim as KeyClaim, Fingerprint, Reply, idempotency_key},
     server::{public_base, resource},
     subscribe::preferred_wait,
 };
+
+/// The policy of what a browser may show but never run: results and logs come from workers.
+const NOT_A_PAGE: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 
 /// What clients that poll should wait between two requests, in seconds.
 const RETRY: u32 = 1;
@@ -227,6 +231,7 @@ fn status(
         .insert_header((LINK, links))
         .insert_header((CACHE_CONTROL, "private, no-cache"))
         .insert_header((VARY, "accept, prefer"))
+        .insert_header((REFERRER_POLICY, NO_REFERRER))
         .json(Status::of(job, gateway.tracker().now().time))
 }
 
@@ -250,7 +255,10 @@ async fn retry_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpRe
 fn asked(request: &HttpRequest, gateway: &Gateway, job: &Job) -> HttpResponse {
     if accepted(request, &["application/json", "text/html"]) == Some("text/html") {
         let page = format!("{}/jobs/{}?page", root(request, gateway), job.id);
-        return HttpResponse::SeeOther().insert_header((LOCATION, page)).finish();
+        return HttpResponse::SeeOther()
+            .insert_header((LOCATION, page))
+            .insert_header((REFERRER_POLICY, NO_REFERRER))
+            .finish();
     }
     let mut response = HttpResponse::build(if job.state == State::Cancelling {
         StatusCode::ACCEPTED
@@ -267,11 +275,14 @@ async fn read_result(request: HttpRequest, id: web::Path<String>) -> Result<Http
         (Some(Outcome::Inline(value)), State::Succeeded) => Ok(HttpResponse::Ok()
             .content_type("application/json")
             .insert_header((CACHE_CONTROL, "private, no-cache"))
-            .insert_header(("x-content-type-options", "nosniff"))
+            .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .insert_header((CONTENT_SECURITY_POLICY, NOT_A_PAGE))
+            .insert_header((REFERRER_POLICY, NO_REFERRER))
             .body(value.get().to_owned())),
-        (Some(Outcome::Link(link)), State::Succeeded) => {
-            Ok(HttpResponse::SeeOther().insert_header((LOCATION, link.as_str())).finish())
-        }
+        (Some(Outcome::Link(link)), State::Succeeded) => Ok(HttpResponse::SeeOther()
+            .insert_header((LOCATION, link.as_str()))
+            .insert_header((REFERRER_POLICY, NO_REFERRER))
+            .finish()),
         (_, state) if state.is_final() => Err(Problem::state(
             "job_state",
             format!("the job is {}; it has no result", state.as_str()),
@@ -295,7 +306,9 @@ async fn read_log(request: HttpRequest, id: web::Path<String>) -> Result<HttpRes
     Ok(HttpResponse::Ok()
         .content_type("text/plain; charset=utf-8")
         .insert_header((CACHE_CONTROL, "private, no-cache"))
-        .insert_header(("x-content-type-options", "nosniff"))
+        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header((CONTENT_SECURITY_POLICY, NOT_A_PAGE))
+        .insert_header((REFERRER_POLICY, NO_REFERRER))
         .insert_header(("tidegate-log-offset", offset))
         .insert_header(("tidegate-log-length", job.log.end()))
         .body(job.log.read(offset, usize::MAX)))

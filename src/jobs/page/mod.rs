@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use actix_web::{
     HttpRequest, HttpResponse,
     body::BoxBody,
-    http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, VARY},
+    http::header::{CACHE_CONTROL, HeaderValue, LOCATION, REFERRER_POLICY, VARY},
 };
 use askama::Template as _;
 use jiff::Timestamp;
@@ -89,6 +89,7 @@ pub(super) fn holding(
         let result = format!("{root}/jobs/{}/result", job.id);
         return Ok(HttpResponse::SeeOther()
             .insert_header((LOCATION, result))
+            .insert_header((REFERRER_POLICY, pages::NO_REFERRER))
             .insert_header((CACHE_CONTROL, "private, no-cache"))
             .insert_header((VARY, "accept"))
             .finish());
@@ -101,8 +102,7 @@ pub(super) fn missing(error: JobError) -> HttpResponse {
     let was_there = matches!(error, JobError::Gone);
     let html = Missing { was_there }.render().unwrap_or_default();
     let mut response = HttpResponse::from_error(Problem::from(error)).set_body(BoxBody::new(html));
-    let html_type = HeaderValue::from_static("text/html; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, html_type);
+    pages::protect(&mut response);
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     response
 }

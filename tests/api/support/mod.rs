@@ -28,6 +28,8 @@ pub struct Gateway {
     pub address: SocketAddr,
     /// Everything that it listens on, in the order of the settings, plain addresses first.
     pub urls: Vec<String>,
+    /// The address for operators, if it has one.
+    pub operations: Option<String>,
     pub client: Client,
     pub directory: Arc<tempfile::TempDir>,
 }
@@ -73,12 +75,17 @@ impl Gateway {
     fn spawned(mut command: Command, directory: Arc<tempfile::TempDir>) -> Self {
         let mut process = command.spawn().expect("the gateway starts");
         let output = BufReader::new(process.stdout.take().expect("standard output is a pipe"));
-        let urls: Vec<String> = output
+        let greeting: Vec<String> = output
             .lines()
             .map_while(Result::ok)
             .take_while(|line| !line.trim().starts_with("access"))
-            .filter_map(|line| Some(line.trim().strip_prefix("open     ")?.to_owned()))
+            .map(|line| line.trim().to_owned())
             .collect();
+        let told = |what: &'static str| greeting.iter().filter_map(move |it| it.strip_prefix(what));
+        let urls: Vec<String> = told("open     ").map(ToOwned::to_owned).collect();
+        let operations = told("operate  ").next();
+        let operations =
+            operations.and_then(|it| it.strip_suffix("metrics")).map(ToOwned::to_owned);
         let address = urls
             .first()
             .and_then(|url| url.strip_prefix("http://")?.trim_end_matches('/').parse().ok());
@@ -86,7 +93,7 @@ impl Gateway {
         // So short that no request is sent on a connection of a process that was killed.
         let idle = Duration::from_millis(1);
         let client = Client::builder().pool_idle_timeout(idle).build().expect("an HTTP client");
-        Self { process, address, urls, client, directory }
+        Self { process, address, urls, operations, client, directory }
     }
 
     /// A gateway that keeps what is accepted on disk, and that a file which grows too large does not kill.

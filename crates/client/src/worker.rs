@@ -3,12 +3,11 @@
 //! A job is never lost because its worker was: a worker that is told to stop hands over what it cannot finish, and the
 //! lease of one that is killed ends.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{
-    Client, ClientBuilder, StatusCode, Url,
+    Client, StatusCode, Url,
     header::{AUTHORIZATION, HeaderMap, HeaderValue},
-    redirect::Policy,
 };
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
@@ -19,9 +18,10 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{
+use crate::{
     JobResult,
-    task::{Task, WorkError},
+    http::{causes, client, is_passing},
+    task::{Task, WorkError, short},
 };
 
 /// How long a claim waits for a job; the gateway may answer sooner. It is also how long an idle worker may take to stop.
@@ -195,7 +195,7 @@ impl Worker {
 
     fn task(&self, claimed: Claimed) -> Task {
         let task = Task::new(self.client.clone(), &self.base, claimed);
-        info!(job = task.id(), kind = task.kind(), attempt = task.attempt(), "took a job");
+        info!(job = short(task.id()), kind = task.kind(), attempt = task.attempt(), "took a job");
         task
     }
 
@@ -235,36 +235,12 @@ impl Worker {
     }
 }
 
-/// A client for one server only: it follows no redirect. One that never uses TLS needs no certificates, so that it can
-/// do without those of the system, which small containers do not have.
-pub(super) fn client(url: &Url) -> ClientBuilder {
-    let builder = Client::builder().redirect(Policy::none());
-    if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder }
-}
-
-/// An error and what led to it.
-pub(super) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
-}
-
 /// Why there was no answer to a claim.
 enum Asked {
     /// It may be better later.
     Away(String),
     /// It will not be better later.
     Refused(String),
-}
-
-/// Whether the same request may be answered otherwise later.
-pub(super) fn is_passing(status: StatusCode) -> bool {
-    let is_passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
-    status.is_server_error() || is_passing.contains(&status)
 }
 
 /// Has one job done, and reports on it until its end.
@@ -282,7 +258,7 @@ async fn carry_out(
             _ => Err(WorkError::fatal("the job's code panicked")),
         },
         () = task.keep_reporting() => {
-            warn!(job = task.id(), "a job is no longer this worker's");
+            warn!(job = short(task.id()), "a job is no longer this worker's");
             working.shutdown().await;
             return;
         }

@@ -20,6 +20,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::transport::Transport;
 use super::{
     connection::Connection,
     ledger::Ledger,
@@ -28,7 +29,6 @@ use super::{
     response::{Malformed, Response},
     tally::{Tally, add},
 };
-use crate::transport::Transport;
 
 /// Bytes read at once.
 const READ: usize = 256 * 1024;

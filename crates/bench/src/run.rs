@@ -36,7 +36,7 @@ const LOOK: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// If there is nothing to report.
-pub(crate) fn run(flags: &Flags) -> Result<Report, BenchError> {
+pub(super) fn run(flags: &Flags) -> Result<Report, BenchError> {
     let plan = Plan::new(flags)?;
     if !plan.target.serves(plan.transport) {
         return Err(BenchError::Transport { transport: plan.transport.as_str() });

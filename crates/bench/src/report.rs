@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// The outcome of a run; times in seconds or as their names say.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+pub struct Report {
     pub(super) url: String,
     pub(super) transport: &'static str,
     pub(super) subscribers: u32,
@@ -93,7 +93,7 @@ pub(super) struct Server {
 
 impl Report {
     /// What is wrong with the outcome, if anything is.
-    pub(crate) fn fault(&self) -> Option<String> {
+    pub fn fault(&self) -> Option<String> {
         let Self { connect, publish, delivery, .. } = self;
         let faults = [
             (u64::from(connect.refused), "subscribers were refused", &connect.refusal),

@@ -6,8 +6,8 @@ use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use url::{Url, form_urlencoded};
 
+use super::transport::Transport;
 use super::{BenchError, marker::Marker, tls};
-use crate::transport::Transport;
 
 /// Where Mercure hubs are (draft-08, "Discovery").
 const HUB: &str = "/.well-known/mercure";

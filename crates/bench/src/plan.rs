@@ -10,8 +10,8 @@ use clap::Args;
 use jiff::SignedDuration;
 use url::Url;
 
+use super::transport::Transport;
 use super::{BenchError, marker, target::Target};
-use crate::transport::Transport;
 
 /// Messages that are published if neither a number nor a time is given.
 const MESSAGES: u32 = 100;
@@ -21,7 +21,7 @@ const MAX_PAYLOAD: u64 = 64 * 1024 * 1024;
 
 /// Flags of `tidegate bench`.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Flags {
+pub struct Flags {
     /// The gateway, `http://127.0.0.1:3000`, or the full address of a Mercure hub.
     #[arg(value_parser = web_address)]
     url: Url,
@@ -67,7 +67,7 @@ pub(crate) struct Flags {
     insecure: bool,
     /// Print JSON.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
 /// When enough is published.

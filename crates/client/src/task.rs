@@ -10,7 +10,7 @@ use reqwest::{
     Client, RequestBuilder, StatusCode, Url,
     header::{CONTENT_RANGE, CONTENT_TYPE},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{json, value::RawValue};
 use tokio::{
     sync::{Notify, watch},
@@ -18,9 +18,10 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{
-    JobResult, Report,
-    worker::{Backoff, Claimed, Work, is_passing},
+use crate::{
+    JobResult,
+    http::is_passing,
+    worker::{Backoff, Claimed, Work},
 };
 
 /// The shortest time between two reports; what is new until then goes together.
@@ -80,6 +81,23 @@ struct Inner {
     cancelled: watch::Sender<bool>,
     news: Notify,
     state: Mutex<Unsent>,
+}
+
+/// How far a try has come, as the gateway takes it (`POST /jobs/{id}/progress`).
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+struct Report {
+    /// Grows with each report of a try, so that one that was held up is not taken for a newer one.
+    seq: u64,
+    done: f64,
+    total: Option<f64>,
+    stage: Option<String>,
+    message: Option<String>,
+}
+
+/// The beginning of a job's id, which is all that a log may show: the id is the right to see the job.
+pub(crate) fn short(id: &str) -> &str {
+    const SHOWN: usize = 6;
+    id.char_indices().nth(SHOWN).map_or(id, |(end, _)| &id[..end])
 }
 
 /// What the gateway is yet to be told.
@@ -272,7 +290,7 @@ impl Task {
                     (action, body) = ("fail", failure(&WorkError::fatal(detail)));
                 }
                 _ => {
-                    warn!(job = self.id(), "the end of a job was not taken");
+                    warn!(job = short(self.id()), "the end of a job was not taken");
                     return;
                 }
             }
@@ -290,7 +308,7 @@ impl Task {
             match self.send(self.post("progress").json(&report)).await {
                 Sent::Taken => self.unsent().sent_seq = report.seq,
                 Sent::Refused(detail) => {
-                    warn!(job = self.id(), detail, "a report was refused");
+                    warn!(job = short(self.id()), detail, "a report was refused");
                     self.unsent().sent_seq = report.seq;
                 }
                 other => return other,
@@ -309,7 +327,7 @@ impl Task {
                 }
                 Sent::Hole(length) => self.unsent().log_length = length,
                 Sent::Refused(detail) => {
-                    warn!(job = self.id(), detail, "log text was refused");
+                    warn!(job = short(self.id()), detail, "log text was refused");
                     self.unsent().chunk.clear();
                 }
                 other => return other,

@@ -19,10 +19,24 @@ mod subscriber;
 mod tally;
 mod target;
 mod tls;
+mod transport;
 
 use std::io;
 
-pub(crate) use self::{plan::Flags, report::Report, run::run};
+pub use self::{plan::Flags, report::Report};
+
+/// Why a run has no report; the text says what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(#[from] BenchError);
+
+/// Holds subscribers, publishes, and measures, as `flags` ask for it. Blocks until the run is over.
+///
+/// # Errors
+/// If the server cannot be reached, refuses every subscriber, or the flags make no sense together.
+pub fn run(flags: &Flags) -> Result<Report, Error> {
+    Ok(run::run(flags)?)
+}
 
 /// Why there is nothing to report.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,25 @@
+//! The transports that subscribers of a run receive over.
+
+/// How a subscriber receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// EventSource.
+    Sse,
+    /// The forever iframe.
+    Iframe,
+    /// Long poll.
+    Poll,
+}
+
+impl Transport {
+    pub(crate) const ALL: [Self; 3] = [Self::Sse, Self::Iframe, Self::Poll];
+
+    /// The name on the command line and in the report.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Sse => "sse",
+            Self::Iframe => "iframe",
+            Self::Poll => "poll",
+        }
+    }
+}

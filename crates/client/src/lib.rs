@@ -1,0 +1,29 @@
+//! What Rust programs need that work with a tidegate gateway over HTTP, without the gateway itself.
+//!
+//! A [`Worker`] claims jobs and reports on them. Each job that it has claimed is a [`Task`], and comes to a [`JobResult`].
+//!
+//! ```no_run
+//! use tidegate_client::{JobResult, Task, WorkError, Worker};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let work = |task: Task| async move {
+//!     task.progress(1.0, Some(2.0), Some("Counting"), None);
+//!     task.log("one\n");
+//!     JobResult::inline(&42).map_err(WorkError::fatal)
+//! };
+//! let stop = std::future::pending();
+//! Worker::new("http://127.0.0.1:3000", &["count"])?.concurrency(4).run(stop, work).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod http;
+mod result;
+mod task;
+mod worker;
+
+pub use self::{
+    result::JobResult,
+    task::{Task, WorkError},
+    worker::{Worker, WorkerError},
+};
