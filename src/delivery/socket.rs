@@ -12,7 +12,6 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 use mio::{Interest, Registry, Token, net::TcpStream};
-use socket2::SockRef;
 
 use super::{Style, wheel::Tick};
 use crate::{
@@ -247,7 +246,7 @@ impl Connection {
     fn set_kernel_deadline(&self, _deadline: Option<Duration>) {
         // Best effort: without it the connection may be given up too early, and the client comes back.
         #[cfg(target_os = "linux")]
-        let _ = SockRef::from(&self.stream).set_tcp_user_timeout(_deadline);
+        let _ = socket2::SockRef::from(&self.stream).set_tcp_user_timeout(_deadline);
     }
 
     /// Says that nothing comes any more, and waits for the client to close.
@@ -280,10 +279,10 @@ impl Connection {
 }
 
 impl Drop for Connection {
-    /// Resets a slow connection, for which the kernel would otherwise keep what was not taken without a deadline.
+    /// Leaves a slow connection to the kernel, which would otherwise keep what was not taken without a deadline.
     fn drop(&mut self) {
-        if self.is_slow && !matches!(self.phase, Phase::Lingering { .. }) {
-            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        if self.is_slow {
+            self.set_kernel_deadline(Some(self.style.write_deadline));
         }
     }
 }
