@@ -115,7 +115,7 @@ proptest! {
         prop_assert!(first.is_none_or(|it| *it == unframed));
         let plain = StreamWriter::Sse { visible_heartbeats: true, is_chunked: false };
         let writer = StreamWriter::Sse { visible_heartbeats: true, is_chunked: true };
-        prop_assert_eq!(&*plain.event(&event, &key), &unframed);
+        prop_assert_eq!(plain.event(&event, &key), &unframed);
         let gap = Gap { cursor: "c".into(), missing: Missing::Trimmed, after: Position(7) };
         // No two tokens are the same.
         let (unframed, plainly) = (chunks.feed(&writer.gap(&gap, &key)), plain.gap(&gap, &key));
