@@ -207,7 +207,7 @@ impl Default for DeliverySettings {
             lifetime: Duration::from_secs(3600),
             retry: Duration::from_secs(2),
             retry_spread: Duration::from_secs(8),
-            write_deadline: Duration::from_secs(30),
+            write_deadline: Duration::from_secs(120),
             socket_sink: true,
         }
     }
