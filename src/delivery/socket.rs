@@ -241,8 +241,8 @@ impl Connection {
         Wrote::Some(0)
     }
 
-    /// Sets after which time the kernel gives the connection up. It counts from the first time that the client had no
-    /// room, even if the client has read since, so a slow client has to be watched by its shard instead.
+    /// Sets after which time without progress the kernel gives the connection up, `None` for never. A slow client is
+    /// watched by its shard instead, which knows what was taken.
     fn set_kernel_deadline(&self, _deadline: Option<Duration>) {
         // Best effort: without it the connection may be given up too early, and the client comes back.
         #[cfg(target_os = "linux")]
