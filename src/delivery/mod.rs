@@ -22,6 +22,7 @@ mod wheel;
 #[cfg(unix)]
 mod writing;
 
+pub(crate) use self::seats::network;
 pub use self::{
     body::{Body, Ending, Style},
     catch_up::Gap,

@@ -133,7 +133,7 @@ impl Drop for Seat {
 }
 
 /// Who shares the limit of `address`: an IPv4 address stands for itself, an IPv6 address for its network.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {
             let host_bits = u128::BITS - IPV6_NETWORK;

@@ -1,22 +1,33 @@
 //! From accepted sockets to requests: plain ones, whose streams go to a shard, and encrypted ones.
 
-use std::{fmt, future::ready, sync::Arc, time::Duration};
+use std::{fmt, future::ready, io, net::SocketAddr, rc::Rc, time::Duration};
 
-use actix_http::{HttpServiceBuilder, Request, Response, TlsAcceptorConfig};
+use actix_http::{
+    HttpServiceBuilder, KeepAlive, Protocol, Request, Response, error::DispatchError,
+};
 use actix_rt::net::TcpStream;
 use actix_server::GracefulShutdownSignal;
 use actix_service::{
-    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config,
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_service,
+    map_config,
 };
-use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_tls::accept::{
+    TlsError,
+    rustls_0_23::{Acceptor, TlsStream},
+};
 use actix_web::{
     Error,
-    body::{BoxBody, MessageBody},
+    body::BoxBody,
     dev::AppConfig,
 };
 use rustls::ServerConfig;
 
-use super::connection::{Connection, Handle};
+use super::{
+    addresses::Addresses,
+    connection::{Connection, Handle},
+    descriptors::{Descriptors, Left},
+    presence::{Presence, Served, Times, make_room},
+};
 use crate::settings::Settings;
 
 /// Bytes that actix may keep in a connection's write buffer before it writes. Small, because it keeps the memory.
@@ -28,6 +39,13 @@ const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What TLS calls the versions of HTTP.
+const HTTP_2: &[u8] = b"h2";
+const HTTP_1: &[u8] = b"http/1.1";
+
+/// Connections that give way when descriptors run short, before it is looked again.
+const AT_ONCE: usize = 16;
+
 /// In the extensions of the requests that came over TLS.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Encrypted;
@@ -35,18 +53,28 @@ pub(crate) struct Encrypted;
 /// What the connections of a listener have in common.
 #[derive(Clone)]
 pub(super) struct Terms {
-    pub(super) head_timeout: Duration,
-    pub(super) keep_alive: Duration,
+    times: Times,
+    descriptors: Descriptors,
+    addresses: Addresses,
     /// Whether streams may leave actix for a shard.
-    pub(super) has_socket_sink: bool,
-    pub(super) stopping: GracefulShutdownSignal,
+    has_socket_sink: bool,
+    stopping: GracefulShutdownSignal,
 }
 
 impl Terms {
-    pub(super) fn new(settings: &Settings, stopping: GracefulShutdownSignal) -> Self {
-        Self {
-            head_timeout: settings.server.head_timeout,
+    pub(super) fn new(
+        settings: &Settings,
+        descriptors: Descriptors,
+        stopping: GracefulShutdownSignal,
+    ) -> Self {
+        let times = Times {
+            head: settings.server.head_timeout,
             keep_alive: settings.server.keep_alive,
+        };
+        Self {
+            times,
+            descriptors,
+            addresses: Addresses::new(settings),
             has_socket_sink: settings.delivery.socket_sink,
             stopping,
         }
@@ -61,9 +89,10 @@ impl Terms {
     {
         let stopping = self.stopping.clone();
         HttpServiceBuilder::default()
-            .client_request_timeout(self.head_timeout)
+            // The connection sees to these times itself, and to those of every request.
+            .client_request_timeout(Duration::ZERO)
+            .keep_alive(KeepAlive::Os)
             .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-            .keep_alive(self.keep_alive)
             .h1_allow_half_closed(false)
             .h1_write_buffer_size(WRITE_BUFFER)
             .graceful_shutdown_signal(move || {
@@ -73,64 +102,107 @@ impl Terms {
     }
 }
 
+/// Lets a connection in, if there is room for it.
+fn admit(stream: TcpStream, terms: &Terms) -> io::Result<(Connection, Option<SocketAddr>)> {
+    let peer = stream.peer_addr()?;
+    let counted = terms.addresses.count(peer.ip());
+    let counted = counted.ok_or_else(|| io::Error::from(io::ErrorKind::QuotaExceeded))?;
+    let left = terms.descriptors.left(&stream);
+    if left != Left::Enough && make_room(AT_ONCE) == 0 && left == Left::Hardly {
+        return Err(io::ErrorKind::QuotaExceeded.into());
+    }
+    Ok((Connection::new(stream, Presence::new(terms.times), counted), Some(peer)))
+}
+
+/// Has `app` respond. The connection knows of the request until its response has ended.
+fn serve<S>(
+    request: Request,
+    app: &S,
+) -> impl Future<Output = Result<Response<Served>, S::Error>> + 'static + use<S>
+where
+    S: Service<Request, Future: 'static> + 'static,
+    S::Response: Into<Response<BoxBody>>,
+{
+    let serving = request.conn_data::<Rc<Presence>>().map(Presence::serve);
+    let response = app.call(request);
+    async move {
+        let response: Response<BoxBody> = response.await?.into();
+        Ok(response.map_body(|_, body| Served::new(body, serving)))
+    }
+}
+
 /// Serves plain connections. Their streams can take the socket.
-pub(super) fn plain<I, S, B>(
+pub(super) fn plain<I, S>(
     app: I,
     terms: &Terms,
-) -> impl ServiceFactory<TcpStream, Config = (), Response = (), InitError = ()> + use<I, S, B>
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), InitError = ()> + use<I, S>
 where
     I: IntoServiceFactory<S, Request>,
     S: ServiceFactory<Request, Config = AppConfig> + 'static,
     S::Error: Into<Error> + 'static,
     S::InitError: fmt::Debug,
-    S::Response: Into<Response<B>> + 'static,
+    S::Response: Into<Response<BoxBody>> + 'static,
     S::Future: 'static,
     S::Service: 'static,
     <S::Service as Service<Request>>::Future: 'static,
-    B: MessageBody + 'static,
 {
     let has_socket_sink = cfg!(unix) && terms.has_socket_sink;
-    let app = app.into_factory().map_err(|error| error.into().error_response());
+    let app = apply_fn_factory(app.into_factory(), serve)
+        .map_err(|error: S::Error| error.into().error_response());
     let http = terms
         .http()
         .on_connect_ext(move |connection: &Connection, extensions| {
+            extensions.insert(connection.presence());
             if has_socket_sink {
                 extensions.insert::<Handle>(connection.handle());
             }
         })
         .h1(map_config(app, |()| AppConfig::default()));
-    fn_service(|stream: TcpStream| {
-        let connection = Connection::new(stream);
-        let peer = connection.peer_address();
-        ready(Ok((connection, peer)))
-    })
-    .and_then(http)
+    let terms = terms.clone();
+    fn_service(move |stream: TcpStream| ready(admit(stream, &terms).map_err(DispatchError::Io)))
+        .and_then(http)
 }
 
 /// Serves connections over TLS, as HTTP/2 or HTTP/1.1.
-pub(super) fn encrypted<I, S, B>(
+pub(super) fn encrypted<I, S>(
     app: I,
     terms: &Terms,
-    config: &Arc<ServerConfig>,
-) -> impl ServiceFactory<TcpStream, Config = (), Response = (), InitError = ()> + use<I, S, B>
+    config: &ServerConfig,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), InitError = ()> + use<I, S>
 where
     I: IntoServiceFactory<S, Request>,
     S: ServiceFactory<Request, Config = AppConfig> + 'static,
     S::Error: Into<Error> + 'static,
     S::InitError: fmt::Debug,
-    S::Response: Into<Response<B>> + 'static,
+    S::Response: Into<Response<BoxBody>> + 'static,
     S::Future: 'static,
     S::Service: 'static,
     <S::Service as Service<Request>>::Future: 'static,
-    B: MessageBody + 'static,
 {
-    let app = app.into_factory().map_err(|error| error.into().error_response());
-    let handshake = TlsAcceptorConfig::default().handshake_timeout(HANDSHAKE_TIMEOUT);
-    terms
+    let app = apply_fn_factory(app.into_factory(), serve)
+        .map_err(|error: S::Error| error.into().error_response());
+    let http = terms
         .http()
-        .on_connect_ext(|_: &TlsStream<TcpStream>, extensions| {
+        .on_connect_ext(|stream: &TlsStream<Connection>, extensions| {
+            extensions.insert(stream.get_ref().0.presence());
             extensions.insert(Encrypted);
         })
-        .finish(map_config(app, |()| AppConfig::default()))
-        .rustls_0_23_with_config(ServerConfig::clone(config), handshake)
+        .finish(map_config(app, |()| AppConfig::default()));
+    let mut config = config.clone();
+    config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1.to_vec()];
+    let mut acceptor = Acceptor::new(config);
+    acceptor.set_handshake_timeout(HANDSHAKE_TIMEOUT);
+    let terms = terms.clone();
+    let admit = move |stream: TcpStream| ready(admit(stream, &terms).map_err(TlsError::Tls));
+    fn_service(admit)
+        .map(|(connection, _)| connection)
+        .and_then(acceptor.map_err(TlsError::into_service_error))
+        .map(|stream: TlsStream<Connection>| {
+            let (connection, session) = stream.get_ref();
+            let is_http_2 = session.alpn_protocol() == Some(HTTP_2);
+            let peer = connection.peer_address();
+            connection.presence().is_encrypted(is_http_2);
+            (stream, if is_http_2 { Protocol::Http2 } else { Protocol::Http1 }, peer)
+        })
+        .and_then(http.map_err(TlsError::Service))
 }

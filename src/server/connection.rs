@@ -1,4 +1,4 @@
-//! A plain connection as actix-http sees it, from which a subscription can take the socket.
+//! A connection as actix-http, or TLS below it, sees it: it ends in time, and a subscription can take its socket.
 //!
 //! A stream needs actix for its head only. Its body arms the connection and says nothing more; when actix next flushes,
 //! the kernel has the whole head, and everything that was pipelined before it. Then the socket goes to a shard, and actix
@@ -7,15 +7,17 @@
 
 use std::{
     cell::RefCell,
-    io,
+    io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
 };
 
-use actix_rt::net::TcpStream;
+use actix_rt::net::{ActixStream, Ready, TcpStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{addresses::Counted, presence::Presence};
 
 /// What is done with a socket that was taken from actix.
 type TakeOver = Box<dyn FnOnce(std::net::TcpStream)>;
@@ -31,16 +33,18 @@ impl Handle {
     }
 }
 
-/// A plain connection.
+/// A connection.
 pub(super) struct Connection {
     /// `None` when it was taken.
     stream: Option<TcpStream>,
     handle: Handle,
+    presence: Rc<Presence>,
+    _counted: Counted,
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream: Some(stream), handle: Handle::default() }
+    pub(super) fn new(stream: TcpStream, presence: Rc<Presence>, counted: Counted) -> Self {
+        Self { stream: Some(stream), handle: Handle::default(), presence, _counted: counted }
     }
 
     pub(super) fn peer_address(&self) -> Option<SocketAddr> {
@@ -49,6 +53,10 @@ impl Connection {
 
     pub(super) fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    pub(super) fn presence(&self) -> Rc<Presence> {
+        self.presence.clone()
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
@@ -62,7 +70,15 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream()?.poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = self.stream()?.poll_read(cx, buffer);
+        match &read {
+            Poll::Ready(Ok(())) if before < buffer.filled().len() => self.presence.has_read(),
+            Poll::Ready(_) => {}
+            // The end, as if the peer had closed: there is no answer to half a head.
+            Poll::Pending => return self.presence.poll_over(cx).map(Ok),
+        }
+        read
     }
 }
 
@@ -72,11 +88,31 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream()?.poll_write(cx, bytes)
+        let written = self.stream()?.poll_write(cx, bytes);
+        self.presence.has_written(written.is_pending());
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = self.stream()?.poll_write_vectored(cx, slices);
+        self.presence.has_written(written.is_pending());
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(take_over) = self.handle.0.take() else {
+            // A response may be over, and with it the request. What is over is found out at the next read.
+            if self.presence.poll_over(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
             return self.stream()?.poll_flush(cx);
         };
         if let Some(stream) = self.stream.take() {
@@ -87,5 +123,21 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream()?.poll_shutdown(cx)
+    }
+}
+
+impl ActixStream for Connection {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        match &self.stream {
+            Some(stream) => ActixStream::poll_read_ready(stream, cx),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        match &self.stream {
+            Some(stream) => ActixStream::poll_write_ready(stream, cx),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! How many connections the system lets this process have.
 
+use actix_rt::net::TcpStream;
 use tracing::{info, warn};
 
 use crate::delivery::Seats;
@@ -14,9 +15,52 @@ const UNKNOWN: u64 = 8192;
 /// Connections that streams leave to others: to publishers, and to those who look after the gateway.
 const RESERVE_FOR_REQUESTS: std::ops::RangeInclusive<usize> = 64..=1024;
 
-/// Raises the limit of open descriptors as far as this process may, leaves `seats` as many as it allows, and returns
-/// how many connections fit under it.
-pub(super) fn raise_limit(seats: &Seats) -> usize {
+/// Descriptors that no new connection takes, not even for a request.
+const LAST: u64 = RESERVE / 4;
+
+/// The descriptors of this process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Descriptors {
+    limit: u64,
+}
+
+/// How many descriptors are left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    Enough,
+    /// So few that connections without a request have to give way.
+    Few,
+    /// So few that a new connection has to be closed, if none gives way.
+    Hardly,
+}
+
+impl Descriptors {
+    /// How many are left beside a connection that was accepted just now. The system gives out the lowest number that
+    /// is free, so all lower ones are in use: for connections of every kind, in shards too, and for files.
+    pub(super) fn left(self, stream: &TcpStream) -> Left {
+        #[cfg(unix)]
+        let number = u64::try_from(std::os::fd::AsRawFd::as_raw_fd(stream)).unwrap_or(0);
+        #[cfg(not(unix))]
+        let (number, _) = (0, stream);
+        self.left_above(number)
+    }
+
+    fn left_above(self, number: u64) -> Left {
+        match self.limit.saturating_sub(number) {
+            ..=LAST => Left::Hardly,
+            ..=RESERVE => Left::Few,
+            _ => Left::Enough,
+        }
+    }
+
+    /// How many connections fit.
+    pub(super) fn connections(self) -> usize {
+        usize::try_from(self.limit.saturating_sub(RESERVE).max(RESERVE)).unwrap_or(usize::MAX)
+    }
+}
+
+/// Raises the limit of open descriptors as far as this process may, and leaves `seats` as many as it allows.
+pub(super) fn raise_limit(seats: &Seats) -> Descriptors {
     #[cfg(unix)]
     let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
         warn!(%error, "the limit of open descriptors cannot be raised");
@@ -24,11 +68,31 @@ pub(super) fn raise_limit(seats: &Seats) -> usize {
     });
     #[cfg(not(unix))]
     let limit = UNKNOWN;
-    let connections =
-        usize::try_from(limit.saturating_sub(RESERVE).max(RESERVE)).unwrap_or(usize::MAX);
+    let descriptors = Descriptors { limit };
+    let connections = descriptors.connections();
     let reserve =
         (connections / 16).clamp(*RESERVE_FOR_REQUESTS.start(), *RESERVE_FOR_REQUESTS.end());
     let subscribers = seats.limit(connections.saturating_sub(reserve).max(1));
     info!(descriptors = limit, connections, subscribers, "limits of connections and subscribers");
-    connections
+    descriptors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_descriptor_tells_how_many_are_left() {
+        let descriptors = Descriptors { limit: 400 };
+        for (number, left) in [
+            (0, Left::Enough),
+            (335, Left::Enough),
+            (336, Left::Few),
+            (383, Left::Few),
+            (384, Left::Hardly),
+            (400, Left::Hardly),
+        ] {
+            assert_eq!(descriptors.left_above(number), left, "{number}");
+        }
+    }
 }

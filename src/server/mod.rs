@@ -3,10 +3,12 @@
 //! Settings and a gateway come in; a running HTTP server goes out. It decides nothing about updates or subscribers.
 
 mod accept;
+mod addresses;
 mod connection;
 mod descriptors;
 mod guard;
 mod listen;
+mod presence;
 mod public;
 mod refusals;
 mod routes;
@@ -116,13 +118,14 @@ impl Server {
             0 => std::thread::available_parallelism().map_or(1, NonZero::get),
             workers => workers,
         };
-        let connections = descriptors::raise_limit(self.gateway.seats());
+        let descriptors = descriptors::raise_limit(self.gateway.seats());
         let mut server = actix_server::Server::build()
             .workers(workers)
-            .max_concurrent_connections(connections / workers)
+            // Connections give way before this is reached.
+            .max_concurrent_connections(descriptors.connections())
             .shutdown_timeout(whole_seconds(settings.server.shutdown_timeout))
             .disable_signals();
-        let terms = Terms::new(&settings, server.graceful_shutdown_signal());
+        let terms = Terms::new(&settings, descriptors, server.graceful_shutdown_signal());
         for listener in self.plain {
             let (app, terms) = (app.clone(), terms.clone());
             server = server.listen("plain", listener, move || accept::plain(app(), &terms))?;

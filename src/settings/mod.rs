@@ -310,6 +310,9 @@ pub struct LimitSettings {
     pub subscribers: usize,
     /// Subscribers from one address, or from one IPv6 network of 64 bits. Loopback addresses are not counted.
     pub subscribers_per_address: usize,
+    /// Connections from one address, or from one IPv6 network of 64 bits, beside its streams. Loopback addresses and
+    /// trusted proxies may have any number.
+    pub connections_per_address: usize,
     /// How an event stream is refused that there is no room for.
     pub refusal: Refusal,
 }
@@ -344,6 +347,7 @@ impl Default for LimitSettings {
             search_events: 100_000,
             subscribers: 100_000,
             subscribers_per_address: 1000,
+            connections_per_address: 2000,
             refusal: Refusal::Status,
         }
     }

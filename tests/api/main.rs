@@ -7,6 +7,8 @@ mod support;
 mod auth; // tokens: which are good, and for how long
 mod bench; // `tidegate bench`: what it counts, what it refuses
 mod clients; // what the libraries of frameworks send, and what they need of the answer
+#[cfg(target_os = "linux")]
+mod connections; // connections without a request: how long they stay, and who gives way
 mod cors; // what pages of other origins may do
 mod crash; // SIGKILL at random moments: nothing acknowledged is lost, nothing comes twice
 mod dead_peers; // clients that are gone are forgotten
