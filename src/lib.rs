@@ -6,6 +6,7 @@
 //! work whose changes are events. [`pages`] and [`ops`] are for people and machines that look after it, [`server`] listens,
 //! and [`gateway`] holds it together: start there.
 
+mod accept;
 pub mod auth;
 mod body;
 pub mod cli;

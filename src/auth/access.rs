@@ -10,6 +10,7 @@ use url::Url;
 use super::{
     claims::{Claims, Dialect},
     grants::Selector,
+    identity::Identity,
     keys::Role,
     metadata::{audiences, metadata_url},
     presentation,
@@ -31,6 +32,7 @@ use crate::{
 pub(crate) struct Publisher {
     /// `None` in development mode: everything.
     granted: Option<Matchers>,
+    identity: Identity,
     gateway: Gateway,
     metadata_url: String,
 }
@@ -57,10 +59,14 @@ pub(crate) async fn publisher(request: &HttpRequest) -> Result<Publisher, Proble
     let gateway = Gateway::of(request);
     let metadata_url = metadata_url(request, gateway.settings());
     if gateway.settings().auth.is_development() {
-        return Ok(Publisher { granted: None, gateway, metadata_url });
+        let identity = Identity::development();
+        return Ok(Publisher { granted: None, identity, gateway, metadata_url });
     }
     match bearer(request, &gateway, Role::Publisher).await? {
-        Some(bearer) => Ok(Publisher { granted: Some(bearer.granted), gateway, metadata_url }),
+        Some(bearer) => {
+            let identity = Identity::of_claims(&bearer.claims);
+            Ok(Publisher { granted: Some(bearer.granted), identity, gateway, metadata_url })
+        }
         None => Err(Problem::token_missing(&metadata_url)),
     }
 }
@@ -110,6 +116,11 @@ pub(crate) fn anonymous(request: &HttpRequest) -> Subscriber {
 }
 
 impl Publisher {
+    /// Which publisher it is.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Checks that all topics are granted.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod access;
 mod claims;
 mod explain;
 mod grants;
+mod identity;
 mod jwks;
 mod keys;
 mod metadata;

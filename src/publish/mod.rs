@@ -104,6 +104,7 @@ async fn publish(
         return Ok(dispatch(&gateway, encoding, updates, None).await?.respond());
     };
     let fingerprint = Fingerprint::of(request.path(), encoding.media_type(), &body);
+    let key = publisher.identity().scope(&key);
     let claim = match gateway.ledger().claim(key, fingerprint)? {
         Claim::Answered(reply) => return Ok(reply.respond()),
         Claim::Granted(guard) => guard,

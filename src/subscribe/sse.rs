@@ -8,9 +8,9 @@ use actix_web::{
 use bytes::{Bytes, BytesMut};
 use mime::Mime;
 
-use super::{admission, admission::Admitted, headers, params::Params, preference, stream};
+use super::{admission, admission::Admitted, headers, params::Params, stream};
 use crate::{
-    auth, body,
+    accept, auth, body,
     gateway::Gateway,
     problem::Problem,
     settings::Refusal,
@@ -77,7 +77,7 @@ async fn prepare(
     body: &[u8],
     gateway: &Gateway,
 ) -> Result<(Params, Admitted), Problem> {
-    if !preference::accepts(request, "text/event-stream") {
+    if !accept::accepts(request, "text/event-stream") {
         return Err(Problem::not_acceptable("this is text/event-stream"));
     }
     let subscriber = auth::subscriber(request).await?;
