@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::{
     auth::Keyring,
+    budget::Budget,
     clock::Clock,
     delivery::Seats,
     event::{Draft, EventId, Invalid, Limits, Update},
@@ -43,6 +44,10 @@ struct Inner {
     hub: Hub,
     ledger: Ledger,
     seats: Seats,
+    /// Seats of subscribers that have no token where one is needed, and watch jobs whose ids they know.
+    strangers: Seats,
+    /// Bytes of request bodies under way.
+    bodies: Budget,
     /// Places for searches in the history that no index helps with.
     searches: Semaphore,
     sessions: Sessions,
@@ -103,6 +108,8 @@ impl Gateway {
             metrics: Metrics::new(hub.clone(), sessions.clone(), &tracker),
             refusal_lines: LinePace::new(settings.log.refusals_per_second),
             job_grant_lines: LinePace::new(1),
+            strangers: Seats::new(limits.strangers, limits.subscribers_per_address),
+            bodies: Budget::new(limits.bodies_bytes, limits.bodies_bytes_per_address),
             searches: Semaphore::new(SEARCHES),
             seats: Seats::new(limits.subscribers, limits.subscribers_per_address),
             sessions,
@@ -188,6 +195,16 @@ impl Gateway {
     /// The seats of its subscribers.
     pub(crate) fn seats(&self) -> &Seats {
         &self.0.seats
+    }
+
+    /// The seats of its subscribers that have no token where one is needed.
+    pub(crate) fn strangers(&self) -> &Seats {
+        &self.0.strangers
+    }
+
+    /// Bytes of request bodies under way.
+    pub(crate) fn bodies(&self) -> &Budget {
+        &self.0.bodies
     }
 
     /// Places for searches in the history that no index helps with. They are few, so that readers are left for others.

@@ -9,6 +9,7 @@
 mod accept;
 pub mod auth;
 mod body;
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod delivery;

@@ -157,6 +157,16 @@ impl Subscriber {
         Ok(())
     }
 
+    /// Whether it has no token, and would need one for everything but jobs whose ids it knows.
+    pub(crate) fn is_stranger(&self) -> bool {
+        self.is_uninvited
+    }
+
+    /// That it needs a token.
+    pub(crate) fn token_missing(&self) -> Problem {
+        Problem::token_missing(&self.metadata_url)
+    }
+
     /// What to say to a request that is wrong: to the uninvited, that it needs a token.
     pub(crate) fn refuse(&self, problem: Problem) -> Problem {
         if self.is_uninvited { Problem::token_missing(&self.metadata_url) } else { problem }

@@ -92,9 +92,7 @@ async fn publish(
 ) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(request);
     let settings = gateway.settings();
-    let body =
-        body::receive(request, payload, settings.limits.body_bytes, settings.server.body_timeout)
-            .await?;
+    let body = body::receive(request, payload, settings.limits.body_bytes).await?;
     let key = idempotency::key(request, settings.limits.idempotency_key_bytes)?;
     let updates = understand(&gateway, encoding, &body)?;
     for update in &updates {

@@ -34,20 +34,30 @@ pub(super) struct Admitted {
     seat: Seat,
 }
 
-/// Finds room for the subscriber that `request` wants to be.
-pub(crate) fn seat(request: &HttpRequest, gateway: &Gateway) -> Result<Seat, Problem> {
+/// Finds room for the subscriber that `request` wants to be, before anything else is done for it. `is_stranger` says
+/// that it has no token where one is needed.
+pub(crate) fn seat(
+    request: &HttpRequest,
+    gateway: &Gateway,
+    is_stranger: bool,
+) -> Result<Seat, Problem> {
     let address = client_address(request, gateway.settings());
-    gateway.seats().take(address).map_err(Problem::full)
+    let seat = gateway.seats().take(address).map_err(Problem::full)?;
+    if !is_stranger {
+        return Ok(seat);
+    }
+    let place = gateway.strangers().take(address).map_err(Problem::strangers_full)?;
+    Ok(seat.guarding(place))
 }
 
-/// Looks up where the subscriber begins, and whether there is room for it.
+/// Looks up where the subscriber that has `seat` begins.
 pub(super) async fn admit(
     request: &HttpRequest,
     gateway: &Gateway,
     params: &Params,
+    seat: Seat,
 ) -> Result<Admitted, Problem> {
     let limits = &gateway.settings().limits;
-    let seat = seat(request, gateway)?;
     let history = gateway.hub().history();
     // A head has nothing that a search could find.
     let n_newest = params.n_newest().filter(|_| request.method() != Method::HEAD);

@@ -115,6 +115,7 @@ async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Admitted), P
     let is_script = form::has(request.query_string(), "callback");
     let subscriber =
         if is_script { auth::anonymous(request) } else { auth::subscriber(request).await? };
+    let seat = admission::seat(request, &gateway, subscriber.is_stranger())?;
     let params = Params::parse(request, &[], &gateway, &subscriber)?;
     if let Some(callback) = &params.callback {
         if !gateway.settings().poll.jsonp {
@@ -123,7 +124,7 @@ async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Admitted), P
         }
         check_callback(callback)?;
     }
-    let admitted = admission::admit(request, &gateway, &params).await?;
+    let admitted = admission::admit(request, &gateway, &params, seat).await?;
     Ok((gateway, params, admitted))
 }
 

@@ -24,14 +24,10 @@ use self::{
     watch::watch,
     worker::{append_log, claim_job, complete_job, fail_job, report_progress},
 };
-use super::{
-    Job, Outcome, State, page,
-    request::{self, Create},
-    status::Status,
-};
+use super::{Job, Outcome, State, page, request::Create, status::Status};
 use crate::{
     accept::preferred,
-    auth,
+    auth, body,
     event::Topic,
     form,
     gateway::Gateway,
@@ -90,7 +86,7 @@ async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpR
     let gateway = Gateway::of(&request);
     let settings = gateway.tracker().settings();
     let limit = gateway.settings().limits.body_bytes;
-    let body = request::read_bytes(&request, payload, limit).await?;
+    let body = body::receive(&request, payload, limit).await?;
     let create = || {
         let create: Create = serde_json::from_slice(&body)
             .map_err(|error| Problem::malformed(format!("the body: {error}")))?;
