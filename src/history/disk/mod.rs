@@ -5,12 +5,18 @@
 //! If then nobody knows whether a batch was stored, it is taken back, so what publishers were told holds in the end.
 
 mod codec;
+mod create;
+#[cfg(test)]
+mod damage_tests;
+mod export;
+mod migrate;
 mod open;
 mod options;
 mod read;
 mod readers;
 mod reading;
 mod recent;
+mod seal;
 pub mod store;
 mod tables;
 #[cfg(test)]
@@ -33,11 +39,12 @@ use tracing::{error, info};
 
 use self::{
     codec::micros,
-    open::{Opened, open},
+    open::{Opened, guarded, open},
     readers::Readers,
     reading::{Reading, Trouble},
     recent::Shared,
-    tables::{NUMBERS, REPLIES, number, shelf},
+    seal::{Place, seal_numbers},
+    tables::{NUMBERS, REPLIES, number, shelf, shelf_name},
     write::prepare_sorting,
     writing::Writer,
 };
@@ -147,7 +154,9 @@ impl History for Disk {
         self.readers.run(move || {
             let found = reading.with(|database| {
                 let replies = database.begin_read()?.open_table(REPLIES)?;
-                Ok(replies.get(&*key)?.map(|it| it.value().1.into()))
+                let Some(reply) = replies.get(&*key)? else { return Ok(None) };
+                let (number, sealed) = reply.value();
+                Ok(Some(codec::decode_reply(&key, number, sealed)?.1.into()))
             });
             found.map_err(|error| reading.unreadable(&error))
         })
@@ -158,7 +167,8 @@ impl History for Disk {
             let table = database.begin_read()?.open_table(shelf(of))?;
             let records = table.iter()?.map(|entry| {
                 let (key, value) = entry?;
-                Ok(Record { shelf: of, key: key.value().into(), value: Some(value.value().into()) })
+                let value = Place::new(shelf_name(of), key.value()).unseal(value.value())?.into();
+                Ok(Record { shelf: of, key: key.value().into(), value: Some(value) })
             });
             records.collect()
         });
@@ -214,7 +224,10 @@ impl History for Disk {
         let settle = |database: &Database| {
             let mut transaction = database.begin_write()?;
             transaction.set_quick_repair(true);
-            transaction.open_table(NUMBERS)?.insert(number::UNSYNCED, 0)?;
+            let mut numbers = transaction.open_table(NUMBERS)?;
+            numbers.insert(number::UNSYNCED, 0)?;
+            seal_numbers(&mut numbers)?;
+            drop(numbers);
             Ok(transaction.commit()?)
         };
         if self.options.durability != Durability::Sync
@@ -223,7 +236,8 @@ impl History for Disk {
             error!(%error, "the newest events may not have reached the disk");
         }
         let mut slot = self.reading.database.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Err(error)) = slot.take().map(Database::close) {
+        let closed = slot.take().map(|it| guarded(|| Ok(it.close()?)));
+        if let Some(Err(error)) = closed {
             error!(%error, "the store was not closed in order");
         }
     }

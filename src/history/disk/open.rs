@@ -8,12 +8,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redb::{Builder, Database, Error, ReadableDatabase as _, ReadableTable as _, TableError};
+use redb::{
+    Builder, Database, Error, ReadableDatabase as _, ReadableTable as _,
+    ReadableTableMetadata as _, TableError, TableHandle as _,
+};
 
 use super::{
     DiskOptions, Durability,
-    codec::{Remembered, time},
-    tables::{BYTES, DROPPED, FORMAT, NUMBERS, TOTALS, Tables, bytes, number, shelf},
+    codec::{Remembered, damaged, time},
+    create::{create, tighten},
+    migrate,
+    seal::{Place, check_numbers, seal_numbers, totals_checksum},
+    tables::{
+        BYTES, DROPPED, FORMAT, FORMAT_WITHOUT_CHECKSUMS, NAMES, NUMBERS, TOTALS, Tables, bytes,
+        number, shelf, shelf_name,
+    },
     write::Log,
 };
 use crate::{
@@ -106,17 +115,56 @@ pub(super) fn open(options: &DiskOptions) -> Result<Opened, DiskError> {
         reason: error.to_string(),
     };
     make_directory(&options.path).map_err(refused)?;
-    let is_new = !path.exists();
-    let database = open_file(&path, options.cache_bytes, options.patience)?;
-    if is_new {
-        // Or a loss of power could take away the file's name, and all that is in it.
-        sync_directory(&options.path).map_err(refused)?;
+    let named = |error: Error| DiskError::new(&path, &error);
+    let database = if path.exists() {
+        open_checked(&path, options)?
+    } else {
+        create(options, &path, |database| {
+            guarded(|| prepare_new(database, options)).map_err(named)
+        })?
+        .0
+    };
+    guarded(|| read(database, options)).map_err(named)
+}
+
+/// Opens a store that is there and whose format this program knows, or can bring to the one it knows.
+pub(super) fn open_checked(path: &Path, options: &DiskOptions) -> Result<Database, DiskError> {
+    let mut database = open_file(path, options.cache_bytes, options.patience)?;
+    let checked = guarded(|| {
+        let found = stored_format(&database)?;
+        match found {
+            None => return Err(damaged("it does not say which format it has")),
+            Some(FORMAT | FORMAT_WITHOUT_CHECKSUMS) => {}
+            Some(found) => return Ok(Some(found)),
+        }
+        // A table that is missing would be made anew, and what was in it forgotten in silence.
+        let transaction = database.begin_read()?;
+        let names: Vec<String> =
+            transaction.list_tables()?.map(|it| it.name().to_owned()).collect();
+        drop(transaction);
+        let needed = NAMES.into_iter().chain(Shelf::ALL.map(shelf_name));
+        if let Some(missing) = { needed }.find(|it| names.iter().all(|name| name != it)) {
+            return Err(damaged(&format!("it has no table {missing}")));
+        }
+        if found == Some(FORMAT_WITHOUT_CHECKSUMS) || migrate::is_under_way(&database)? {
+            migrate::migrate(&mut database)?;
+        }
+        check_numbers(&database.begin_read()?.open_table(NUMBERS)?)?;
+        Ok(None)
+    });
+    match checked {
+        Ok(None) => Ok(database),
+        Ok(Some(found)) => Err(DiskError::Newer { path: path.to_owned(), found }),
+        Err(error) => {
+            // Closing it writes, which may come across the damage once more.
+            let _ = guarded(|| Ok(drop(database)));
+            Err(DiskError::new(path, &error))
+        }
     }
-    guarded(|| read(database, options, &path)).map_err(|error| DiskError::new(&path, &error))?
 }
 
 /// Only its owner may look into it.
-fn make_directory(path: &Path) -> io::Result<()> {
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -130,51 +178,47 @@ fn make_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-#[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
-    fs::File::open(path)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-/// Opens a file, for which another process may have to end first.
+/// Opens a file that is there, for which another process may have to end first.
 pub(super) fn open_file(
     path: &Path,
     cache_bytes: usize,
     patience: Duration,
 ) -> Result<Database, DiskError> {
+    // The library would make a new store of an empty file.
+    if fs::metadata(path).is_ok_and(|it| it.len() == 0) {
+        let reason = "its file is empty".to_owned();
+        return Err(DiskError::Damaged { path: path.to_owned(), reason });
+    }
     let deadline = Instant::now() + patience;
     loop {
         let opened = guarded(|| {
-            let database = Builder::new().set_cache_size(cache_bytes).create(path);
+            let database = Builder::new().set_cache_size(cache_bytes).open(path);
             database.map_err(Error::from)
         });
         match opened {
             Err(Error::DatabaseAlreadyOpen) if Instant::now() < deadline => {
                 thread::park_timeout(LOOK_AGAIN);
             }
-            opened => return opened.map_err(|error| DiskError::new(path, &error)),
+            opened => {
+                let database = opened.map_err(|error| DiskError::new(path, &error))?;
+                tighten(path).map_err(|error| DiskError::Refused {
+                    path: path.to_owned(),
+                    reason: error.to_string(),
+                })?;
+                return Ok(database);
+            }
         }
     }
 }
 
-/// Runs something that may come across a damaged page, upon which the library sometimes panics.
+/// Runs something that may come across a damaged page. The library panics on some of these, and one bad page must not
+/// take away the thread that writes or reads, nor the process.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(Error::Corrupted("a page cannot be understood".to_owned())))
 }
 
-fn read(
-    database: Database,
-    options: &DiskOptions,
-    path: &Path,
-) -> Result<Result<Opened, DiskError>, Error> {
-    if let Some(found) = stored_format(&database)?.filter(|it| *it != FORMAT) {
-        return Ok(Err(DiskError::Newer { path: path.to_owned(), found }));
-    }
+fn read(database: Database, options: &DiskOptions) -> Result<Opened, Error> {
     let token_key = prepare(&database, options)?;
     let transaction = database.begin_read()?;
     let numbers = transaction.open_table(NUMBERS)?;
@@ -195,15 +239,22 @@ fn read(
     }
     for entry in transaction.open_table(DROPPED)?.range(0..)? {
         let (position, remembered) = entry?;
-        let remembered = Remembered::decode(remembered.value())?;
-        remembered.note_in(&mut lost, Position(position.value()));
+        let position = Position(position.value());
+        Remembered::decode(position, remembered.value())?.note_in(&mut lost, position);
     }
     let mut totals = vec![(0, 0); options.rules.len() + 1];
     let stored = transaction.open_table(TOTALS)?;
     for (rule, total) in (0..).zip(&mut totals) {
         *total = stored.get(rule)?.map_or((0, 0), |it| it.value());
     }
-    let rules = transaction.open_table(BYTES)?.get(bytes::RULES)?.map(|it| it.value().to_vec());
+    let rules = kept_bytes(&transaction.open_table(BYTES)?, bytes::RULES)?;
+    let is_to_be_sorted = rules.unwrap_or_default() != options.fingerprint();
+    let checksum = numbers.get(number::TOTALS_CHECKSUM)?.map(|it| it.value());
+    // Of other rules, all events are counted anew.
+    if !is_to_be_sorted && checksum.map_or(!stored.is_empty()?, |it| it != totals_checksum(&totals))
+    {
+        return Err(damaged("the totals of its rules are not what was written"));
+    }
     let log = Log {
         last: Position(number(number::LAST)? as u64),
         accepted: number(number::ACCEPTED)?,
@@ -212,11 +263,11 @@ fn read(
         next_reply: number(number::NEXT_REPLY)? as u64,
         reply_bytes: number(number::REPLY_BYTES)? as u64,
     };
-    let is_to_be_sorted = rules.unwrap_or_default() != options.fingerprint();
-    Ok(Ok(Opened { database, log, lost, token_key, is_to_be_sorted }))
+    Ok(Opened { database, log, lost, token_key, is_to_be_sorted })
 }
 
-fn stored_format(database: &Database) -> Result<Option<i64>, Error> {
+/// The format that a store says it has.
+pub(super) fn stored_format(database: &Database) -> Result<Option<i64>, Error> {
     match database.begin_read()?.open_table(NUMBERS) {
         Ok(numbers) => Ok(numbers.get(number::FORMAT)?.map(|it| it.value())),
         Err(TableError::TableDoesNotExist(_)) => Ok(None),
@@ -224,25 +275,48 @@ fn stored_format(database: &Database) -> Result<Option<i64>, Error> {
     }
 }
 
-/// Makes what a new store lacks, and notes that a gateway runs on it. This is written at once, so a store that cannot be
-/// written to is found out here.
-fn prepare(database: &Database, options: &DiskOptions) -> Result<TokenKey, Error> {
+/// What is kept under a name.
+fn kept_bytes(
+    table: &impl redb::ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+) -> Result<Option<Vec<u8>>, Error> {
+    let Some(sealed) = table.get(name)? else { return Ok(None) };
+    Ok(Some(Place::new("bytes", name.as_bytes()).unseal(sealed.value())?.to_vec()))
+}
+
+/// Makes the tables of a new store, and what it says of itself.
+pub(super) fn prepare_new(database: &Database, options: &DiskOptions) -> Result<(), Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
-    let token_key = {
+    {
         for it in Shelf::ALL {
             transaction.open_table(shelf(it))?;
         }
         let mut tables = Tables::open(&transaction)?;
         let mut kept = transaction.open_table(BYTES)?;
-        let known = kept.get(bytes::TOKEN_KEY)?.and_then(|it| it.value().try_into().ok());
-        let token_key = known.map_or_else(TokenKey::random, TokenKey::from_bytes);
-        kept.insert(bytes::TOKEN_KEY, &token_key.as_bytes()[..])?;
-        if known.is_none() {
-            kept.insert(bytes::RULES, &*options.fingerprint())?;
-        }
-        let numbers = &mut tables.numbers;
-        numbers.insert(number::FORMAT, FORMAT)?;
+        let mut keep = |name: &str, value: Vec<u8>| {
+            kept.insert(name, &*Place::new("bytes", name.as_bytes()).seal(value)).map(drop)
+        };
+        keep(bytes::TOKEN_KEY, TokenKey::random().as_bytes().to_vec())?;
+        keep(bytes::RULES, options.fingerprint())?;
+        tables.numbers.insert(number::FORMAT, FORMAT)?;
+        seal_numbers(&mut tables.numbers)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+/// Notes that a gateway runs on a store. This is written at once, so a store that cannot be
+/// written to is found out here.
+fn prepare(database: &Database, options: &DiskOptions) -> Result<TokenKey, Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    let token_key = {
+        let known = kept_bytes(&transaction.open_table(BYTES)?, bytes::TOKEN_KEY)?;
+        let known = known.and_then(|it| it.try_into().ok());
+        let token_key = known.map(TokenKey::from_bytes);
+        let token_key = token_key.ok_or_else(|| damaged("it has no key for cursor tokens"))?;
+        let mut numbers = transaction.open_table(NUMBERS)?;
+        check_numbers(&numbers)?;
         let was_unsynced = numbers.get(number::UNSYNCED)?.is_some_and(|it| it.value() != 0);
         if was_unsynced {
             // Subscribers may have seen events that are gone: their places are left empty, and they are told.
@@ -254,6 +328,7 @@ fn prepare(database: &Database, options: &DiskOptions) -> Result<TokenKey, Error
         }
         let is_unsynced = options.durability != Durability::Sync;
         numbers.insert(number::UNSYNCED, i64::from(is_unsynced))?;
+        seal_numbers(&mut numbers)?;
         token_key
     };
     transaction.commit()?;
@@ -262,6 +337,12 @@ fn prepare(database: &Database, options: &DiskOptions) -> Result<TokenKey, Error
 
 /// Whether the store itself is damaged, which no new try mends.
 pub(super) fn is_damage(error: &Error) -> bool {
-    matches!(error, Error::Corrupted(_))
-        || matches!(error, Error::Io(error) if error.kind() == io::ErrorKind::InvalidData)
+    matches!(
+        error,
+        Error::Corrupted(_)
+            | Error::TableDoesNotExist(_)
+            | Error::TableTypeMismatch { .. }
+            | Error::TypeDefinitionChanged { .. }
+            | Error::TableIsMultimap(_)
+    ) || matches!(error, Error::Io(error) if error.kind() == io::ErrorKind::InvalidData)
 }

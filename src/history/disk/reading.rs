@@ -93,14 +93,20 @@ impl Reading {
             error!(%error, "the store cannot be read");
             self.trouble(error);
         }
-        HistoryError::Unavailable(error.to_string())
+        let trouble = self.in_trouble().filter(|it| it.is_damage && is_damage(error));
+        HistoryError::Unavailable(trouble.map_or_else(|| error.to_string(), |it| it.reason))
     }
 
     pub(super) fn trouble(&self, error: &Error) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let is_damage = is_damage(error);
         if trouble.as_ref().is_none_or(|it| !it.is_damage) {
-            let reason = error.to_string();
+            let mut reason = error.to_string();
+            if is_damage {
+                reason = format!(
+                    "the store is damaged ({reason}); stop the gateway and run `tidegate store verify`"
+                );
+            }
             *trouble = Some(Trouble { reason, is_damage });
         }
     }

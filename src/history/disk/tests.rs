@@ -38,7 +38,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..30)
 }
 
-fn interest(topics: &[&str]) -> Arc<Interest> {
+pub(super) fn interest(topics: &[&str]) -> Arc<Interest> {
     let matcher = |topic: &&str| Matcher::exact(topic, 99).expect("a topic");
     Arc::new(Interest::new(Matchers::new(topics.iter().map(matcher)), None, Rights::Everything))
 }
@@ -53,7 +53,7 @@ fn rule(topic: &str) -> Rule {
     }
 }
 
-fn options(path: &std::path::Path) -> DiskOptions {
+pub(super) fn options(path: &std::path::Path) -> DiskOptions {
     DiskOptions {
         path: path.to_owned(),
         durability: Durability::Sync,
@@ -75,7 +75,7 @@ fn options(path: &std::path::Path) -> DiskOptions {
     }
 }
 
-fn update(topics: &[usize], id: usize, length: usize) -> Update {
+pub(super) fn update(topics: &[usize], id: usize, length: usize) -> Update {
     Update {
         topics: topics.iter().map(|it| Topic::kept(TOPICS[*it])).collect(),
         data: "x".repeat(length).into(),

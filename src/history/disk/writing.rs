@@ -105,7 +105,7 @@ impl Disk {
     /// Closes the store and opens it again; with `rewind`, what is uncertain is taken back.
     pub(super) fn reopen(&self, writer: &mut Writer, rewind: bool) -> Option<i64> {
         let mut slot = self.reading.database.write().unwrap_or_else(PoisonError::into_inner);
-        *slot = None;
+        let _ = guarded(|| Ok(drop(slot.take())));
         let options = DiskOptions { patience: Duration::ZERO, ..self.options.clone() };
         let opened = match open(&options) {
             Ok(opened) => opened,
