@@ -203,6 +203,7 @@ fn check(settings: &Settings) -> Result<(), String> {
 }
 
 fn look_after(command: StoreCommand, settings: &Settings) -> Result<(), String> {
+    telemetry::start(&settings.log).map_err(|error| error.to_string())?;
     let options = settings.history.disk(settings);
     let options = options.map_err(|error| error.to_string())?;
     let told = match command {

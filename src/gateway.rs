@@ -4,6 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use actix_web::HttpRequest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::{
@@ -25,6 +26,9 @@ use crate::{
 /// Time that a gateway needs to close its store.
 const CLOSING: Duration = Duration::from_secs(1);
 
+/// Searches at a time, fewer than the threads that read a store.
+const SEARCHES: usize = 2;
+
 /// A handle to a gateway; clones are the same gateway.
 #[derive(Debug, Clone)]
 pub struct Gateway(Arc<Inner>);
@@ -39,6 +43,8 @@ struct Inner {
     hub: Hub,
     ledger: Ledger,
     seats: Seats,
+    /// Places for searches in the history that no index helps with.
+    searches: Semaphore,
     sessions: Sessions,
     subscriptions: Option<Registry>,
     tracker: Tracker,
@@ -95,6 +101,7 @@ impl Gateway {
             ),
             metrics: Metrics::new(hub.clone(), sessions.clone(), &tracker),
             refusal_lines: LinePace::new(settings.log.refusals_per_second),
+            searches: Semaphore::new(SEARCHES),
             seats: Seats::new(limits.subscribers, limits.subscribers_per_address),
             sessions,
             subscriptions,
@@ -179,6 +186,11 @@ impl Gateway {
     /// The seats of its subscribers.
     pub(crate) fn seats(&self) -> &Seats {
         &self.0.seats
+    }
+
+    /// Places for searches in the history that no index helps with. They are few, so that readers are left for others.
+    pub(crate) fn searches(&self) -> &Semaphore {
+        &self.0.searches
     }
 
     pub(crate) fn sessions(&self) -> &Sessions {

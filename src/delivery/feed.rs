@@ -71,6 +71,8 @@ pub struct Feed {
     transport: Transport,
     gap: Option<Gap>,
     catching_up: Option<Box<CatchUp>>,
+    /// Whether it has looked for events.
+    has_begun: bool,
 }
 
 /// A page of the history on its way to the subscriber.
@@ -92,7 +94,7 @@ impl Feed {
         gap: Option<Gap>,
         transport: Transport,
     ) -> Self {
-        Self { shard, key, interest, transport, gap, catching_up: None }
+        Self { shard, key, interest, transport, gap, catching_up: None, has_begun: false }
     }
 
     /// Everything up to here has been handed out.
@@ -100,6 +102,14 @@ impl Feed {
     pub fn position(&self) -> Position {
         let state = self.shard.state.borrow();
         state.subscribers[self.key].served.cursor(state.position)
+    }
+
+    /// Whether there may be more for it that was not handed out.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        let state = self.shard.state.borrow();
+        let served = state.subscribers[self.key].served;
+        served != Served::Live && served.cursor(state.position) < state.position
     }
 
     /// The token for [`Feed::position`].
@@ -145,6 +155,7 @@ impl Feed {
         if let Some(end) = self.end() {
             return Poll::Ready(Item::End(end));
         }
+        self.has_begun = true;
         loop {
             if self.catching_up.is_some() {
                 match ready!(self.poll_catch_up(cx)) {
@@ -180,6 +191,13 @@ impl Feed {
                     return Poll::Pending;
                 }
                 Found::Nothing => subscriber.served = Served::Live,
+                Found::NothingYet(position) => {
+                    subscriber.served = Served::Behind(position);
+                    drop(state);
+                    self.catching_up = Some(Box::new(CatchUp::Resting));
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Found::AskHistory => {
                     let page = self.shard.hub.history().read_after(after, &self.interest, PAGE);
                     self.catching_up = Some(Box::new(CatchUp::Reading(page)));
@@ -192,11 +210,23 @@ impl Feed {
         let state = self.shard.state.borrow();
         if state.is_draining {
             Some(EndReason::Drain)
-        } else if state.subscribers[self.key].is_expired {
+        } else if state.subscribers[self.key].is_expired && !self.is_within_page() {
             Some(EndReason::Lifetime)
         } else {
             None
         }
+    }
+
+    /// Whether a page of a poll is on its way. A poll that does not wait has its end behind it at once; without this it
+    /// would get nothing of what it missed, and come back for ever.
+    fn is_within_page(&self) -> bool {
+        let is_on_its_way = match self.catching_up.as_deref() {
+            Some(CatchUp::Reading(_)) => true,
+            Some(CatchUp::Read { events, .. }) => !events.is_empty(),
+            Some(CatchUp::Resting) => false,
+            None => !self.has_begun,
+        };
+        self.transport == Transport::Poll && is_on_its_way
     }
 
     /// Hands out the page that is being read; `None` when all of it has been handed out.

@@ -7,11 +7,9 @@ use std::{
 
 use crate::{
     event::{Event, Position},
+    history::scan_length,
     hub::Interest,
 };
-
-/// Events looked at under one lock, so that a long search holds up nobody.
-const SCAN: usize = 1024;
 
 /// How close to the newest event a position is looked for first.
 const NEAR: usize = 16;
@@ -49,6 +47,8 @@ pub enum Found {
     Nothing,
     /// The tail no longer reaches back so far, or the history's index is the shorter way.
     AskHistory,
+    /// Nothing up to this position. The search goes on behind it when others have had their turn.
+    NothingYet(Position),
 }
 
 impl Tail {
@@ -118,35 +118,34 @@ impl Tail {
         Some((batch, passed))
     }
 
-    /// The first event behind `after` and not behind `end` that `interest` covers. For exact topics it looks at a few
-    /// events only, because the history finds them by index.
+    /// The first event behind `after` and not behind `end` that `interest` covers. It looks at a bounded number of events.
+    /// For exact topics it looks at no more, because the history finds them by index.
     #[must_use]
-    pub fn find(&self, mut after: Position, end: Position, interest: &Interest) -> Found {
-        loop {
-            if end <= after {
-                return Found::Nothing;
-            }
-            let events = self.read();
-            if after < events.floor {
-                return Found::AskHistory;
-            }
-            let first = events.first_behind(after);
-            for entry in events.queue.range(first..events.queue.len().min(first + SCAN)) {
-                if end < entry.event.position {
-                    return Found::Nothing;
-                }
-                if interest.covers(&entry.event.update) {
-                    return Found::Event(entry.event.clone());
-                }
-                after = entry.event.position;
-            }
-            if events.newest <= after {
-                return Found::Nothing;
-            }
-            if interest.exact_topics().is_some() {
-                return Found::AskHistory;
-            }
+    pub fn find(&self, after: Position, end: Position, interest: &Interest) -> Found {
+        if end <= after {
+            return Found::Nothing;
         }
+        let events = self.read();
+        if after < events.floor {
+            return Found::AskHistory;
+        }
+        let mut looked_at = after;
+        for entry in events.queue.range(events.first_behind(after)..).take(scan_length(interest)) {
+            if end < entry.event.position {
+                return Found::Nothing;
+            }
+            if interest.covers(&entry.event.update) {
+                return Found::Event(entry.event.clone());
+            }
+            looked_at = entry.event.position;
+        }
+        if end <= looked_at || events.newest <= looked_at {
+            return Found::Nothing;
+        }
+        if interest.exact_topics().is_some() {
+            return Found::AskHistory;
+        }
+        Found::NothingYet(looked_at)
     }
 }
 

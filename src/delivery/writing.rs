@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     event::{Event, Position},
-    history::{HistoryError, Page, TokenKey},
+    history::{HistoryError, Page, TokenKey, scan_length},
     hub::Interest,
 };
 
@@ -119,6 +119,10 @@ impl Inner {
                     find_in_tail(self.hub.tail(), after, *position, interest, &mut from_tail);
                 if matches!(found, Found::AskHistory) && from_tail.is_empty() {
                     return Ok(Turn::AskHistory(after));
+                }
+                if let (Found::NothingYet(position), true) = (&found, from_tail.is_empty()) {
+                    subscriber.served = Served::Behind(*position);
+                    return Ok(Turn::Again);
                 }
                 let (events, is_whole) = gather(&from_tail, interest, connection, token_key);
                 (events, is_whole && matches!(found, Found::Nothing))
@@ -223,7 +227,7 @@ impl Inner {
     }
 }
 
-/// Takes events for `interest` out of the tail, and tells what is behind them.
+/// Takes events for `interest` out of the tail, and tells what is behind them. It looks at a bounded number of events.
 fn find_in_tail(
     tail: &Tail,
     mut after: Position,
@@ -231,9 +235,10 @@ fn find_in_tail(
     interest: &Interest,
     events: &mut Vec<Arc<Event>>,
 ) -> Found {
+    let enough = after.0.saturating_add(scan_length(interest) as u64);
     loop {
         match tail.find(after, end, interest) {
-            Found::Event(event) if events.len() < EVENTS_AT_ONCE => {
+            Found::Event(event) if events.len() < EVENTS_AT_ONCE && after.0 < enough => {
                 after = event.position;
                 events.push(event);
             }

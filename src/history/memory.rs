@@ -12,19 +12,17 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Answer, Batch, Budget, History, HistoryError, Located, Missing, Page, Record as KeptRecord,
-    SAME_ID, Shelf, Start, TokenKey, Torn,
+    SAME_ID, Search, Shelf, Start, TokenKey, Torn,
     hash::{Hash, hash},
     lost::{Begin, Dropped, Lost, Trace},
     parts::Parts,
+    scan_length,
 };
 use crate::{
     clock::Clock,
     event::{Event, EventId, Position, Topic, Update},
     hub::Interest,
 };
-
-/// Records looked at under one lock, so that whoever asks for little among much holds up nobody.
-const SCAN: usize = 4096;
 
 /// Until when events are kept. Whatever is crossed first drops the oldest.
 #[derive(Debug, Clone)]
@@ -105,6 +103,10 @@ impl History for Memory {
 
     fn locate(&self, start: Start, interest: &Arc<Interest>) -> Answer<Located> {
         Box::pin(ready(Ok(self.read().locate(&start, interest))))
+    }
+
+    fn step_back(&self, search: Search, interest: &Arc<Interest>) -> Answer<Search> {
+        Box::pin(ready(Ok(self.read().step_back(search, interest))))
     }
 
     fn reply(&self, _key: &str) -> Answer<Option<Box<[u8]>>> {
@@ -277,9 +279,10 @@ impl Log {
         let torn = n_dropped.map(|n_dropped| Torn { begins: self.lost.last(), n_dropped });
         let mut page =
             Page { events: Vec::new(), scanned_to: self.last.max(after), more: false, torn };
+        let scan_length = scan_length(interest);
         let (mut bytes, mut scanned_to) = (0, after);
         for (n_scanned, record) in self.records_for(after, interest).enumerate() {
-            if SCAN <= n_scanned {
+            if scan_length <= n_scanned {
                 page.more = true;
                 page.scanned_to = scanned_to;
                 break;
@@ -378,20 +381,24 @@ impl Log {
         self.records.iter().rev().take(count).any(|it| interest.covers(&it.update))
     }
 
-    /// The positions of the events that interest, the newest first.
+    /// The events up to `last` that may interest, the newest first, and whether they do.
     pub(super) fn newest_first<'a>(
         &'a self,
+        last: Position,
         interest: &'a Interest,
-    ) -> impl Iterator<Item = Position> + 'a {
+    ) -> impl Iterator<Item = (Position, bool)> + 'a {
         let newest_first: Box<dyn Iterator<Item = &Record> + 'a> = match interest.exact_topics() {
-            None => Box::new(self.records.iter().rev()),
+            None => Box::new(self.records.range(..self.offset_behind(last)).rev()),
             Some(topics) => {
                 let lists = topics.iter().filter_map(|topic| self.by_topic.get(topic));
-                let lists = lists.map(|list| list.iter().rev().copied().map(Reverse));
+                let lists = lists.map(|list| {
+                    let end = list.partition_point(|it| *it <= last);
+                    list.range(..end).rev().copied().map(Reverse)
+                });
                 Box::new(merge(lists.collect()).filter_map(|Reverse(it)| self.record(it)))
             }
         };
-        newest_first.filter(|record| interest.covers(&record.update)).map(|record| record.position)
+        newest_first.map(|record| (record.position, interest.covers(&record.update)))
     }
 }
 

@@ -18,6 +18,7 @@ mod token;
 use std::{pin::Pin, sync::Arc};
 
 use jiff::Timestamp;
+use prometheus_client::metrics::histogram::Histogram;
 
 pub use self::{
     disk::{Disk, DiskError, DiskOptions, Durability, Rule, store},
@@ -142,10 +143,60 @@ pub enum Start {
     Id(EventId),
     /// Behind something that cannot be an event of this history.
     Unknown,
-    /// With the newest events, this many of those that the interest covers.
-    Last(usize),
     /// With the events accepted at this time or later.
     Since(Timestamp),
+}
+
+/// A search for the newest events that an interest covers. It goes backwards in steps, each of which looks at a bounded
+/// number of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Search {
+    /// Events that are still to be found.
+    pub missing: usize,
+    /// Everything behind this position has been looked at.
+    pub after: Position,
+    /// Events that were looked at.
+    pub n_looked_at: usize,
+    /// Events that are looked at at most.
+    pub bound: usize,
+    /// Whether nothing is left to look at.
+    pub is_over: bool,
+}
+
+impl Search {
+    /// A search for `count` events, among the newest `bound` of a history whose newest event is at `last`.
+    #[must_use]
+    pub fn new(count: usize, last: Position, bound: usize) -> Self {
+        Self { missing: count, after: last, n_looked_at: 0, bound, is_over: count == 0 }
+    }
+
+    /// Whether it has to end, although there is more to look at.
+    #[must_use]
+    pub fn is_at_bound(&self) -> bool {
+        !self.is_over && self.bound <= self.n_looked_at
+    }
+
+    /// Events that the next step may look at.
+    fn step_length(&self, interest: &Interest) -> usize {
+        scan_length(interest).min(self.bound.saturating_sub(self.n_looked_at))
+    }
+
+    /// Notes that the event at `position` was looked at.
+    fn looked_at(&mut self, position: Position, is_covered: bool) {
+        self.n_looked_at += 1;
+        self.after = Position(position.0.saturating_sub(1));
+        self.missing -= usize::from(is_covered);
+        self.is_over = self.missing == 0;
+    }
+}
+
+/// Events that one page or step looks at for `interest`, so that it takes a few milliseconds at most, whatever is asked
+/// for: fewer if each event is tested against many patterns.
+pub(crate) fn scan_length(interest: &Interest) -> usize {
+    const LONGEST: usize = 4096;
+    const SHORTEST: usize = 16;
+    const PATTERNS: usize = 4;
+    (LONGEST / (1 + interest.matchers().patterns().len() / PATTERNS)).max(SHORTEST)
 }
 
 /// Why something cannot be served.
@@ -155,6 +206,8 @@ pub enum Missing {
     Unknown,
     /// The history has dropped events that the subscriber may have wanted.
     Trimmed,
+    /// The search for the newest events ended after it had looked at this many.
+    Searched(usize),
 }
 
 /// A start, looked up.
@@ -201,6 +254,9 @@ pub trait History: Send + Sync + std::fmt::Debug {
     /// Looks up where a subscriber begins.
     fn locate(&self, start: Start, interest: &Arc<Interest>) -> Answer<Located>;
 
+    /// The next step of a search for the newest events that `interest` covers. Each step is short, and holds up nothing.
+    fn step_back(&self, search: Search, interest: &Arc<Interest>) -> Answer<Search>;
+
     /// The reply that was stored under a key, if it is still there.
     fn reply(&self, key: &str) -> Answer<Option<Box<[u8]>>>;
 
@@ -222,6 +278,11 @@ pub trait History: Send + Sync + std::fmt::Debug {
 
     /// What is wrong, if updates cannot be stored now.
     fn trouble(&self) -> Option<String>;
+
+    /// How long commits have taken, where that is worth knowing.
+    fn commit_times(&self) -> Option<Histogram> {
+        None
+    }
 
     /// Ends it: everything is synced, and nothing can be read or written any more. Others may then open the store.
     fn close(&self);

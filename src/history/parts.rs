@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Budget, Located, Missing, Page, Start,
+    Budget, Located, Missing, Page, Search, Start,
     lost::Begin,
     memory::{Log, Retention},
 };
@@ -113,9 +113,6 @@ impl Parts {
                 let start = position.map_or(Start::Unknown, Start::Position);
                 self.locate(&start, interest)
             }
-            Start::Last(count) => {
-                Located { after: self.before_newest(*count, interest), missing: None, n_dropped }
-            }
             Start::Since(time) => {
                 let mut located = self.published.locate_time(*time, interest);
                 // Of either part, what is before that time is before what comes behind both.
@@ -136,17 +133,28 @@ impl Parts {
             && (interest.exact_topics().is_some() || part.has_new_for(interest, SAMPLE))
     }
 
-    /// The position before the newest `count` events that interest.
-    fn before_newest(&self, count: usize, interest: &Interest) -> Position {
-        let Some(count) = count.checked_sub(1) else { return self.last() };
-        let mut published = self.published.newest_first(interest).peekable();
-        let mut subscriptions = self.subscriptions.newest_first(interest).peekable();
-        let mut newest_first = std::iter::from_fn(|| match subscriptions.peek() {
-            Some(position) if published.peek() < Some(position) => subscriptions.next(),
-            _ => published.next(),
-        });
-        let nth_newest = newest_first.nth(count);
-        nth_newest.map_or(self.published.lost.last(), |it| Position(it.0 - 1))
+    /// The next step of a search for the newest events.
+    pub(super) fn step_back(&self, mut search: Search, interest: &Interest) -> Search {
+        let mut published = self.published.newest_first(search.after, interest).peekable();
+        let mut subscriptions = self.subscriptions.newest_first(search.after, interest).peekable();
+        for _ in 0..search.step_length(interest) {
+            if search.is_over {
+                return search;
+            }
+            let is_of_subscription =
+                published.peek().map(|it| it.0) < subscriptions.peek().map(|it| it.0);
+            let next = if is_of_subscription { subscriptions.next() } else { published.next() };
+            let Some((position, is_covered)) = next else {
+                let after = self.published.lost.last().min(search.after);
+                return Search { after, is_over: true, ..search };
+            };
+            search.looked_at(position, is_covered);
+        }
+        if published.peek().is_none() && subscriptions.peek().is_none() {
+            let after = self.published.lost.last().min(search.after);
+            return Search { after, is_over: true, ..search };
+        }
+        search
     }
 }
 
@@ -225,7 +233,13 @@ mod tests {
         let torn = located(1, &exact("s"));
         assert_eq!((torn.after, torn.missing), (Position(1), Some(Missing::Trimmed)));
         assert_eq!(located(5, &exact("s")).missing, None);
-        let newest = |count| parts.locate(&Start::Last(count), &everything()).after;
+        let newest = |count| {
+            let mut search = Search::new(count, parts.last(), usize::MAX);
+            while !search.is_over {
+                search = parts.step_back(search, &everything());
+            }
+            search.after
+        };
         assert_eq!([newest(0), newest(1), newest(4), newest(6)].map(|it| it.0), [10, 9, 6, 4]);
         assert_eq!(newest(100), Position::START);
     }

@@ -83,6 +83,10 @@ impl Metrics {
         let old_dialect = Family::default();
         let help = "Requests in the old dialect of Mercure, by what tells it";
         registry.register("old_dialect", help, old_dialect.clone());
+        if let Some(times) = hub.history().commit_times() {
+            let help = "Time that a commit to the store on disk took";
+            registry.register_with_unit("history_commit", help, Unit::Seconds, times);
+        }
         registry.register_collector(Box::new(GatewayCollector { hub, sessions }));
         registry.register_collector(Box::new(PatternCollector));
         let jobs = |shows_types| {

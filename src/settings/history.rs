@@ -28,6 +28,9 @@ pub struct HistorySettings {
     /// The time between two syncs, if not every commit is synced.
     #[serde(with = "duration")]
     pub sync_interval: Duration,
+    /// The time after which a commit is too slow, so that the gateway is not ready.
+    #[serde(with = "duration")]
+    pub slow_commit: Duration,
     /// Bytes of the store on disk that are held in memory.
     #[serde(with = "size")]
     pub cache_bytes: usize,
@@ -94,6 +97,7 @@ impl Default for HistorySettings {
             path: PathBuf::from("data"),
             durability: DurabilityKind::Sync,
             sync_interval: Duration::from_secs(1),
+            slow_commit: Duration::from_secs(2),
             cache_bytes: 32 << 20,
             readers: 4,
             max_bytes: 1 << 30,
@@ -140,11 +144,13 @@ impl HistorySettings {
         }
         let publish = &settings.publish;
         Ok(DiskOptions {
-            path: self.path.clone(),
+            // So that all that is said of it names it in full, and a working directory that moves is seen.
+            path: std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone()),
             durability: match self.durability {
                 DurabilityKind::Sync => Durability::Sync,
                 DurabilityKind::Interval => Durability::Interval(self.sync_interval),
             },
+            slow_commit: self.slow_commit,
             cache_bytes: self.cache_bytes,
             readers: self.readers,
             patience: settings.server.shutdown_timeout,
@@ -167,6 +173,12 @@ impl HistorySettings {
         if self.sync_interval.is_zero() {
             return Err(
                 "history.sync_interval is 0s; for a sync of each commit set history.durability = \"sync\""
+                    .to_owned(),
+            );
+        }
+        if self.slow_commit.is_zero() {
+            return Err(
+                "history.slow_commit is 0s, so no commit would be quick enough; the default is 2s"
                     .to_owned(),
             );
         }

@@ -290,6 +290,8 @@ pub struct LimitSettings {
     pub matchers_total_cost: usize,
     /// Events that `last` may ask for.
     pub backlog: usize,
+    /// Events that a search for those looks at.
+    pub search_events: usize,
     /// Subscribers in all; fewer if the system has not as many descriptors.
     pub subscribers: usize,
     /// Subscribers from one address, or from one IPv6 network of 64 bits. Loopback addresses are not counted.
@@ -325,6 +327,7 @@ impl Default for LimitSettings {
             matchers_cost: 10_000,
             matchers_total_cost: 100_000,
             backlog: 10_000,
+            search_events: 100_000,
             subscribers: 100_000,
             subscribers_per_address: 1000,
             refusal: Refusal::Status,

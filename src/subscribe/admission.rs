@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use actix_web::{HttpRequest, http::header::HeaderValue};
+use actix_web::{
+    HttpRequest,
+    http::{Method, header::HeaderValue},
+};
 use tracing::error;
 
 use super::params::Params;
@@ -10,7 +13,7 @@ use crate::{
     delivery::{Gap, Seat, Subscription, Terms},
     event::Position,
     gateway::Gateway,
-    history::{Missing, TokenKey},
+    history::{HistoryError, Located, Missing, Search, Start, TokenKey},
     problem::Problem,
     server::client_address,
     settings::UnknownIds,
@@ -46,36 +49,60 @@ pub(super) async fn admit(
     let limits = &gateway.settings().limits;
     let seat = seat(request, gateway)?;
     let history = gateway.hub().history();
-    let start = params.start(history.token_key(), limits.id_bytes);
-    let located = history.locate(start, &params.interest).await.map_err(|error| {
-        error!(%error, "a cursor cannot be looked up");
-        Problem::unavailable("history", error.to_string())
-    })?;
+    // A head has nothing that a search could find.
+    let n_newest = params.n_newest().filter(|_| request.method() != Method::HEAD);
+    let located = match n_newest {
+        Some(count) => search(gateway, params, count).await,
+        None => {
+            { history.locate(params.start(history.token_key(), limits.id_bytes), &params.interest) }
+                .await
+                .map_err(|error| unreadable(&error))
+        }
+    }?;
     let cursor = params.cursor.as_ref().map(|it| it.text.as_str());
-    if located.missing == Some(Missing::Unknown)
+    let cursor_echo = cursor.map(|cursor| echo(cursor, located.missing));
+    let Located { mut after, mut missing, n_dropped } = located;
+    if missing == Some(Missing::Unknown)
         && gateway.settings().mercure.unknown_ids == UnknownIds::None
     {
-        let cursor_echo = cursor.map(|cursor| echo(cursor, located.missing));
-        return Ok(Admitted {
-            after: history.last(),
-            cursor_echo,
-            gap: None,
-            n_dropped: located.n_dropped,
-            seat,
-        });
+        (after, missing) = (history.last(), None);
     }
-    let gap = located.missing.map(|missing| Gap {
+    let gap = missing.map(|missing| Gap {
         cursor: cursor.unwrap_or_default().chars().take(limits.id_bytes).collect(),
         missing,
-        after: located.after,
+        after,
     });
-    Ok(Admitted {
-        after: located.after,
-        cursor_echo: cursor.map(|cursor| echo(cursor, located.missing)),
-        gap,
-        n_dropped: located.n_dropped,
-        seat,
-    })
+    Ok(Admitted { after, cursor_echo, gap, n_dropped, seat })
+}
+
+/// Searches for the newest events, at most until its bound. It ends with the request and with the gateway.
+async fn search(gateway: &Gateway, params: &Params, count: usize) -> Result<Located, Problem> {
+    let bound = gateway.settings().limits.search_events;
+    let (hub, interest) = (gateway.hub(), &params.interest);
+    let history = hub.history();
+    let located = history.locate(Start::Now, interest).await.map_err(|error| unreadable(&error))?;
+    let is_indexed = interest.exact_topics().is_some();
+    // The semaphore is never closed.
+    let _place = if is_indexed { None } else { gateway.searches().acquire().await.ok() };
+    let mut search = Search::new(count, located.after, bound);
+    while !search.is_over {
+        if hub.is_draining() {
+            return Err(Problem::unavailable("stopping", "the gateway is stopping"));
+        }
+        if search.is_at_bound() {
+            let missing = Some(Missing::Searched(bound));
+            return Ok(Located { after: search.after, missing, ..located });
+        }
+        search = history.step_back(search, interest).await.map_err(|error| unreadable(&error))?;
+        // In memory a step is done at once, and this thread serves others.
+        tokio::task::yield_now().await;
+    }
+    Ok(Located { after: search.after, ..located })
+}
+
+fn unreadable(error: &HistoryError) -> Problem {
+    error!(%error, "a cursor cannot be looked up");
+    Problem::unavailable("history", error.to_string())
 }
 
 /// The id behind which the response begins (draft-08, "Reconciliation"): what was asked for, if it was found.

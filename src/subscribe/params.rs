@@ -162,12 +162,19 @@ impl Params {
         })
     }
 
-    /// Where to begin. A cursor wins over a backlog, which is for newcomers.
+    /// How many of the newest events are wanted. A cursor wins over a backlog, which is for newcomers.
+    pub(super) fn n_newest(&self) -> Option<usize> {
+        match (&self.cursor, self.backlog) {
+            (None, Backlog::Last(count)) => Some(count),
+            _ => None,
+        }
+    }
+
+    /// Where to begin, unless the newest events are wanted.
     pub(super) fn start(&self, key: &TokenKey, id_bytes: usize) -> Start {
         match &self.cursor {
             None => match self.backlog {
-                Backlog::None => Start::Now,
-                Backlog::Last(count) => Start::Last(count),
+                Backlog::None | Backlog::Last(_) => Start::Now,
                 Backlog::Since(time) => Start::Since(time),
             },
             // Present, but it names nothing; a client that has seen no event yet may send it like this.

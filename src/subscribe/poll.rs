@@ -44,7 +44,7 @@ use crate::{
 struct Batch {
     events: Vec<Bytes>,
     bytes: usize,
-    /// Whether it was full before everything was told.
+    /// Whether it ended before everything was told.
     more: bool,
 }
 
@@ -178,7 +178,10 @@ async fn collect(
             Some(Item::Event(event)) => json::event(params.interest.shown(&event)).clone(),
             Some(Item::Gap(gap)) => json::gap_event(&gap, feed.token_key()).into(),
             Some(Item::Heartbeat(_)) => continue,
-            Some(Item::End(_)) | None => return batch,
+            Some(Item::End(_)) | None => {
+                batch.more = feed.is_behind();
+                return batch;
+            }
         };
         batch.bytes += object.len();
         batch.events.push(object);

@@ -52,12 +52,16 @@ struct EventObject<'a> {
     retry: Option<u64>,
 }
 
-/// The data of `tidegate.gap`: the cursor, why it cannot be served, and what follows instead.
+/// The data of `tidegate.gap`: the cursor, why it cannot be served, and what follows instead; or how many events a search
+/// for the newest ones has looked at before it ended.
 #[must_use]
 pub fn gap(gap: &Gap) -> String {
     let reason = match gap.missing {
         Missing::Unknown => "unknown",
         Missing::Trimmed => "trimmed",
+        Missing::Searched(n_events) => {
+            return script_safe(&json!({ "reason": "searched", "events": n_events }));
+        }
     };
     script_safe(&json!({ "cursor": gap.cursor, "reason": reason, "follows": "earliest" }))
 }

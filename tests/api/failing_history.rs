@@ -17,7 +17,7 @@ use tidegate::{
     event::{Draft, Event, Limits, Position},
     history::{
         Answer, Batch, Budget, History, HistoryError, Located, Memory, Page, Record, Retention,
-        Shelf, Start, TokenKey,
+        Search, Shelf, Start, TokenKey,
     },
     hub::{Hub, Interest, Matcher, Matchers, Rights},
     transport::{StreamWriter, Transport},
@@ -53,6 +53,10 @@ impl History for Failing {
 
     fn locate(&self, start: Start, interest: &Arc<Interest>) -> Answer<Located> {
         self.memory.locate(start, interest)
+    }
+
+    fn step_back(&self, search: Search, interest: &Arc<Interest>) -> Answer<Search> {
+        self.memory.step_back(search, interest)
     }
 
     fn reply(&self, key: &str) -> Answer<Option<Box<[u8]>>> {

@@ -39,6 +39,7 @@ mod races; // what happens at the same time
 mod refusals; // bad input: every refusal is a problem document
 mod resume; // properties of resuming: nothing lost, nothing twice
 mod retention; // rules that keep some topics longer or shorter than others
+mod searches; // searches in the history: bounded, and said to be
 mod settings; // the command line and the configuration
 mod slow_readers; // clients that stall, or read little at a time
 mod sockets_model; // sockets in a shard against a naive model
@@ -48,3 +49,5 @@ mod store; // full disks, damage, and the tools for the store
 mod subscriptions; // who subscribes to what: events and lists
 mod tls; // HTTPS, HTTP/2, certificates
 mod token_command; // tidegate token
+#[cfg(target_os = "linux")]
+mod trouble; // stores without a name, disks that take nothing, commits that hang

@@ -5,30 +5,22 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
 };
 
 use redb::{Builder, Database, Error, backends::FileBackend};
 
 use super::{DiskError, DiskOptions, open::guarded};
 
-/// The wait between two looks whether another process, which makes the same store, has ended.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
-/// Makes a store with what `fill` puts into it, unless `path` exists when it is done.
+/// Makes a store with what `fill` puts into it, unless there is one when it is done. The directory is claimed.
 pub(super) fn create<T, E: From<DiskError>>(
     options: &DiskOptions,
     path: &Path,
     fill: impl FnOnce(&Database) -> Result<T, E>,
-) -> Result<(Database, T), E> {
-    let refused =
-        |error: io::Error| DiskError::Refused { path: path.to_owned(), reason: error.to_string() };
+) -> Result<T, E> {
+    let refused = |error: io::Error| DiskError::refused(path, &error);
+    let failed = |error: Error| DiskError::new(path, &error);
     let unfinished = unfinished(path);
-    let file = claim(&unfinished, options.patience).map_err(|error| match error {
-        Error::Io(error) => refused(error),
-        error => DiskError::new(path, &error),
-    })?;
+    let file = claim(&unfinished).map_err(failed)?;
     // Of a process that was killed meanwhile.
     file.set_len(0).map_err(refused)?;
     let database = guarded(|| {
@@ -36,20 +28,22 @@ pub(super) fn create<T, E: From<DiskError>>(
         builder.set_cache_size(options.cache_bytes);
         Ok(builder.create_with_backend(FileBackend::new(file)?)?)
     });
-    let database = database.map_err(|error| DiskError::new(path, &error))?;
-    let filled = fill(&database).inspect_err(|_| {
+    let database = database.map_err(failed)?;
+    let forget = || {
         let _ = fs::remove_file(&unfinished);
-    })?;
+    };
+    let filled = fill(&database).inspect_err(|_| forget())?;
+    guarded(|| Ok(database.close()?)).inspect_err(|_| forget()).map_err(failed)?;
     if path.exists() {
-        let _ = fs::remove_file(&unfinished);
-        return Err(DiskError::InUse(path.to_owned()).into());
+        forget();
+        return Err(failed(Error::DatabaseAlreadyOpen).into());
     }
     fs::rename(&unfinished, path).map_err(refused)?;
     if let Some(directory) = path.parent() {
         // Or a loss of power could take away the file's name, and all that is in it.
         sync_directory(directory).map_err(refused)?;
     }
-    Ok((database, filled))
+    Ok(filled)
 }
 
 /// The name of a store that is being made.
@@ -57,27 +51,22 @@ fn unfinished(path: &Path) -> PathBuf {
     path.with_extension("redb.new")
 }
 
-/// Opens the file under which a store is made, for this process alone.
-fn claim(path: &Path, patience: Duration) -> Result<File, Error> {
-    let deadline = Instant::now() + patience;
-    loop {
-        let mut options = fs::OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600);
-        }
-        let file = options.open(path)?;
-        match file.try_lock() {
-            // Another process may have finished it meanwhile, and then it is a store.
-            Ok(()) if is_at(&file, path) => return Ok(file),
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(Error::DatabaseAlreadyOpen),
-            Err(fs::TryLockError::Error(error)) => return Err(error.into()),
-        }
-        thread::park_timeout(LOOK_AGAIN);
+/// Opens the file under which a store is made, for this process alone. Where directories cannot be locked, this is what
+/// keeps two processes apart.
+fn claim(path: &Path) -> Result<File, Error> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    let file = options.open(path)?;
+    match file.try_lock() {
+        // Another process may have finished it meanwhile, and then it is a store.
+        Ok(()) if is_at(&file, path) => Ok(file),
+        Ok(()) | Err(fs::TryLockError::WouldBlock) => Err(Error::DatabaseAlreadyOpen),
+        Err(fs::TryLockError::Error(error)) => Err(error.into()),
     }
 }
 
@@ -106,11 +95,11 @@ fn sync_directory(_path: &Path) -> io::Result<()> {
 
 /// Takes the rights of others from a store that was made with them.
 #[cfg(unix)]
-pub(super) fn tighten(path: &Path) -> io::Result<()> {
+pub(super) fn tighten(path: &Path, file: &File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    let mode = fs::metadata(path)?.permissions().mode() & 0o777;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700))?;
+        file.set_permissions(fs::Permissions::from_mode(mode & 0o700))?;
         tracing::warn!(
             path = %path.display(),
             "others could read the store (mode {mode:03o}); now only its owner can ({:03o})",
@@ -121,6 +110,6 @@ pub(super) fn tighten(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-pub(super) fn tighten(_path: &Path) -> io::Result<()> {
+pub(super) fn tighten(_path: &Path, _file: &File) -> io::Result<()> {
     Ok(())
 }

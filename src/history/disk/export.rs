@@ -19,6 +19,7 @@ use super::{
     create::create,
     migrate,
     open::{self, guarded, prepare_new},
+    place::{Claim, Waiting},
     seal::Place,
     store::{StoreError, contained, there},
     tables::{EVENTS, FORMAT, shelf, shelf_name},
@@ -98,7 +99,10 @@ impl<W: Write> Exporting<'_, W> {
 pub fn export(options: &DiskOptions, output: &mut impl Write) -> Result<(), StoreError> {
     let path = there(options)?;
     contained(&path, || {
-        let database = open::open_file(&path, options.cache_bytes, options.patience)?;
+        let mut waiting = Waiting::new(&path, options.patience);
+        let _claim = Claim::on(&options.path, &mut waiting)?;
+        let opened = open::wait_for(&mut waiting, || open::open_file(&path, options));
+        let (database, _) = opened?;
         // A damaged store of the former format is not migrated, but saved as it is.
         let has_checksums = guarded(|| {
             Ok(open::stored_format(&database)? == Some(FORMAT)
@@ -239,13 +243,14 @@ pub fn import(
         return Err(StoreError::Exists(options.path.display().to_string()));
     }
     open::make_directory(&options.path)?;
+    let mut waiting = Waiting::new(&path, options.patience);
+    let _claim = Claim::on(&options.path, &mut waiting)?;
     contained(&path, || {
-        let (database, end) = create(options, &path, |database| {
+        let end = create(options, &path, |database| {
             let prepared = guarded(|| prepare_new(database, options));
             prepared.map_err(|error| DiskError::new(&path, &error))?;
             Importing::new(database, options).all(input, without_end)
         })?;
-        drop(database);
         let left_out = match end.left_out {
             0 => String::new(),
             left_out => format!("; {left_out} had been left out of the export"),

@@ -12,6 +12,9 @@ mod export;
 mod migrate;
 mod open;
 mod options;
+mod overlay;
+mod pace;
+mod place;
 mod read;
 mod readers;
 mod reading;
@@ -27,25 +30,24 @@ mod writing;
 
 use std::{
     future::ready,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
+use prometheus_client::metrics::histogram::Histogram;
 use redb::{Database, Error, ReadableDatabase as _, ReadableTable as _};
-use tracing::{error, info};
+use tracing::{error, warn};
 
 use self::{
     codec::micros,
-    open::{Opened, guarded, open},
+    open::{Opened, guarded, open_or_freeze},
+    pace::Pace,
+    place::Claim,
     readers::Readers,
     reading::{Reading, Trouble},
     recent::Shared,
     seal::{Place, seal_numbers},
-    tables::{NUMBERS, REPLIES, number, shelf, shelf_name},
-    write::prepare_sorting,
+    tables::{NUMBERS, number, shelf, shelf_name},
     writing::Writer,
 };
 pub use self::{
@@ -53,7 +55,8 @@ pub use self::{
     options::{DiskOptions, Durability, Rule},
 };
 use super::{
-    Answer, Batch, Budget, History, HistoryError, Located, Page, Record, Shelf, Start, TokenKey,
+    Answer, Batch, Budget, History, HistoryError, Located, Page, Record, Search, Shelf, Start,
+    TokenKey, lost::Begin,
 };
 use crate::{
     clock::Clock,
@@ -76,6 +79,8 @@ pub struct Disk {
     reading: Arc<Reading>,
     readers: Readers,
     writer: Mutex<Writer>,
+    pace: Pace,
+    _claim: Claim,
 }
 
 impl Disk {
@@ -84,30 +89,40 @@ impl Disk {
     /// # Errors
     /// If it is in use, damaged, newer than this program, or out of reach.
     pub fn open(options: DiskOptions, clock: Clock) -> Result<Self, DiskError> {
-        let Opened { database, log, lost, token_key, is_to_be_sorted } = open(&options)?;
-        let refused = |error: &Error| DiskError::new(&open::file(&options.path), error);
+        let (claim, opened) = open_or_freeze(&options)?;
+        let Opened { database, log, lost, token_key, is_to_be_sorted, identity, frozen } = opened;
+        let path = open::file(&options.path);
+        let refused = |error: &Error| DiskError::new(&path, error);
         let readers = Readers::start(options.readers).map_err(|error| refused(&error.into()))?;
-        let last = AtomicU64::new(log.last.0);
-        let (database, lost) = (RwLock::new(Some(database)), RwLock::new(lost));
-        let (shared, trouble) = (Shared::default(), Mutex::default());
-        let reading = Arc::new(Reading { database, lost, shared, last, trouble });
+        let reading = Reading {
+            database: RwLock::new(Some(database)),
+            lost: RwLock::new(lost),
+            shared: Shared::default(),
+            last: AtomicU64::default(),
+            next_reply: AtomicU64::default(),
+            misplaced: Mutex::default(),
+            trouble: Mutex::default(),
+        };
+        reading.confirm(&log);
         let mut writer = Writer {
             log,
             is_closed: false,
+            is_frozen: frozen.is_some(),
             uncertain: None,
             looked_after: Instant::now(),
             unsynced_since: None,
+            identity: Some(identity),
         };
-        if is_to_be_sorted {
-            info!("the rules of the history have changed; all events are sorted anew");
-            let sort = |database: &Database| prepare_sorting(database, &options, &writer.log);
-            let sorted = reading.with(sort).and_then(|prepared| {
-                let log = prepared.log.clone();
-                reading.commit(prepared, true).map(|()| log)
-            });
-            writer.log = sorted.map_err(|error| refused(&error))?;
+        if let Some(reason) = frozen {
+            let path = path.display();
+            warn!("nothing can be published; what is in the store {path} is served; {reason}");
+            reading.freeze(reason);
+        } else if is_to_be_sorted {
+            writing::sort(&reading, &options, &mut writer).map_err(|error| refused(&error))?;
         }
-        Ok(Self { options, clock, token_key, reading, readers, writer: Mutex::new(writer) })
+        let (pace, reading) = (Pace::new(options.slow_commit), Arc::new(reading));
+        let writer = Mutex::new(writer);
+        Ok(Self { options, clock, token_key, reading, readers, writer, pace, _claim: claim })
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -117,7 +132,8 @@ impl Disk {
 
 impl History for Disk {
     fn commit(&self, batch: Batch) -> Result<Vec<Arc<Event>>, HistoryError> {
-        Ok(self.store(&mut self.writer(), batch, 0)?.0)
+        let mut writer = self.writer();
+        Ok(self.pace.measure(|| self.store(&mut writer, batch, 0))?.0)
     }
 
     fn commits_at_once(&self) -> bool {
@@ -132,7 +148,11 @@ impl History for Disk {
     ) -> Answer<Page> {
         let (reading, interest) = (self.reading.clone(), interest.clone());
         self.readers.run(move || {
-            reading.snapshot(|snapshot, lost| snapshot.page(after, &interest, budget, lost))
+            let page = reading.snapshot(
+                |lost| lost.concerning(Begin::Behind(after), &interest),
+                |snapshot, n_dropped| snapshot.page(after, &interest, budget, n_dropped),
+            )?;
+            Ok(reading.confirmed(after, page))
         })
     }
 
@@ -145,21 +165,24 @@ impl History for Disk {
         }
         let (reading, interest) = (self.reading.clone(), interest.clone());
         self.readers.run(move || {
-            reading.snapshot(|snapshot, lost| snapshot.locate(&start, &interest, lost))
+            let located = reading.snapshot(
+                |_| (),
+                |snapshot, ()| snapshot.locate(&start, &interest, &reading.lost),
+            )?;
+            Ok(reading.confirmed_start(located))
+        })
+    }
+
+    fn step_back(&self, search: Search, interest: &Arc<Interest>) -> Answer<Search> {
+        let (reading, interest) = (self.reading.clone(), interest.clone());
+        self.readers.run(move || {
+            reading.snapshot(|_| (), |snapshot, ()| snapshot.step_back(search, &interest))
         })
     }
 
     fn reply(&self, key: &str) -> Answer<Option<Box<[u8]>>> {
         let (reading, key) = (self.reading.clone(), key.to_owned());
-        self.readers.run(move || {
-            let found = reading.with(|database| {
-                let replies = database.begin_read()?.open_table(REPLIES)?;
-                let Some(reply) = replies.get(&*key)? else { return Ok(None) };
-                let (number, sealed) = reply.value();
-                Ok(Some(codec::decode_reply(&key, number, sealed)?.1.into()))
-            });
-            found.map_err(|error| reading.unreadable(&error))
-        })
+        self.readers.run(move || reading.reply(&key))
     }
 
     fn records(&self, of: Shelf) -> Result<Vec<Record>, HistoryError> {
@@ -184,15 +207,19 @@ impl History for Disk {
         if writer.is_closed {
             return false;
         }
+        if self.is_away(&mut writer) {
+            return false;
+        }
         if let Durability::Interval(interval) = self.options.durability
             && writer.unsynced_since.is_some_and(|since| interval <= since.elapsed())
         {
-            self.sync(&mut writer);
+            self.pace.measure(|| self.sync(&mut writer));
         }
         if writer.looked_after.elapsed() < LOOK_AFTER {
             return false;
         }
         match self.reading.in_trouble() {
+            Some(Trouble { is_damage: false, .. }) if writer.is_frozen => self.thaw(&mut writer),
             Some(Trouble { is_damage: false, .. }) => self.mend(&mut writer),
             Some(_) => {}
             None => {
@@ -200,7 +227,9 @@ impl History for Disk {
                 let now = micros(self.clock.now());
                 let is_due = |database: &Database| trim::is_due(database, &self.options, now);
                 let is_due = self.reading.with(is_due).unwrap_or(false);
-                let slice = |writer: &mut Writer| self.store(writer, Batch::default(), SLICE);
+                let slice = |writer: &mut Writer| {
+                    self.pace.measure(|| self.store(writer, Batch::default(), SLICE))
+                };
                 if is_due && slice(&mut writer).is_ok_and(|(_, is_over)| is_over) {
                     return true;
                 }
@@ -215,7 +244,18 @@ impl History for Disk {
     }
 
     fn trouble(&self) -> Option<String> {
-        self.reading.in_trouble().map(|it| it.reason)
+        if let Some(misplaced) = self.reading.misplaced() {
+            return Some(misplaced.advice);
+        }
+        if let Some(Trouble { reason, .. }) = self.reading.in_trouble() {
+            let path = open::file(&self.options.path);
+            return Some(format!("the store {}: {reason}", path.display()));
+        }
+        self.pace.trouble()
+    }
+
+    fn commit_times(&self) -> Option<Histogram> {
+        Some(self.pace.times())
     }
 
     fn close(&self) {
@@ -243,7 +283,7 @@ impl History for Disk {
     }
 
     fn last(&self) -> Position {
-        Position(self.reading.last.load(Relaxed))
+        self.reading.last()
     }
 
     fn token_key(&self) -> &TokenKey {

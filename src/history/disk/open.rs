@@ -4,20 +4,22 @@ use std::{
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use redb::{
     Builder, Database, Error, ReadableDatabase as _, ReadableTable as _,
-    ReadableTableMetadata as _, TableError, TableHandle as _,
+    ReadableTableMetadata as _, TableError, TableHandle as _, backends::FileBackend,
 };
+use tracing::debug;
 
 use super::{
     DiskOptions, Durability,
     codec::{Remembered, damaged, time},
     create::{create, tighten},
     migrate,
+    overlay::Overlay,
+    place::{Claim, Identity, Waiting},
     seal::{Place, check_numbers, seal_numbers, totals_checksum},
     tables::{
         BYTES, DROPPED, FORMAT, FORMAT_WITHOUT_CHECKSUMS, NAMES, NUMBERS, TOTALS, Tables, bytes,
@@ -36,9 +38,6 @@ use crate::{
 /// The store's file in its directory.
 const FILE: &str = "tidegate.redb";
 
-/// The wait between two looks whether another process has let go of the store.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
 /// Positions that are left out after a crash in which some may have been lost that subscribers have seen.
 const LEAP: u64 = 1 << 32;
 
@@ -46,8 +45,13 @@ const LEAP: u64 = 1 << 32;
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// Another process has it.
-    #[error("the store {} is in use by another process; two gateways need two directories (history.path)", .0.display())]
-    InUse(PathBuf),
+    #[error("the store {} is in use by another process, which did not end within {}s; two gateways need two directories (history.path)", .path.display(), .waited.as_secs_f64())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// A newer program has written it.
     #[error("the store {} has format {found}, but this program knows only {FORMAT}; run the newer program, or move the store away", .path.display())]
     Newer {
@@ -71,6 +75,8 @@ pub enum DiskError {
         path: PathBuf,
         /// What the system says.
         reason: String,
+        /// In its own words.
+        kind: io::ErrorKind,
     },
 }
 
@@ -78,16 +84,37 @@ impl DiskError {
     pub(super) fn new(path: &Path, error: &Error) -> Self {
         let (path, reason) = (path.to_owned(), error.to_string());
         match error {
-            Error::DatabaseAlreadyOpen => Self::InUse(path),
+            Error::DatabaseAlreadyOpen => Self::InUse { path, waited: Duration::ZERO },
             Error::Io(error)
                 if !matches!(
                     error.kind(),
                     io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
                 ) =>
             {
-                Self::Refused { path, reason }
+                Self::Refused { path, reason, kind: error.kind() }
             }
             _ => Self::Damaged { path, reason },
+        }
+    }
+
+    pub(super) fn refused(path: &Path, error: &io::Error) -> Self {
+        let path = path.to_owned();
+        Self::Refused { path, reason: error.to_string(), kind: error.kind() }
+    }
+
+    /// What keeps a store from being written to, if it may be read all the same.
+    fn forbids_writing(&self) -> Option<&str> {
+        use io::ErrorKind::{
+            FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+        };
+        match self {
+            Self::Refused {
+                reason,
+                kind:
+                    FileTooLarge | PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull,
+                ..
+            } => Some(reason),
+            _ => None,
         }
     }
 }
@@ -100,6 +127,9 @@ pub(super) struct Opened {
     pub(super) token_key: TokenKey,
     /// Whether events were sorted by other rules.
     pub(super) is_to_be_sorted: bool,
+    pub(super) identity: Identity,
+    /// Why nothing can be written to it. What the library had to write is in memory only.
+    pub(super) frozen: Option<String>,
 }
 
 /// The store's file.
@@ -107,58 +137,126 @@ pub(super) fn file(directory: &Path) -> PathBuf {
     directory.join(FILE)
 }
 
-/// Opens the store of a directory, or makes one.
-pub(super) fn open(options: &DiskOptions) -> Result<Opened, DiskError> {
+/// Claims a directory, which is made if it is not there, and opens its store, or makes one.
+pub(super) fn open(options: &DiskOptions) -> Result<(Claim, Opened), DiskError> {
     let path = file(&options.path);
-    let refused = |error: io::Error| DiskError::Refused {
-        path: options.path.clone(),
-        reason: error.to_string(),
-    };
+    let refused = |error: io::Error| DiskError::refused(&options.path, &error);
     make_directory(&options.path).map_err(refused)?;
-    let named = |error: Error| DiskError::new(&path, &error);
-    let database = if path.exists() {
-        open_checked(&path, options)?
-    } else {
-        create(options, &path, |database| {
-            guarded(|| prepare_new(database, options)).map_err(named)
-        })?
-        .0
-    };
-    guarded(|| read(database, options)).map_err(named)
+    let mut waiting = Waiting::new(&path, options.patience);
+    let claim = Claim::on(&options.path, &mut waiting)?;
+    if !path.exists() {
+        let filled = |database: &Database| {
+            let prepared = guarded(|| prepare_new(database, options));
+            prepared.map_err(|error| DiskError::new(&path, &error))
+        };
+        wait_for(&mut waiting, || create(options, &path, filled))?;
+    }
+    let opened = wait_for(&mut waiting, || open_claimed(options))?;
+    Ok((claim, opened))
 }
 
-/// Opens a store that is there and whose format this program knows, or can bring to the one it knows.
-pub(super) fn open_checked(path: &Path, options: &DiskOptions) -> Result<Database, DiskError> {
-    let mut database = open_file(path, options.cache_bytes, options.patience)?;
-    let checked = guarded(|| {
-        let found = stored_format(&database)?;
-        match found {
-            None => return Err(damaged("it does not say which format it has")),
-            Some(FORMAT | FORMAT_WITHOUT_CHECKSUMS) => {}
-            Some(found) => return Ok(Some(found)),
+/// Opens the store of a directory as [`open`] does; one that is there and cannot be written to is opened frozen.
+pub(super) fn open_or_freeze(options: &DiskOptions) -> Result<(Claim, Opened), DiskError> {
+    let refused = match open(options) {
+        Err(error) if error.forbids_writing().is_some() => error,
+        outcome => return outcome,
+    };
+    let mut waiting = Waiting::new(&file(&options.path), options.patience);
+    let Ok(claim) = Claim::on(&options.path, &mut waiting) else { return Err(refused) };
+    let reason = refused.forbids_writing().unwrap_or_default();
+    match freeze(
+        options,
+        format!("nothing can be written to it: {reason}; this is tried every second"),
+    ) {
+        Ok(opened) => Ok((claim, opened)),
+        Err(error) => {
+            debug!(%error, "the store cannot be read either");
+            Err(refused)
         }
-        // A table that is missing would be made anew, and what was in it forgotten in silence.
-        let transaction = database.begin_read()?;
-        let names: Vec<String> =
-            transaction.list_tables()?.map(|it| it.name().to_owned()).collect();
-        drop(transaction);
-        let needed = NAMES.into_iter().chain(Shelf::ALL.map(shelf_name));
-        if let Some(missing) = { needed }.find(|it| names.iter().all(|name| name != it)) {
-            return Err(damaged(&format!("it has no table {missing}")));
-        }
-        if found == Some(FORMAT_WITHOUT_CHECKSUMS) || migrate::is_under_way(&database)? {
-            migrate::migrate(&mut database)?;
-        }
-        check_numbers(&database.begin_read()?.open_table(NUMBERS)?)?;
-        Ok(None)
-    });
-    match checked {
-        Ok(None) => Ok(database),
+    }
+}
+
+/// Opens the store of a directory that is claimed and has one.
+pub(super) fn open_claimed(options: &DiskOptions) -> Result<Opened, DiskError> {
+    let path = file(&options.path);
+    let (database, identity) = open_checked(&path, options)?;
+    let opened = guarded(|| read(database, identity, options));
+    opened.map_err(|error| DiskError::new(&path, &error))
+}
+
+/// Opens a store that is there, in the format that this program knows or brought to it, and writes nothing else to it.
+pub(super) fn open_checked(
+    path: &Path,
+    options: &DiskOptions,
+) -> Result<(Database, Identity), DiskError> {
+    let (mut database, identity) = open_file(path, options)?;
+    match guarded(|| check_format(&mut database, true)) {
+        Ok(None) => Ok((database, identity)),
         Ok(Some(found)) => Err(DiskError::Newer { path: path.to_owned(), found }),
         Err(error) => {
             // Closing it writes, which may come across the damage once more.
             let _ = guarded(|| Ok(drop(database)));
             Err(DiskError::new(path, &error))
+        }
+    }
+}
+
+/// Checks that a store has what every store has. Returns its format if this program does not know it.
+fn check_format(database: &mut Database, may_write: bool) -> Result<Option<i64>, Error> {
+    let found = stored_format(database)?;
+    match found {
+        None => return Err(damaged("it does not say which format it has")),
+        Some(FORMAT | FORMAT_WITHOUT_CHECKSUMS) => {}
+        Some(found) => return Ok(Some(found)),
+    }
+    // A table that is missing would be made anew, and what was in it forgotten in silence.
+    let transaction = database.begin_read()?;
+    let names: Vec<String> = transaction.list_tables()?.map(|it| it.name().to_owned()).collect();
+    drop(transaction);
+    let mut needed = NAMES.into_iter().chain(Shelf::ALL.map(shelf_name));
+    if let Some(missing) = needed.find(|it| names.iter().all(|name| name != it)) {
+        return Err(damaged(&format!("it has no table {missing}")));
+    }
+    if found == Some(FORMAT_WITHOUT_CHECKSUMS) || migrate::is_under_way(database)? {
+        if !may_write {
+            // In memory it would not be bounded.
+            let reason = "it has the format of an earlier version, and cannot be changed";
+            return Err(Error::Io(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, reason)));
+        }
+        migrate::migrate(database)?;
+    }
+    check_numbers(&database.begin_read()?.open_table(NUMBERS)?)?;
+    Ok(None)
+}
+
+/// Opens the store of a directory that is claimed without writing to it.
+pub(super) fn freeze(options: &DiskOptions, reason: String) -> Result<Opened, DiskError> {
+    let path = file(&options.path);
+    let failed = |error: Error| DiskError::new(&path, &error);
+    let file = fs::File::open(&path).map_err(|error| failed(error.into()))?;
+    check_length(&path, &file)?;
+    let identity = Identity::of(&file).map_err(|error| failed(error.into()))?;
+    let overlay = Overlay::over(file).map_err(|error| failed(error.into()))?;
+    let database = guarded(|| {
+        Ok(Builder::new().set_cache_size(options.cache_bytes).create_with_backend(overlay)?)
+    });
+    let mut database = database.map_err(failed)?;
+    if let Some(found) = guarded(|| check_format(&mut database, false)).map_err(failed)? {
+        return Err(DiskError::Newer { path, found });
+    }
+    let opened = guarded(|| read(database, identity, options)).map_err(failed)?;
+    Ok(Opened { frozen: Some(reason), ..opened })
+}
+
+/// Opens something for which another process may have to end first.
+pub(super) fn wait_for<T>(
+    waiting: &mut Waiting,
+    open: impl Fn() -> Result<T, DiskError>,
+) -> Result<T, DiskError> {
+    loop {
+        match open() {
+            Err(DiskError::InUse { .. }) => waiting.go_on()?,
+            outcome => return outcome,
         }
     }
 }
@@ -178,37 +276,30 @@ pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Opens a file that is there, for which another process may have to end first.
+/// Opens a file that is there.
 pub(super) fn open_file(
     path: &Path,
-    cache_bytes: usize,
-    patience: Duration,
-) -> Result<Database, DiskError> {
-    // The library would make a new store of an empty file.
-    if fs::metadata(path).is_ok_and(|it| it.len() == 0) {
-        let reason = "its file is empty".to_owned();
-        return Err(DiskError::Damaged { path: path.to_owned(), reason });
+    options: &DiskOptions,
+) -> Result<(Database, Identity), DiskError> {
+    let failed = |error: io::Error| DiskError::new(path, &error.into());
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
+    check_length(path, &file)?;
+    tighten(path, &file).map_err(failed)?;
+    let identity = Identity::of(&file).map_err(failed)?;
+    let opened = guarded(|| {
+        let backend = FileBackend::new(file)?;
+        Ok(Builder::new().set_cache_size(options.cache_bytes).create_with_backend(backend)?)
+    });
+    Ok((opened.map_err(|error| DiskError::new(path, &error))?, identity))
+}
+
+/// The library would make a new store of an empty file.
+fn check_length(path: &Path, file: &fs::File) -> Result<(), DiskError> {
+    let length = file.metadata().map_err(|error| DiskError::new(path, &error.into()))?.len();
+    if 0 < length {
+        return Ok(());
     }
-    let deadline = Instant::now() + patience;
-    loop {
-        let opened = guarded(|| {
-            let database = Builder::new().set_cache_size(cache_bytes).open(path);
-            database.map_err(Error::from)
-        });
-        match opened {
-            Err(Error::DatabaseAlreadyOpen) if Instant::now() < deadline => {
-                thread::park_timeout(LOOK_AGAIN);
-            }
-            opened => {
-                let database = opened.map_err(|error| DiskError::new(path, &error))?;
-                tighten(path).map_err(|error| DiskError::Refused {
-                    path: path.to_owned(),
-                    reason: error.to_string(),
-                })?;
-                return Ok(database);
-            }
-        }
-    }
+    Err(DiskError::Damaged { path: path.to_owned(), reason: "its file is empty".to_owned() })
 }
 
 /// Runs something that may come across a damaged page. The library panics on some of these, and one bad page must not
@@ -218,7 +309,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, E
         .unwrap_or_else(|_| Err(Error::Corrupted("a page cannot be understood".to_owned())))
 }
 
-fn read(database: Database, options: &DiskOptions) -> Result<Opened, Error> {
+fn read(database: Database, identity: Identity, options: &DiskOptions) -> Result<Opened, Error> {
     let token_key = prepare(&database, options)?;
     let transaction = database.begin_read()?;
     let numbers = transaction.open_table(NUMBERS)?;
@@ -263,7 +354,8 @@ fn read(database: Database, options: &DiskOptions) -> Result<Opened, Error> {
         next_reply: number(number::NEXT_REPLY)? as u64,
         reply_bytes: number(number::REPLY_BYTES)? as u64,
     };
-    Ok(Opened { database, log, lost, token_key, is_to_be_sorted })
+    let frozen = None;
+    Ok(Opened { database, log, lost, token_key, is_to_be_sorted, identity, frozen })
 }
 
 /// The format that a store says it has.

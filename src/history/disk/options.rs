@@ -11,6 +11,8 @@ pub struct DiskOptions {
     pub path: PathBuf,
     /// When what is committed is safe.
     pub durability: Durability,
+    /// The time after which a commit is too slow.
+    pub slow_commit: Duration,
     /// Bytes of the store that are kept in memory.
     pub cache_bytes: usize,
     /// Threads that read.

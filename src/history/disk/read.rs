@@ -1,6 +1,10 @@
 //! Reading: pages by interest, and where subscribers begin. Everything here sees one snapshot of the store.
 
-use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use redb::{Database, Error, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _};
 
@@ -16,15 +20,13 @@ use super::{
 use crate::{
     event::{Event, EventId, Position},
     history::{
-        Budget, Located, Missing, Page, SAME_ID, Start, Torn,
+        Budget, Located, Missing, Page, SAME_ID, Search, Start, Torn,
         hash::{Hash, hash},
         lost::{Begin, Lost},
+        scan_length,
     },
     hub::Interest,
 };
-
-/// Events that one page looks at, so that a search for a rare one does not hold up the readers behind it.
-const SCAN: usize = 4096;
 
 /// The store as it was at one time.
 pub(super) struct Snapshot<'s> {
@@ -67,13 +69,13 @@ impl<'s> Snapshot<'s> {
     }
 
     /// The event at a position that the index of topics names.
-    fn indexed(&self, position: Position, topic: Hash) -> Result<Option<Arc<Event>>, Error> {
+    fn indexed(&self, position: Position, topic: Hash) -> Result<Arc<Event>, Error> {
         let event = self.event(position)?;
         let event = event.ok_or_else(|| damaged("a topic names an event that is not there"))?;
         if event.update.topics.iter().all(|it| hash(it.as_str()) != topic) {
             return Err(damaged("a topic names an event of other topics"));
         }
-        Ok(Some(event))
+        Ok(event)
     }
 
     fn read(&self, position: Position, record: &[u8]) -> Result<Arc<Event>, Error> {
@@ -89,9 +91,8 @@ impl<'s> Snapshot<'s> {
         after: Position,
         interest: &Interest,
         budget: Budget,
-        lost: &Lost,
+        n_dropped: Option<u64>,
     ) -> Result<Page, Error> {
-        let n_dropped = lost.concerning(Begin::Behind(after), interest);
         let torn = n_dropped.map(|n_dropped| Torn { begins: self.floor, n_dropped });
         let mut found = Found { events: Vec::new(), bytes: 0, budget };
         let from = after.max(self.floor);
@@ -122,11 +123,15 @@ impl<'s> Snapshot<'s> {
             heads.extend(first.map(|position| Reverse((position, topic))));
         }
         let mut done = after;
+        let (mut n_looked_at, scan_length) = (0, scan_length(interest));
         while let Some(Reverse((position, topic))) = heads.pop() {
             if done < position {
-                if let Some(event) =
-                    self.indexed(position, topic)?.filter(|it| interest.covers(&it.update))
-                {
+                if n_looked_at == scan_length {
+                    return Ok(Some(done));
+                }
+                n_looked_at += 1;
+                let event = self.indexed(position, topic)?;
+                if let Some(event) = Some(event).filter(|it| interest.covers(&it.update)) {
                     if found.is_full() {
                         return Ok(Some(done));
                     }
@@ -147,8 +152,9 @@ impl<'s> Snapshot<'s> {
         found: &mut Found,
     ) -> Result<Option<Position>, Error> {
         let mut done = after;
+        let scan_length = scan_length(interest);
         for (looked_at, entry) in self.events.range(after.0 + 1..)?.enumerate() {
-            if looked_at == SCAN || found.is_full() {
+            if looked_at == scan_length || found.is_full() {
                 return Ok(Some(done));
             }
             let (position, record) = entry?;
@@ -187,11 +193,14 @@ impl<'s> Snapshot<'s> {
         &self,
         start: &Start,
         interest: &Interest,
-        lost: &Lost,
+        lost: &RwLock<Lost>,
     ) -> Result<Located, Error> {
-        let n_dropped = lost.n_dropped();
+        // Locked for each question alone, since commits wait for it, and the store may be slow. What is dropped between
+        // two questions is told once too often.
+        let lost = || lost.read().unwrap_or_else(PoisonError::into_inner);
+        let n_dropped = lost().n_dropped();
         let from = |after| Located { after, missing: None, n_dropped };
-        let torn = |begin| lost.may_concern(begin, interest).then_some(Missing::Trimmed);
+        let torn = |begin| lost().may_concern(begin, interest).then_some(Missing::Trimmed);
         let unknown = Located { after: self.floor, missing: Some(Missing::Unknown), n_dropped };
         Ok(match start {
             Start::Now => from(self.last),
@@ -204,10 +213,13 @@ impl<'s> Snapshot<'s> {
                 n_dropped,
             },
             Start::Id(id) => match self.position_of(id, interest)? {
-                Some(position) => self.locate(&Start::Position(position), interest, lost)?,
+                Some(position) => Located {
+                    after: self.floor.max(position),
+                    missing: torn(Begin::Behind(position)),
+                    n_dropped,
+                },
                 None => unknown,
             },
-            Start::Last(count) => from(self.before_newest(*count, interest)?),
             Start::Since(time) => Located {
                 after: self.before_time(micros(*time))?,
                 missing: torn(Begin::Since(*time)),
@@ -251,46 +263,54 @@ impl<'s> Snapshot<'s> {
         Ok(remembered)
     }
 
-    /// The position before the newest `count` events that interest.
-    fn before_newest(&self, count: usize, interest: &Interest) -> Result<Position, Error> {
-        let mut missing = count;
-        let mut oldest = self.last;
-        if missing == 0 {
-            return Ok(oldest);
-        }
-        let behind = Position(self.last.0 + 1);
-        let mut counted = |event: &Event| {
-            if interest.covers(&event.update) {
-                missing -= 1;
-                oldest = Position(event.position.0 - 1);
-            }
-            missing == 0
+    /// The next step of a search for the newest events.
+    pub(super) fn step_back(
+        &self,
+        mut search: Search,
+        interest: &Interest,
+    ) -> Result<Search, Error> {
+        let at_start = |search: Search| Search {
+            after: self.floor.min(search.after),
+            is_over: true,
+            ..search
         };
-        if let Some(topics) = interest.exact_topics() {
-            let mut heads = BinaryHeap::new();
-            for topic in topics.iter().map(|it| hash(it.as_str())) {
-                heads.extend(self.previous_of(topic, behind)?.map(|it| (it, topic)));
-            }
-            let mut done = behind;
-            while let Some((position, topic)) = heads.pop() {
-                if position < done
-                    && let Some(event) = self.indexed(position, topic)?
-                    && counted(&event)
-                {
-                    return Ok(oldest);
-                }
-                done = position;
-                heads.extend(self.previous_of(topic, position)?.map(|it| (it, topic)));
-            }
-        } else {
-            for entry in self.events.iter()?.rev() {
+        let step_length = search.step_length(interest);
+        let Some(topics) = interest.exact_topics() else {
+            for entry in self.events.range(..=search.after.0)?.rev().take(step_length) {
                 let (position, record) = entry?;
-                if counted(&codec::decode(Position(position.value()), record.value())?) {
-                    return Ok(oldest);
+                let position = Position(position.value());
+                self.shared.count_read();
+                let event = codec::decode(position, record.value())?;
+                search.looked_at(position, interest.covers(&event.update));
+                if search.is_over {
+                    return Ok(search);
                 }
             }
+            let is_at_start = self.events.range(..=search.after.0)?.next().is_none();
+            return Ok(if is_at_start { at_start(search) } else { search });
+        };
+        let behind = Position(search.after.0.saturating_add(1));
+        let mut heads = BinaryHeap::new();
+        for topic in topics.iter().map(|it| hash(it.as_str())) {
+            heads.extend(self.previous_of(topic, behind)?.map(|it| (it, topic)));
         }
-        Ok(self.floor)
+        let end = search.n_looked_at + step_length;
+        let mut done = behind;
+        while let Some((position, topic)) = heads.pop() {
+            if position < done {
+                let event = self.indexed(position, topic)?;
+                if search.n_looked_at == end {
+                    return Ok(search);
+                }
+                search.looked_at(position, interest.covers(&event.update));
+                if search.is_over {
+                    return Ok(search);
+                }
+            }
+            done = position;
+            heads.extend(self.previous_of(topic, position)?.map(|it| (it, topic)));
+        }
+        Ok(at_start(search))
     }
 
     /// The position before the first event that was accepted at a time or later; times grow with positions.

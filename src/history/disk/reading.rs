@@ -1,17 +1,26 @@
 //! What readers and the writer share of an open store: the store itself, what it has lost, what is wrong with it.
 
-use std::sync::{Mutex, PoisonError, RwLock, atomic::AtomicU64};
+use std::sync::{
+    Mutex, PoisonError, RwLock,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
-use redb::{Database, Error};
+use redb::{Database, Error, ReadableDatabase as _};
 use tracing::error;
 
 use super::{
+    codec,
     open::{guarded, is_damage},
+    place::Misplaced,
     read::Snapshot,
     recent::Shared,
-    write::Prepared,
+    tables::REPLIES,
+    write::{Log, Prepared},
 };
-use crate::history::{HistoryError, lost::Lost};
+use crate::{
+    event::Position,
+    history::{HistoryError, Located, Page, lost::Lost},
+};
 
 /// What readers need.
 #[derive(Debug)]
@@ -20,7 +29,13 @@ pub(super) struct Reading {
     pub(super) database: RwLock<Option<Database>>,
     pub(super) lost: RwLock<Lost>,
     pub(super) shared: Shared,
+    /// The position of the newest event that is known to be stored for good. The store may have newer ones for a moment;
+    /// they may be taken back, so no reader gets them.
     pub(super) last: AtomicU64,
+    /// The number of the next reply, in the same sense.
+    pub(super) next_reply: AtomicU64,
+    /// Set while the file is not in its place.
+    pub(super) misplaced: Mutex<Option<Misplaced>>,
     pub(super) trouble: Mutex<Option<Trouble>>,
 }
 
@@ -39,6 +54,53 @@ impl Reading {
 
     pub(super) fn n_dropped(&self) -> u64 {
         self.lost.read().unwrap_or_else(PoisonError::into_inner).n_dropped()
+    }
+
+    /// Shows readers what is stored for good.
+    pub(super) fn confirm(&self, log: &Log) {
+        self.last.store(log.last.0, Relaxed);
+        self.next_reply.store(log.next_reply, Relaxed);
+    }
+
+    pub(super) fn last(&self) -> Position {
+        Position(self.last.load(Relaxed))
+    }
+
+    /// Takes from a page what may yet be taken back.
+    pub(super) fn confirmed(&self, after: Position, mut page: Page) -> Page {
+        let last = self.last().max(after);
+        if last < page.scanned_to {
+            page.events.retain(|it| it.position <= last);
+            page.scanned_to = last;
+            page.more = false;
+        }
+        page
+    }
+
+    /// Has nobody begin behind what may yet be taken back.
+    pub(super) fn confirmed_start(&self, located: Located) -> Located {
+        Located { after: located.after.min(self.last()), ..located }
+    }
+
+    /// The reply under a key. One that may yet be taken back is none, and says so.
+    pub(super) fn reply(&self, key: &str) -> Result<Option<Box<[u8]>>, HistoryError> {
+        let found = self.with(|database| {
+            let replies = database.begin_read()?.open_table(REPLIES)?;
+            let Some(reply) = replies.get(key)? else { return Ok(None) };
+            let (number, sealed) = reply.value();
+            Ok(Some((number, Box::from(codec::decode_reply(key, number, sealed)?.1))))
+        });
+        match found.map_err(|error| self.unreadable(&error))? {
+            Some((number, _)) if self.next_reply.load(Relaxed) <= number => {
+                let reason = "the outcome of a request with this key is not known yet".to_owned();
+                Err(HistoryError::Unavailable(reason))
+            }
+            found => Ok(found.map(|(_, reply)| reply)),
+        }
+    }
+
+    pub(super) fn misplaced(&self) -> Option<Misplaced> {
+        self.misplaced.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -75,15 +137,18 @@ impl Reading {
         })
     }
 
-    pub(super) fn snapshot<T>(
+    /// Looks at a snapshot of the store, after `ask` has been answered by what is known to be lost. Commits wait for
+    /// `ask`, but not for `look`.
+    pub(super) fn snapshot<A, T>(
         &self,
-        look: impl FnOnce(&Snapshot<'_>, &Lost) -> Result<T, Error>,
+        ask: impl FnOnce(&Lost) -> A,
+        look: impl FnOnce(&Snapshot<'_>, A) -> Result<T, Error>,
     ) -> Result<T, HistoryError> {
         let found = self.with(|database| {
             let snapshot = Snapshot::of(database, &self.shared)?;
             // Behind the snapshot, so that whatever it lacks is known to be lost.
-            let lost = self.lost.read().unwrap_or_else(PoisonError::into_inner);
-            look(&snapshot, &lost)
+            let answer = ask(&self.lost.read().unwrap_or_else(PoisonError::into_inner));
+            look(&snapshot, answer)
         });
         found.map_err(|error| self.unreadable(&error))
     }
@@ -109,6 +174,12 @@ impl Reading {
             }
             *trouble = Some(Trouble { reason, is_damage });
         }
+    }
+
+    /// Notes that nothing can be written to the store.
+    pub(super) fn freeze(&self, reason: String) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        *trouble = Some(Trouble { reason, is_damage: false });
     }
 
     pub(super) fn clear_trouble(&self) {

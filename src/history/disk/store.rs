@@ -17,6 +17,7 @@ use super::{
     DiskError, DiskOptions,
     codec::{self, Remembered, decode, time},
     open::{self, guarded},
+    place::{Claim, Waiting},
     seal::{Place, check_numbers},
     tables::{
         BY_RULE, DROPPED, EVENTS, IDS, NUMBERS, REPLIES, REPLY_ORDER, TOPICS, index_key, shelf,
@@ -85,7 +86,7 @@ pub enum StoreError {
 pub fn info(options: &DiskOptions) -> Result<String, StoreError> {
     let path = there(options)?;
     contained(&path, || {
-        let opened = open::open(options)?;
+        let (_claim, opened) = open::open(options)?;
         let text = guarded(|| describe(&opened.database, &opened.log))
             .map_err(|error| DiskError::new(&path, &error))?;
         let bytes = fs::metadata(&path)?.len();
@@ -122,7 +123,10 @@ pub fn verify(options: &DiskOptions) -> Result<String, StoreError> {
     contained(&path, || {
         let damaged = |reason: String| DiskError::Damaged { path: path.clone(), reason };
         // Not as a gateway opens it: that writes, and so gives what is damaged on those pages a new checksum.
-        let mut database = open::open_checked(&path, options)?;
+        let mut waiting = Waiting::new(&path, options.patience);
+        let _claim = Claim::on(&options.path, &mut waiting)?;
+        let opened = open::wait_for(&mut waiting, || open::open_checked(&path, options));
+        let (mut database, _) = opened?;
         let is_whole = guarded(|| Ok(database.check_integrity()?));
         let found = is_whole.and_then(|is_whole| {
             if is_whole {
@@ -227,7 +231,7 @@ fn check_replies(transaction: &redb::ReadTransaction) -> Result<(), Error> {
 pub fn compact(options: &DiskOptions) -> Result<String, StoreError> {
     let path = there(options)?;
     contained(&path, || {
-        let mut opened = open::open(options)?;
+        let (_claim, mut opened) = open::open(options)?;
         let before = fs::metadata(&path)?.len();
         let compacted = guarded(|| Ok(opened.database.compact()?));
         compacted.map_err(|error| DiskError::new(&path, &error))?;

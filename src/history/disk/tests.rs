@@ -57,6 +57,7 @@ pub(super) fn options(path: &std::path::Path) -> DiskOptions {
     DiskOptions {
         path: path.to_owned(),
         durability: Durability::Sync,
+        slow_commit: Duration::MAX,
         cache_bytes: 1 << 20,
         readers: 1,
         patience: Duration::ZERO,
@@ -196,7 +197,7 @@ fn check(disk: &Disk, model: &Model, wanted: &[&str], after: u64, events: usize)
         None => assert!(expected.last().is_none_or(|it| *it <= page.scanned_to.0)),
     }
     assert_eq!(page.torn.is_some(), model.misses(after, wanted), "{wanted:?} behind {after}");
-    let newest = answer(disk.locate(Start::Last(events), &interest)).after.0;
+    let newest = newest(disk, events, &interest).0;
     let first = model.kept.iter().filter(|it| it.has(wanted)).rev().nth(events - 1);
     assert_eq!(newest, first.map_or(model.floor(), |it| it.position - 1));
     let earliest = answer(disk.locate(Start::Earliest, &interest));
@@ -204,6 +205,15 @@ fn check(disk: &Disk, model: &Model, wanted: &[&str], after: u64, events: usize)
     let at = answer(disk.locate(Start::Position(Position(after)), &interest));
     let missing = model.misses(after, wanted).then_some(Missing::Trimmed);
     assert_eq!((at.after.0, at.missing), (after.max(model.floor()), missing));
+}
+
+/// Where a search for the newest events leads.
+fn newest(disk: &Disk, count: usize, interest: &Arc<Interest>) -> Position {
+    let mut search = Search::new(count, disk.last(), usize::MAX);
+    while !search.is_over {
+        search = answer(disk.step_back(search, interest));
+    }
+    search.after
 }
 
 fn check_ids(disk: &Disk, model: &Model) {
@@ -394,9 +404,9 @@ fn what_nobody_was_told_is_taken_back_when_the_store_opens_again() {
     {
         // As if the answer to the second commit had been lost, and the store with it.
         let mut writer = disk.writer();
-        let commit = writer.log.commits;
+        let stored = writer.log.clone();
         writer.log = known.clone();
-        writer.uncertain = Some(writing::Uncertain { commit, undo: vec![record("known")] });
+        writer.uncertain = Some(writing::Uncertain { stored, undo: vec![record("known")] });
         *disk.reading.database.write().expect("no panic") = None;
         disk.mend(&mut writer);
         assert_eq!(writer.log.last, known.last);
@@ -450,6 +460,7 @@ fn the_newest_of_a_topic_are_found_over_the_buckets_of_the_index() {
         bytes: 1 << 30,
         events: 1 << 20,
         rules: Vec::new(),
+        slow_commit: Duration::MAX,
         cache_bytes: 64 << 20,
         ..options(directory.path())
     };
@@ -466,8 +477,7 @@ fn the_newest_of_a_topic_are_found_over_the_buckets_of_the_index() {
     }
     for count in [1, 2, 3, 5, 100] {
         for (at, topic) in TOPICS.iter().enumerate() {
-            let start = Start::Last(count);
-            let after = answer(disk.locate(start, &interest(&[topic]))).after;
+            let after = newest(&disk, count, &interest(&[topic]));
             let budget = Budget { events: 1000, bytes: usize::MAX };
             let page = answer(disk.read_after(after, &interest(&[topic]), budget));
             assert_eq!(page.events.len(), count, "topic {at}");

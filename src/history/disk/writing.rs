@@ -1,19 +1,21 @@
 //! Writing to a store that may fail: after an error it is opened again, and what nobody can know is taken back.
 
 use std::{
-    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
-    time::{Duration, Instant},
+    sync::{Arc, PoisonError},
+    time::Instant,
 };
 
-use redb::Error;
+use redb::{Database, Error};
 use tracing::{error, info, warn};
 
 use super::{
     Disk, DiskOptions, Durability,
     codec::micros,
-    open::{guarded, open},
+    open::{self, Opened, guarded, open_claimed},
+    place::Identity,
+    reading::Reading,
     tables::BYTES,
-    write::{Log, prepare, prepare_rewind},
+    write::{Log, prepare, prepare_rewind, prepare_sorting},
 };
 use crate::{
     event::Event,
@@ -28,17 +30,21 @@ const PROBE: usize = 256 << 10;
 pub(super) struct Writer {
     pub(super) log: Log,
     pub(super) is_closed: bool,
+    /// Whether the store was opened without being written to.
+    pub(super) is_frozen: bool,
     /// A commit of which nobody knows whether it reached the disk.
     pub(super) uncertain: Option<Uncertain>,
     pub(super) looked_after: Instant,
     /// When the oldest commit that is not synced was made.
     pub(super) unsynced_since: Option<Instant>,
+    /// The file that is open, if one is.
+    pub(super) identity: Option<Identity>,
 }
 
 #[derive(Debug)]
 pub(super) struct Uncertain {
-    /// The number of the commit.
-    pub(super) commit: i64,
+    /// What the store says of itself if it has the commit.
+    pub(super) stored: Log,
     pub(super) undo: Vec<Record>,
 }
 
@@ -50,7 +56,12 @@ impl Disk {
         batch: Batch,
         extra: usize,
     ) -> Result<(Vec<Arc<Event>>, bool), HistoryError> {
-        if !self.reading.is_open() {
+        if self.is_away(writer)
+            && let Some(misplaced) = self.reading.misplaced()
+        {
+            return Err(HistoryError::Unavailable(misplaced.reason.to_owned()));
+        }
+        if writer.is_frozen || !self.reading.is_open() {
             let trouble = self.reading.in_trouble().map(|it| it.reason);
             return Err(HistoryError::Unavailable(trouble.unwrap_or("it is closed".to_owned())));
         }
@@ -70,7 +81,7 @@ impl Disk {
         let undo = std::mem::take(&mut prepared.undo);
         let is_synced = self.options.durability == Durability::Sync;
         if let Err(error) = self.reading.commit(prepared, is_synced) {
-            writer.uncertain = Some(Uncertain { commit: log.commits, undo });
+            writer.uncertain = Some(Uncertain { stored: log.clone(), undo });
             let found = self.stumble(writer, &error);
             let reason = error.to_string();
             match found {
@@ -80,11 +91,16 @@ impl Disk {
             }
         } else {
             self.reading.clear_trouble();
+            // Nobody is answered, or gets an event, that the next process would not find.
+            if let Some(misplaced) = self.misplaced(writer) {
+                writer.uncertain = Some(Uncertain { stored: log, undo });
+                return Err(HistoryError::Unknown(misplaced.to_owned()));
+            }
         }
         if !is_synced {
             writer.unsynced_since.get_or_insert_with(Instant::now);
         }
-        self.reading.last.store(log.last.0, Relaxed);
+        self.reading.confirm(&log);
         writer.log = log;
         Ok((events, is_over))
     }
@@ -104,32 +120,28 @@ impl Disk {
 
     /// Closes the store and opens it again; with `rewind`, what is uncertain is taken back.
     pub(super) fn reopen(&self, writer: &mut Writer, rewind: bool) -> Option<i64> {
+        if self.misplaced(writer).is_some() {
+            // It may have no name any more, and then it would be gone for good.
+            return None;
+        }
         let mut slot = self.reading.database.write().unwrap_or_else(PoisonError::into_inner);
         let _ = guarded(|| Ok(drop(slot.take())));
-        let options = DiskOptions { patience: Duration::ZERO, ..self.options.clone() };
-        let opened = match open(&options) {
+        writer.identity = None;
+        let opened = match open_claimed(&self.options) {
             Ok(opened) => opened,
             Err(error) => {
                 warn!(%error, "the store cannot be opened again");
                 return None;
             }
         };
-        if opened.token_key.as_bytes() != self.token_key.as_bytes() {
-            error!("the store is another one now; start the gateway anew");
+        if !self.is_same(writer, &opened) {
             return None;
         }
         let mut log = opened.log;
         let commits = log.commits;
-        let uncertain = writer.uncertain.as_ref().filter(|it| it.commit == commits && rewind);
-        if let Some(uncertain) = uncertain {
-            let rewound = guarded(|| {
-                let undo = uncertain.undo.clone();
-                let prepared = prepare_rewind(&opened.database, &options, &log, &writer.log, undo)?;
-                let log = prepared.log.clone();
-                prepared.transaction.commit()?;
-                Ok(log)
-            });
-            match rewound {
+        let uncertain = writer.uncertain.as_ref();
+        if let Some(uncertain) = uncertain.filter(|it| it.stored.commits == commits && rewind) {
+            match self.take_back(&opened.database, &log, &writer.log, uncertain) {
                 Ok(rewound) => log = rewound,
                 Err(error) => {
                     warn!(%error, "a batch that nobody was told of cannot be taken back yet");
@@ -139,12 +151,128 @@ impl Disk {
         }
         *self.reading.lost.write().unwrap_or_else(PoisonError::into_inner) = opened.lost;
         self.reading.shared.clear();
-        self.reading.last.store(log.last.0, Relaxed);
+        self.reading.confirm(&log);
         *slot = Some(opened.database);
         writer.log = log;
         writer.unsynced_since = None;
+        writer.identity = Some(opened.identity);
         info!("the store is open again");
         Some(commits)
+    }
+
+    /// Whether what was opened is the store of before, with all that was acknowledged.
+    fn is_same(&self, writer: &Writer, opened: &Opened) -> bool {
+        if opened.token_key.as_bytes() != self.token_key.as_bytes() {
+            error!("the store is another one now; start the gateway anew");
+            return false;
+        }
+        if self.options.durability == Durability::Sync && opened.log.commits < writer.log.commits {
+            error!("the store is an older copy of itself now; start the gateway anew");
+            return false;
+        }
+        true
+    }
+
+    /// Takes back a commit of which nobody was told.
+    fn take_back(
+        &self,
+        database: &Database,
+        stored: &Log,
+        before: &Log,
+        uncertain: &Uncertain,
+    ) -> Result<Log, Error> {
+        guarded(|| {
+            let undo = uncertain.undo.clone();
+            let mut prepared = prepare_rewind(database, &self.options, stored, before, undo)?;
+            prepared.transaction.set_quick_repair(true);
+            let log = prepared.log.clone();
+            prepared.transaction.commit()?;
+            Ok(log)
+        })
+    }
+
+    /// Looks whether the file that is open has the store's name; if not, the reason for publishers.
+    fn misplaced(&self, writer: &Writer) -> Option<&'static str> {
+        let path = open::file(&self.options.path);
+        let found = writer.identity.as_ref()?.is_at(&path).err()?;
+        let reason = found.reason;
+        let mut known = self.reading.misplaced.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref() != Some(&found) {
+            error!("nothing can be published: {}", found.advice);
+            *known = Some(found);
+        }
+        Some(reason)
+    }
+
+    /// Whether the file is not in its place. If it is there again, all is made as it was before it went.
+    pub(super) fn is_away(&self, writer: &mut Writer) -> bool {
+        if self.misplaced(writer).is_some() {
+            return true;
+        }
+        if self.reading.misplaced().is_none() {
+            return false;
+        }
+        if let Some(uncertain) = writer.uncertain.take() {
+            // Readers must not keep what is taken back.
+            let slot = self.reading.database.write().unwrap_or_else(PoisonError::into_inner);
+            let database = slot.as_ref().ok_or(Error::DatabaseClosed);
+            let rewound = database
+                .and_then(|it| self.take_back(it, &uncertain.stored, &writer.log, &uncertain));
+            self.reading.shared.clear();
+            drop(slot);
+            match rewound {
+                Ok(log) => {
+                    self.reading.confirm(&log);
+                    writer.log = log;
+                }
+                Err(error) => {
+                    warn!(%error, "a batch that nobody was told of cannot be taken back yet");
+                    writer.uncertain = Some(uncertain);
+                    self.reading.trouble(&error);
+                    if self.reopen(writer, true).is_none() {
+                        return true;
+                    }
+                    writer.uncertain = None;
+                }
+            }
+        }
+        *self.reading.misplaced.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        info!("the store's file is in its place again");
+        false
+    }
+
+    /// Tries whether a store can be written to that could not be when the gateway started. Readers wait meanwhile.
+    pub(super) fn thaw(&self, writer: &mut Writer) {
+        let mut slot = self.reading.database.write().unwrap_or_else(PoisonError::into_inner);
+        let _ = guarded(|| Ok(drop(slot.take())));
+        writer.identity = None;
+        let opened = match open_claimed(&self.options) {
+            Ok(opened) if self.is_same(writer, &opened) => opened,
+            _ => {
+                match open::freeze(&self.options, String::new()) {
+                    Ok(Opened { database, identity, .. }) => {
+                        *slot = Some(database);
+                        writer.identity = Some(identity);
+                    }
+                    Err(error) => warn!(%error, "the store cannot be read any more"),
+                }
+                return;
+            }
+        };
+        *self.reading.lost.write().unwrap_or_else(PoisonError::into_inner) = opened.lost;
+        *slot = Some(opened.database);
+        drop(slot);
+        self.reading.confirm(&opened.log);
+        writer.log = opened.log;
+        writer.identity = Some(opened.identity);
+        writer.is_frozen = false;
+        if opened.is_to_be_sorted
+            && let Err(error) = sort(&self.reading, &self.options, writer)
+        {
+            self.stumble(writer, &error);
+            return;
+        }
+        self.mend(writer);
     }
 
     /// Tries whether trouble is over: the store is opened again if it is closed, and something is written.
@@ -193,5 +321,76 @@ impl Disk {
                 self.stumble(writer, &error);
             }
         }
+    }
+}
+
+/// Sorts all events by the rules anew.
+pub(super) fn sort(
+    reading: &Reading,
+    options: &DiskOptions,
+    writer: &mut Writer,
+) -> Result<(), Error> {
+    info!("the rules of the history have changed; all events are sorted anew");
+    let prepared = reading.with(|database| prepare_sorting(database, options, &writer.log))?;
+    let log = prepared.log.clone();
+    reading.commit(prepared, true)?;
+    writer.log = log;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Clock,
+        event::Position,
+        history::{
+            Budget, Disk, History as _, KeyedReply,
+            disk::{
+                place::Misplaced,
+                tests::{options, update},
+            },
+        },
+        hub::{Interest, Matcher, Matchers, Rights},
+    };
+
+    /// The lengths of the data of all events.
+    fn lengths(disk: &Disk) -> Vec<usize> {
+        let everything = Matchers::new([Matcher::Everything]);
+        let interest = Arc::new(Interest::new(everything, None, Rights::Everything));
+        let budget = Budget { events: 99, bytes: usize::MAX };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let page = runtime.block_on(disk.read_after(Position::START, &interest, budget));
+        page.expect("readable").events.iter().map(|it| it.update.data.len()).collect()
+    }
+
+    #[test]
+    fn a_commit_to_a_file_without_its_name_is_seen_by_nobody_and_taken_back() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let disk = Disk::open(options(directory.path()), Clock::system()).expect("opened");
+        disk.commit(vec![update(&[0], 1, 1)].into()).expect("stored");
+        let mut batch = Batch::from(vec![update(&[0], 2, 2)]);
+        batch.replies.push(KeyedReply { key: "key".to_owned(), value: Box::new([1]) });
+        {
+            // The file goes while the library commits.
+            let mut writer = disk.writer();
+            let prepared = disk.reading.with(|database| {
+                prepare(database, &disk.options, &writer.log, batch, micros(disk.clock.now()), 0)
+            });
+            let mut prepared = prepared.expect("prepared");
+            let (stored, undo) = (prepared.log.clone(), std::mem::take(&mut prepared.undo));
+            disk.reading.commit(prepared, true).expect("committed");
+            writer.uncertain = Some(Uncertain { stored, undo });
+            let misplaced = Misplaced { reason: "gone", advice: "put it back".to_owned() };
+            *disk.reading.misplaced.lock().expect("no panic") = Some(misplaced);
+        }
+        assert_eq!(lengths(&disk), [1]);
+        assert!(disk.reading.reply("key").is_err(), "its outcome is not known");
+        assert_eq!(disk.trouble().as_deref(), Some("put it back"));
+        disk.tend();
+        assert_eq!(disk.trouble(), None);
+        assert_eq!(disk.reading.reply("key").expect("readable"), None);
+        disk.commit(vec![update(&[0], 3, 3)].into()).expect("stored");
+        assert_eq!(lengths(&disk), [1, 3]);
     }
 }

@@ -107,6 +107,16 @@ impl Gateway {
         Self::spawned(shell, Arc::new(directory))
     }
 
+    /// A gateway of a command of its own, which cannot write to a file for its log.
+    pub fn logged(mut command: Command, directory: Arc<tempfile::TempDir>) -> Self {
+        let (mut lines, log) = std::io::pipe().expect("a pipe");
+        command.stderr(log);
+        let kept = OpenOptions::new().create(true).append(true).open(directory.path().join("log"));
+        let mut kept = kept.expect("a file for the log");
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut kept));
+        Self::spawned(command, directory)
+    }
+
     /// Ends it as a crash would, and starts another one on what it left.
     pub fn crash(mut self, settings: &[(&str, &str)]) -> Self {
         self.kill();

@@ -1,0 +1,217 @@
+//! A store that cannot be written to, opened all the same: the file is only read, and what the library writes in order
+//! to open it stays in memory.
+//!
+//! After a crash the library has to repair a store before anything can be read, and that needs to write. What it needs
+//! is little, because each commit leaves what a quick repair takes.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    ops::Bound,
+    sync::{PoisonError, RwLock},
+};
+
+use redb::{BackendError, StorageBackend, backends::FileBackend};
+
+/// Bytes that are kept at a time.
+const BLOCK: u64 = 4096;
+
+/// Bytes that may be written. A store that needs more of them to open is not served while its disk takes nothing.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// A file below, what was written above it.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    file: FileBackend,
+    written: RwLock<Written>,
+}
+
+#[derive(Debug)]
+struct Written {
+    blocks: BTreeMap<u64, Box<[u8]>>,
+    len: u64,
+    /// Behind this nothing of the file is seen any more.
+    file_len: u64,
+}
+
+impl Overlay {
+    pub(super) fn over(file: File) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        if len == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty"));
+        }
+        let file = FileBackend::new(file).map_err(io::Error::other)?;
+        let written = Written { blocks: BTreeMap::new(), len, file_len: len };
+        Ok(Self { file, written: RwLock::new(written) })
+    }
+}
+
+/// The parts of a range that lie in one block each: its number, where the part begins in it, how long it is.
+fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
+    let end = offset + len as u64;
+    let first = offset / BLOCK;
+    (first..).map_while(move |block| {
+        let begin = offset.max(block * BLOCK);
+        let len = end.min((block + 1) * BLOCK).checked_sub(begin).filter(|it| 0 < *it)?;
+        Some((block, usize::try_from(begin % BLOCK).ok()?, usize::try_from(len).ok()?))
+    })
+}
+
+impl Written {
+    /// Reads what the file has of a range; there are zeros behind it.
+    fn below(&self, file: &FileBackend, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let there = self.file_len.saturating_sub(offset).min(out.len() as u64);
+        let there = usize::try_from(there).unwrap_or(out.len());
+        let (kept, empty) = out.split_at_mut(there);
+        empty.fill(0);
+        match kept.is_empty() {
+            true => Ok(()),
+            false => file.read(offset, kept),
+        }
+    }
+}
+
+impl StorageBackend for Overlay {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.written.read().unwrap_or_else(PoisonError::into_inner).len)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let written = self.written.read().unwrap_or_else(PoisonError::into_inner);
+        if written.len < offset + out.len() as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut done = 0;
+        for (block, begin, len) in parts(offset, out.len()) {
+            let part = &mut out[done..done + len];
+            match written.blocks.get(&block) {
+                Some(bytes) => part.copy_from_slice(&bytes[begin..begin + len]),
+                None => written.below(&self.file, block * BLOCK + begin as u64, part)?,
+            }
+            done += len;
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut written = self.written.write().unwrap_or_else(PoisonError::into_inner);
+        if len < written.len {
+            written.file_len = written.file_len.min(len);
+            written.blocks.split_off(&len.div_ceil(BLOCK));
+            let rest = usize::try_from(len % BLOCK).unwrap_or(0);
+            if rest != 0
+                && let Some(last) = written.blocks.get_mut(&(len / BLOCK))
+            {
+                last[rest..].fill(0);
+            }
+        }
+        written.len = len;
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut written = self.written.write().unwrap_or_else(PoisonError::into_inner);
+        written.len = written.len.max(offset + data.len() as u64);
+        let mut done = 0;
+        for (block, begin, len) in parts(offset, data.len()) {
+            if !written.blocks.contains_key(&block) {
+                if MOST_BYTES <= written.blocks.len() as u64 * BLOCK {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                let mut bytes = vec![0; usize::try_from(BLOCK).unwrap_or(0)].into_boxed_slice();
+                written.below(&self.file, block * BLOCK, &mut bytes)?;
+                written.blocks.insert(block, bytes);
+            }
+            if let Some(bytes) = written.blocks.get_mut(&block) {
+                bytes[begin..begin + len].copy_from_slice(&data[done..done + len]);
+            }
+            done += len;
+        }
+        Ok(())
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+
+    // A file that is open for reading takes shared locks only. They keep out those who would write.
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_shared_range(start, end)
+    }
+
+    fn try_lock_shared_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> Result<bool, BackendError> {
+        self.file.try_lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write as _};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Write(usize, Vec<u8>),
+        SetLen(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let bytes = prop::collection::vec(any::<u8>(), 1..9000);
+        prop_oneof![
+            (0..30_000_usize, bytes).prop_map(|(offset, bytes)| Step::Write(offset, bytes)),
+            (1..40_000_usize).prop_map(Step::SetLen),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn it_is_a_file_to_all_who_use_it_and_leaves_the_file_alone(
+            steps in prop::collection::vec(step(), 0..20),
+        ) {
+            let mut file = tempfile::NamedTempFile::new().expect("a file");
+            let before: Vec<u8> = (0..20_000_u32).map(|it| (it % 251) as u8).collect();
+            file.write_all(&before).expect("written");
+            let overlay = Overlay::over(File::open(file.path()).expect("a file")).expect("opened");
+            let mut model = before.clone();
+            for step in steps {
+                match step {
+                    Step::Write(offset, bytes) => {
+                        model.resize(model.len().max(offset + bytes.len()), 0);
+                        model[offset..offset + bytes.len()].copy_from_slice(&bytes);
+                        overlay.write(offset as u64, &bytes).expect("written");
+                    }
+                    Step::SetLen(len) => {
+                        model.resize(len, 0);
+                        overlay.set_len(len as u64).expect("set");
+                    }
+                }
+                let mut read = vec![0; model.len()];
+                prop_assert_eq!(overlay.len().expect("known"), model.len() as u64);
+                overlay.read(0, &mut read).expect("readable");
+                prop_assert!(read == model);
+            }
+            prop_assert!(fs::read(file.path()).expect("readable") == before);
+        }
+    }
+}
