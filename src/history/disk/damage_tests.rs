@@ -35,11 +35,12 @@ fn large(path: &Path) -> DiskOptions {
 
 fn fill(path: &Path) {
     let disk = Disk::open(large(path), Clock::system()).expect("a store");
-    for at in 0..60 {
+    for number in 0..60_u8 {
+        let at = usize::from(number);
         let mut batch: Batch = vec![update(&[at % 4], at, 40 + at)].into();
-        let key = [at as u8; 8];
+        let key = [number; 8];
         for shelf in Shelf::ALL {
-            let value = Some(vec![at as u8; 60].into());
+            let value = Some(vec![number; 60].into());
             batch.records.push(Record { shelf, key: key[..].into(), value });
         }
         let value = format!("reply {at}").into_bytes().into();
@@ -55,7 +56,7 @@ struct Seen {
     scanned: Option<Vec<String>>,
     by_topic: Vec<Option<Vec<String>>>,
     records: Vec<Option<Vec<Record>>>,
-    replies: Vec<Option<Option<Box<[u8]>>>>,
+    replies: Vec<Result<Option<Box<[u8]>>, String>>,
     located: Vec<Option<Located>>,
 }
 
@@ -75,7 +76,9 @@ fn seen(disk: &Disk) -> Seen {
         scanned: page(&["*"]),
         by_topic: ["plain", "counted", "short", "small"].map(|it| page(&[it])).into(),
         records: Shelf::ALL.map(|it| disk.records(it).ok()).into(),
-        replies: (0..60).map(|it| answer(disk.reply(&format!("key {it}"))).ok()).collect(),
+        replies: (0..60)
+            .map(|it| answer(disk.reply(&format!("key {it}"))).map_err(|it| it.to_string()))
+            .collect(),
         located: (0..60).map(start).collect(),
     }
 }
@@ -97,14 +100,14 @@ fn check(truth: &Seen, seen: &Seen, is_told: bool, is_found: bool, what: &str) {
         assert!(seen.len() == truth.len() || is_found, "{what}: records are missing in silence");
     }
     for (truth, seen) in truth.replies.iter().zip(&seen.replies) {
-        if let Some(Some(seen)) = seen {
-            assert_eq!(Some(&Some(seen.clone())), truth.as_ref(), "{what}: a wrong reply");
+        if let Ok(Some(seen)) = seen {
+            assert_eq!(Ok(Some(seen.clone())), *truth, "{what}: a wrong reply");
         }
     }
     let failed = seen.scanned.is_none()
         || seen.by_topic.iter().any(Option::is_none)
         || seen.records.iter().any(Option::is_none)
-        || seen.replies.iter().any(Option::is_none)
+        || seen.replies.iter().any(Result::is_err)
         || seen.located.iter().any(Option::is_none);
     assert_eq!(failed, is_told, "{what}: trouble with what is read is told, and nothing else");
     assert!(truth == seen || is_found, "{what}: it is seen and `verify` does not find it");

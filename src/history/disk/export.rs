@@ -122,8 +122,7 @@ pub fn export(options: &DiskOptions, output: &mut impl Write) -> Result<(), Stor
         let (events, records) = (end.events, end.records);
         exporting.put(&Line::End(end))?;
         exporting.output.flush()?;
-        // What was read is written. Closing a damaged store is the last thing that may fail.
-        let _ = guarded(|| Ok(drop(database)));
+        open::put_away(Some(database));
         if 0 < left_out {
             return Err(StoreError::LeftOut(format!(
                 "{left_out} damaged records or parts were left out; {events} events and {records} records were exported"
@@ -181,6 +180,9 @@ fn export_events(
     }
 }
 
+/// A key, and its value if that can be read.
+type Entry = (Vec<u8>, Option<Vec<u8>>);
+
 fn export_shelf(
     database: &Database,
     of: Shelf,
@@ -188,7 +190,7 @@ fn export_shelf(
     exporting: &mut Exporting<'_, impl Write>,
 ) -> io::Result<()> {
     let name = shelf_name(of);
-    let behind = |after: Option<&[u8]>| -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, Error> {
+    let behind = |after: Option<&[u8]>| -> Result<Option<Entry>, Error> {
         let table = database.begin_read()?.open_table(shelf(of))?;
         for entry in table.range(after.unwrap_or_default()..)? {
             let (key, value) = entry?;

@@ -194,8 +194,7 @@ pub(super) fn open_checked(
         Ok(None) => Ok((database, identity)),
         Ok(Some(found)) => Err(DiskError::Newer { path: path.to_owned(), found }),
         Err(error) => {
-            // Closing it writes, which may come across the damage once more.
-            let _ = guarded(|| Ok(drop(database)));
+            put_away(Some(database));
             Err(DiskError::new(path, &error))
         }
     }
@@ -227,6 +226,17 @@ fn check_format(database: &mut Database, may_write: bool) -> Result<Option<i64>,
     }
     check_numbers(&database.begin_read()?.open_table(NUMBERS)?)?;
     Ok(None)
+}
+
+/// Lets go of a store. This writes, and so it may come across damage once more.
+pub(super) fn put_away(database: Option<Database>) {
+    let closed = guarded(|| {
+        drop(database);
+        Ok(())
+    });
+    if let Err(error) = closed {
+        debug!(%error, "the store was not closed in order");
+    }
 }
 
 /// Opens the store of a directory that is claimed without writing to it.

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 use super::{
     Disk, DiskOptions, Durability,
     codec::micros,
-    open::{self, Opened, guarded, open_claimed},
+    open::{self, Opened, guarded, open_claimed, put_away},
     place::Identity,
     reading::Reading,
     tables::BYTES,
@@ -125,7 +125,7 @@ impl Disk {
             return None;
         }
         let mut slot = self.reading.database.write().unwrap_or_else(PoisonError::into_inner);
-        let _ = guarded(|| Ok(drop(slot.take())));
+        put_away(slot.take());
         writer.identity = None;
         let opened = match open_claimed(&self.options) {
             Ok(opened) => opened,
@@ -244,7 +244,7 @@ impl Disk {
     /// Tries whether a store can be written to that could not be when the gateway started. Readers wait meanwhile.
     pub(super) fn thaw(&self, writer: &mut Writer) {
         let mut slot = self.reading.database.write().unwrap_or_else(PoisonError::into_inner);
-        let _ = guarded(|| Ok(drop(slot.take())));
+        put_away(slot.take());
         writer.identity = None;
         let opened = match open_claimed(&self.options) {
             Ok(opened) if self.is_same(writer, &opened) => opened,
