@@ -1,6 +1,9 @@
 # syntax=docker/dockerfile:1
 # Build: docker build -t tidegate .
-# Run:   docker run --rm -p 127.0.0.1:3000:3000 -v tidegate:/var/lib/tidegate tidegate
+# Run:   docker run --rm -p 3000:3000 -v tidegate:/var/lib/tidegate \
+#          -e TIDEGATE_AUTH__PUBLISHER_KEY="$(openssl rand -base64 48)" \
+#          -e TIDEGATE_AUTH__SUBSCRIBER_KEY="$(openssl rand -base64 48)" tidegate
+# Try:   docker run --rm -p 127.0.0.1:3000:3000 -v tidegate:/var/lib/tidegate -e TIDEGATE_SERVER__OPEN_TO_EVERYBODY=true tidegate
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
@@ -19,10 +22,10 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certifica
 RUN useradd --system --no-create-home tidegate && install -d -o tidegate -g tidegate -m 700 /var/lib/tidegate
 COPY --from=build /src/target/release/tidegate /usr/local/bin/tidegate
 USER tidegate
-# A container is reached through its own address, never through loopback. Without keys everybody who reaches it may
-# publish and subscribe, so publish the port on 127.0.0.1 only, as above, or keep it in a closed network.
+# A container is reached through its own address, never through loopback. So without keys the gateway does not start,
+# unless TIDEGATE_SERVER__OPEN_TO_EVERYBODY=true says that all who reach it may publish and subscribe. Then publish the port
+# on 127.0.0.1 only, as above, or keep it in a closed network.
 ENV TIDEGATE_SERVER__LISTEN=0.0.0.0:3000 \
-    TIDEGATE_SERVER__OPEN_TO_EVERYBODY=true \
     TIDEGATE_HISTORY__PATH=/var/lib/tidegate
 # Keep it in a volume with a name, or events and jobs are gone with the container.
 VOLUME /var/lib/tidegate

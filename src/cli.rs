@@ -18,7 +18,7 @@ use crate::{
     history::store,
     hub::MatcherKind,
     server::Server,
-    settings::{DurabilityKind, HistorySettings, Settings, Source, StoreKind, load},
+    settings::{Compat, DurabilityKind, HistorySettings, Settings, Source, StoreKind, load},
     telemetry,
 };
 
@@ -198,6 +198,16 @@ fn settings(flags: Flags) -> Result<Settings, String> {
 }
 
 fn check(settings: &Settings) -> Result<(), String> {
+    for doubt in settings.doubts() {
+        eprintln!("tidegate: warning: {doubt}");
+    }
+    if settings.mercure.compat == Compat::Auto {
+        let meaning = match settings.speaks_old_dialect() {
+            true => "both dialects, since old clients can have access here",
+            false => "draft-08 alone, since there are issuers and no key of [auth]",
+        };
+        print(&format!("# mercure.compat = \"auto\" means: {meaning}\n"));
+    }
     print(&toml::to_string(settings).map_err(|error| error.to_string())?);
     Ok(())
 }
@@ -254,7 +264,7 @@ fn explain(settings: &Settings, token: Option<String>) -> Result<(), String> {
 
 fn serve(settings: Settings) -> Result<(), String> {
     telemetry::start(&settings.log).map_err(|error| error.to_string())?;
-    for doubt in settings.auth.doubts() {
+    for doubt in settings.doubts() {
         tracing::warn!("{doubt}");
     }
     let gateway = Gateway::start(settings).map_err(|error| error.to_string())?;

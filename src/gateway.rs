@@ -50,6 +50,7 @@ struct Inner {
     tracker: Tracker,
     metrics: Metrics,
     refusal_lines: LinePace,
+    job_grant_lines: LinePace,
     nonce: Arc<str>,
 }
 
@@ -101,6 +102,7 @@ impl Gateway {
             ),
             metrics: Metrics::new(hub.clone(), sessions.clone(), &tracker),
             refusal_lines: LinePace::new(settings.log.refusals_per_second),
+            job_grant_lines: LinePace::new(1),
             searches: Semaphore::new(SEARCHES),
             seats: Seats::new(limits.subscribers, limits.subscribers_per_address),
             sessions,
@@ -209,6 +211,11 @@ impl Gateway {
     /// How many refusals are logged.
     pub(crate) fn refusal_lines(&self) -> &LinePace {
         &self.0.refusal_lines
+    }
+
+    /// How many warnings of grants on jobs that do not name them are logged.
+    pub(crate) fn job_grant_lines(&self) -> &LinePace {
+        &self.0.job_grant_lines
     }
 
     /// The nonce that allows the gateway's own scripts under its Content-Security-Policy.

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use actix_web::HttpRequest;
 use jiff::Timestamp;
+use tracing::warn;
 use url::Url;
 
 use super::{
@@ -21,6 +22,8 @@ use crate::{
     hub::{MatcherKind, MatcherLimits, Matchers, Rights},
     ops::OldFeature,
     problem::Problem,
+    settings::WildcardGrants,
+    telemetry::Line,
 };
 
 /// Somebody who may publish something.
@@ -28,6 +31,7 @@ use crate::{
 pub(crate) struct Publisher {
     /// `None` in development mode: everything.
     granted: Option<Matchers>,
+    gateway: Gateway,
     metadata_url: String,
 }
 
@@ -35,6 +39,7 @@ pub(crate) struct Publisher {
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(crate) rights: Rights,
+    gateway: Gateway,
     /// What is known of it besides; nothing unless it is told who subscribes.
     pub(crate) profile: Profile,
     /// Whether it has no token and would need one for everything but jobs whose names it knows.
@@ -52,10 +57,10 @@ pub(crate) async fn publisher(request: &HttpRequest) -> Result<Publisher, Proble
     let gateway = Gateway::of(request);
     let metadata_url = metadata_url(request, gateway.settings());
     if gateway.settings().auth.is_development() {
-        return Ok(Publisher { granted: None, metadata_url });
+        return Ok(Publisher { granted: None, gateway, metadata_url });
     }
     match bearer(request, &gateway, Role::Publisher).await? {
-        Some(bearer) => Ok(Publisher { granted: Some(bearer.granted), metadata_url }),
+        Some(bearer) => Ok(Publisher { granted: Some(bearer.granted), gateway, metadata_url }),
         None => Err(Problem::token_missing(&metadata_url)),
     }
 }
@@ -82,6 +87,7 @@ pub(crate) async fn subscriber(request: &HttpRequest) -> Result<Subscriber, Prob
     let remaining = bearer.claims.remaining(Timestamp::now());
     Ok(Subscriber {
         rights: Rights::Of(bearer.granted),
+        gateway,
         profile,
         is_uninvited: false,
         expires: remaining.and_then(|it| Instant::now().checked_add(it)),
@@ -99,6 +105,7 @@ pub(crate) fn anonymous(request: &HttpRequest) -> Subscriber {
         is_uninvited: !auth.is_development() && !auth.anonymous,
         expires: None,
         metadata_url: metadata_url(request, gateway.settings()),
+        gateway: gateway.clone(),
     }
 }
 
@@ -110,7 +117,11 @@ impl Publisher {
     pub(crate) fn check(&self, topics: &[Topic]) -> Result<(), Problem> {
         let Some(granted) = &self.granted else { return Ok(()) };
         match topics.iter().find(|it| !granted.matches(it)) {
-            None => Ok(()),
+            None => {
+                let of_jobs = topics.iter().filter(|it| it.is_of_jobs());
+                of_jobs.for_each(|topic| warn_of_wildcard(granted, topic, &self.gateway));
+                Ok(())
+            }
             Some(topic) => {
                 let topic: String = topic.as_str().chars().take(200).collect();
                 let detail = format!("the token does not grant to publish under `{topic}`");
@@ -151,11 +162,26 @@ impl Subscriber {
             Rights::Of(granted) => granted.matches(topic),
         };
         if is_granted {
+            if let Rights::Of(granted) = &self.rights {
+                warn_of_wildcard(granted, topic, &self.gateway);
+            }
             return Ok(());
         }
         let detail = format!("the token does not grant to subscribe to `{}`", topic.as_str());
         Err(Problem::not_granted(&self.metadata_url, detail))
     }
+}
+
+/// Warns of a right on jobs that comes from a matcher that does not name jobs.
+fn warn_of_wildcard(granted: &Matchers, topic: &Topic, gateway: &Gateway) {
+    if granted.names_jobs(topic) || gateway.job_grant_lines().ask(Instant::now()) == Line::LeaveOut
+    {
+        return;
+    }
+    warn!(
+        "a token's grant on `*` or on a pattern that does not begin with /jobs was used for jobs; the next release \
+         refuses this: name /jobs, /jobs/claim or /jobs/:id in the token (jobs.wildcard_grants)"
+    );
 }
 
 /// A token that is good, and what it grants for a role.
@@ -177,7 +203,8 @@ async fn bearer(
     let demands = Demands {
         role,
         mercure: &settings.mercure,
-        audiences: &audiences(request, settings),
+        speaks_old_dialect: settings.speaks_old_dialect(),
+        audiences: &audiences(settings),
         token_bytes: settings.auth.token_bytes,
         now: Timestamp::now(),
     };
@@ -198,6 +225,10 @@ async fn bearer(
     let granted = match role {
         Role::Publisher => publish,
         Role::Subscriber => subscribe,
+    };
+    let granted = match settings.jobs.wildcard_grants {
+        WildcardGrants::Warn => granted,
+        WildcardGrants::Refuse => granted.naming_jobs(),
     };
     Ok(Some(Bearer { claims, granted }))
 }

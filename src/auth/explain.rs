@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     Dialect, Flaw, Keyring, Role,
     grants::Selector,
-    metadata::configured_audiences,
+    metadata::audiences,
     token::{self, Demands},
 };
 use crate::{
@@ -42,7 +42,8 @@ pub async fn explain(settings: &Settings, text: &str, now: Timestamp) -> Result<
         let demands = Demands {
             role,
             mercure: &settings.mercure,
-            audiences: &configured_audiences(settings),
+            speaks_old_dialect: settings.speaks_old_dialect(),
+            audiences: &audiences(settings),
             token_bytes: settings.auth.token_bytes,
             now,
         };

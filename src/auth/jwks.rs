@@ -33,6 +33,7 @@ const LONGEST_AGE: Duration = Duration::from_secs(24 * 3600);
 /// All key sets of a gateway, one for each address.
 pub(super) struct KeySets {
     interval: Duration,
+    max_age: Duration,
     by_url: HashMap<Url, Arc<KeySet>>,
 }
 
@@ -41,6 +42,7 @@ pub(super) struct KeySet {
     url: Url,
     client: Client,
     interval: Duration,
+    max_age: Duration,
     kept: Mutex<Kept>,
     /// Held by the one that fetches; the others wait for what it brings.
     fetching: tokio::sync::Mutex<()>,
@@ -50,7 +52,8 @@ pub(super) struct KeySet {
 struct Kept {
     keys: Arc<[Key]>,
     attempted: Option<Instant>,
-    /// When the keys should be fetched again; they are used until then, and after it if that fails.
+    fetched: Option<Instant>,
+    /// When the keys should be fetched again; they are used until then, and for a while after it if that fails.
     stale: Option<Instant>,
 }
 
@@ -63,8 +66,9 @@ struct Key {
 }
 
 impl KeySets {
-    pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, by_url: HashMap::new() }
+    /// Each is fetched at most once in an `interval`, and used for at most `max_age` while it cannot be fetched.
+    pub(super) fn new(interval: Duration, max_age: Duration) -> Self {
+        Self { interval, max_age, by_url: HashMap::new() }
     }
 
     /// The set at `url`, the same one for everybody who uses it.
@@ -84,6 +88,7 @@ impl KeySets {
             url: url.clone(),
             client,
             interval: self.interval,
+            max_age: self.max_age,
             kept: Mutex::default(),
             fetching: tokio::sync::Mutex::new(()),
         });
@@ -120,7 +125,9 @@ impl KeySet {
                 && key.algorithm.is_none_or(|it| it == algorithm)
                 && id.is_none_or(|id| key.id.as_deref() == Some(id))
         };
-        let keys = kept.keys.iter().filter(fits).map(|it| it.key.clone()).collect();
+        let is_usable = kept.fetched.is_some_and(|it| it.elapsed() <= self.max_age);
+        let keys = kept.keys.iter().filter(|_| is_usable);
+        let keys = keys.filter(fits).map(|it| it.key.clone()).collect();
         (keys, kept.stale.is_none_or(|it| it <= Instant::now()))
     }
 
@@ -139,10 +146,20 @@ impl KeySet {
                 info!(url = %self.url, keys = keys.len(), "key set fetched");
                 let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.keys = keys.into();
+                kept.fetched = Some(Instant::now());
                 kept.stale = Some(Instant::now() + age.clamp(self.interval, LONGEST_AGE));
             }
             Err(reason) => {
-                warn!(url = %self.url, reason, "key set cannot be fetched; the last one is kept");
+                let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.fetched.is_some_and(|it| it.elapsed() <= self.max_age) {
+                    warn!(url = %self.url, reason, "key set cannot be fetched; the last one is kept");
+                } else {
+                    kept.keys = Arc::default();
+                    warn!(
+                        url = %self.url, reason,
+                        "key set cannot be fetched; its tokens are refused (auth.jwks_max_age)"
+                    );
+                }
             }
         }
     }

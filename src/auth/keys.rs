@@ -50,6 +50,8 @@ struct Pair {
 #[derive(Clone)]
 pub(super) struct Verifier {
     source: Source,
+    /// Why others may know or guess the key.
+    weakness: Option<&'static str>,
     /// What may have signed; whatever the token says.
     algorithms: Arc<[Algorithm]>,
 }
@@ -66,7 +68,7 @@ impl Keyring {
     /// # Errors
     /// If a key cannot be read or does not fit its algorithm.
     pub fn new(settings: &AuthSettings) -> Result<Self, KeyError> {
-        let mut sets = KeySets::new(settings.jwks_interval);
+        let mut sets = KeySets::new(settings.jwks_interval, settings.jwks_max_age);
         let mut verifier = |name: &str, keys: Option<&KeySettings>| {
             keys.map(|keys| Verifier::new(keys, settings.algorithm, &mut sets))
                 .transpose()
@@ -103,6 +105,31 @@ impl Keyring {
             }
         }
         Ok(Self { own, by_issuer })
+    }
+
+    /// What is wrong with keys that can be used all the same: a sentence for each that others may know or guess.
+    #[must_use]
+    pub fn weak_keys(&self) -> Vec<String> {
+        let pair = |name: &dyn Fn(&str) -> String, pair: &Pair| -> Vec<String> {
+            let roles = [("publisher", &pair.publisher), ("subscriber", &pair.subscriber)];
+            roles
+                .into_iter()
+                .filter_map(|(role, verifier)| {
+                    let weakness = verifier.as_ref()?.weakness?;
+                    Some(format!("{} {weakness}", name(role)))
+                })
+                .collect()
+        };
+        let mut weak = pair(&|role| format!("auth.{role}_key"), &self.own);
+        // Issuers without keys of their own use those above, and nothing new is to be said of these.
+        if weak.is_empty() {
+            for (issuer, keys) in &self.by_issuer {
+                let name = |role: &str| format!("the {role} key of the issuer `{issuer}`");
+                weak.extend(pair(&name, keys));
+            }
+            weak.sort_unstable();
+        }
+        weak
     }
 
     /// The keys for tokens that name no issuer.
@@ -143,26 +170,27 @@ impl Verifier {
             [] => default.into(),
             given => given.into(),
         };
+        let of_text = |text: &str| {
+            let algorithms: Arc<[_]> = algorithms(&[algorithm]);
+            let key = parse_key(text, &algorithms)?;
+            let weakness = weakness(text, &algorithms);
+            Ok(Self { source: Source::Key(Arc::new(key)), weakness, algorithms })
+        };
         match (has_key, has_file, &settings.jwks_url) {
-            (true, false, None) => {
-                let algorithms: Arc<[_]> = algorithms(&[algorithm]);
-                let key = parse_key(settings.key.reveal(), &algorithms)?;
-                Ok(Self { source: Source::Key(Arc::new(key)), algorithms })
-            }
+            (true, false, None) => of_text(settings.key.reveal()),
             (false, true, None) => {
                 let file = settings.key_file.display();
                 let text = fs::read_to_string(&settings.key_file)
                     .map_err(|error| format!("the file {file} cannot be read: {error}"))?;
-                let algorithms: Arc<[_]> = algorithms(&[algorithm]);
-                let key = parse_key(text.trim_end_matches(['\r', '\n']), &algorithms)?;
-                Ok(Self { source: Source::Key(Arc::new(key)), algorithms })
+                of_text(text.trim_end_matches(['\r', '\n']))
+                    .map_err(|error| format!("the file {file}: {error}"))
             }
             (false, false, Some(url)) => {
                 let algorithms: Arc<[_]> = algorithms(&USUAL);
                 if algorithms.iter().any(|it| it.family() == AlgorithmFamily::Hmac) {
                     return Err("a key set holds public keys, and HS… needs a secret".to_owned());
                 }
-                Ok(Self { source: Source::Set(sets.at(url)?), algorithms })
+                Ok(Self { source: Source::Set(sets.at(url)?), weakness: None, algorithms })
             }
             _ => Err("exactly one of key, key_file and jwks_url has to be given".to_owned()),
         }
@@ -209,10 +237,38 @@ fn check_signature(
     Ok(token.claims)
 }
 
+/// Why a shared secret may be known to others, if it may.
+fn weakness(text: &str, algorithms: &[Algorithm]) -> Option<&'static str> {
+    /// Shorter secrets can be guessed (RFC 7518, section 3.2).
+    const SHORTEST: usize = 32;
+    /// Secrets that documentation, sample files and tutorials print.
+    const PUBLISHED: [&str; 9] = [
+        "!ChangeThisMercureHubJWTSecretKey!",
+        "!ChangeMe!",
+        "!ChangeThisPublisherJwtKey!",
+        "!ChangeThisSubscriberJwtKey!",
+        "your-256-bit-secret",
+        "your-384-bit-secret",
+        "your-512-bit-secret",
+        "a-string-secret-at-least-256-bits-long",
+        "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
+    ];
+    if algorithms.iter().all(|it| it.family() != AlgorithmFamily::Hmac) {
+        return None;
+    }
+    if PUBLISHED.contains(&text) {
+        return Some("is printed in public documentation");
+    }
+    (text.len() < SHORTEST).then_some("is shorter than 32 bytes, so that it may be guessed")
+}
+
 fn parse_key(text: &str, algorithms: &[Algorithm]) -> Result<DecodingKey, String> {
     let family = algorithms.first().map(|it| it.family()).ok_or("there is no algorithm")?;
     if algorithms.iter().any(|it| it.family() != family) {
         return Err("its algorithms need keys of different kinds".to_owned());
+    }
+    if text.trim().is_empty() {
+        return Err("the key is empty".to_owned());
     }
     let is_pem = text.trim_start().starts_with("-----BEGIN");
     if family == AlgorithmFamily::Hmac {

@@ -1,16 +1,11 @@
 //! What the gateway says about itself to those who want a token for it (RFC 9728).
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, http::header::CACHE_CONTROL, web};
 use serde::Serialize;
 use url::Url;
 
 use super::grants::DETAIL;
-use crate::{
-    gateway::Gateway,
-    problem::Problem,
-    server::{comes_through_proxy, public_base},
-    settings::{Compat, Settings},
-};
+use crate::{gateway::Gateway, problem::Problem, server::public_base, settings::Settings};
 
 /// What the address of the document begins with.
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -49,7 +44,12 @@ pub(crate) async fn metadata(
         keys.as_ref().is_some_and(|it| it.jwks_url.is_some())
     };
     let servers = settings.auth.issuers.iter();
-    Ok(HttpResponse::Ok().insert_header(("cache-control", "public, max-age=300")).json(Document {
+    // Without an address of its own the document depends on what the request says.
+    let caching = match settings.server.public_url {
+        Some(_) => "public, max-age=300",
+        None => "private, max-age=300",
+    };
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, caching)).json(Document {
         resource: pinned.cloned().unwrap_or_else(|| hub.into()),
         authorization_servers: servers
             .filter(|it| has_server(&it.publisher) || has_server(&it.subscriber))
@@ -58,9 +58,9 @@ pub(crate) async fn metadata(
         authorization_details_types_supported: [DETAIL],
         bearer_methods_supported: ["header"],
         mercure_cookie: &settings.auth.cookie,
-        mercure_matcher_types_supported: match settings.mercure.compat {
-            Compat::Both => &["exact", "urlpattern", "uritemplate"],
-            Compat::ModernOnly => &["exact", "urlpattern"],
+        mercure_matcher_types_supported: match settings.speaks_old_dialect() {
+            true => &["exact", "urlpattern", "uritemplate"],
+            false => &["exact", "urlpattern"],
         },
         mercure_subscriptions: settings.mercure.subscriptions,
     }))
@@ -74,18 +74,9 @@ pub(super) fn metadata_url(request: &HttpRequest, settings: &Settings) -> String
     url.into()
 }
 
-/// What the audience of a token may be: what the operator has named. Only the word of a trusted proxy is as good as that,
-/// for a client may send any `Host`.
-pub(super) fn audiences(request: &HttpRequest, settings: &Settings) -> Vec<String> {
-    let mut audiences = configured_audiences(settings);
-    if settings.server.public_url.is_none() && comes_through_proxy(request, settings) {
-        audiences.push(hub_url(request, settings).into());
-    }
-    audiences
-}
-
-/// The audiences that the operator has named.
-pub(super) fn configured_audiences(settings: &Settings) -> Vec<String> {
+/// What the audience of a token may be: what the operator has named. A client may send any `Host`, and through a proxy
+/// any `X-Forwarded-Host`, so the request has no say in it.
+pub(super) fn audiences(settings: &Settings) -> Vec<String> {
     let own = settings.server.public_url.is_some().then(|| settings.server.hub_url().into());
     settings.auth.audiences.iter().cloned().chain(own).collect()
 }

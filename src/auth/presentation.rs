@@ -11,7 +11,7 @@ use crate::{
     gateway::Gateway,
     ops::OldFeature,
     server::{is_safe, public_base},
-    settings::{Compat, Settings, origins},
+    settings::{Settings, origins},
 };
 
 /// The cookie of the old dialect.
@@ -49,7 +49,7 @@ pub(super) fn token(
         let header = header.to_str().map_err(|_| Unpresentable::Scheme)?;
         return bearer(header).map(|it| Some(it.to_owned())).ok_or(Unpresentable::Scheme);
     }
-    let understands_old = settings.mercure.compat == Compat::Both;
+    let understands_old = settings.speaks_old_dialect();
     if understands_old && let Some(token) = in_address(request) {
         gateway.metrics().old_dialect(OldFeature::TokenInAddress);
         return Ok(Some(token));

@@ -8,7 +8,7 @@ use super::{
     claims::{Claims, Dialect},
     keys::{Keyring, Role},
 };
-use crate::settings::{Compat, MercureSettings, OldClaim};
+use crate::settings::{MercureSettings, OldClaim};
 
 /// What is wrong with a token: for the log and for the operator, never for the bearer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +23,7 @@ pub enum Flaw {
     #[error("its header has `crit`")]
     Critical,
     /// It is of the old dialect.
-    #[error("its `typ` is not `at+jwt`, and mercure.compat is modern-only")]
+    #[error("its `typ` is not `at+jwt`, and the old dialect is off (mercure.compat)")]
     OldDialect,
     /// There is no key for it.
     #[error("no key is configured for tokens like this (auth.publisher_key, auth.subscriber_key)")]
@@ -76,8 +76,10 @@ impl Flaw {
 #[derive(Debug, Clone)]
 pub(super) struct Demands<'a> {
     pub(super) role: Role,
-    /// Which dialects are understood, and what those of the old one need.
+    /// What tokens of the old dialect need.
     pub(super) mercure: &'a MercureSettings,
+    /// Whether they are understood.
+    pub(super) speaks_old_dialect: bool,
     /// What the audience of a token may be.
     pub(super) audiences: &'a [String],
     pub(super) token_bytes: usize,
@@ -108,7 +110,7 @@ pub(super) async fn verify(
             let issuer = claims.get("iss").and_then(Value::as_str).ok_or(Flaw::Missing("iss"))?;
             (keyring.of_issuer(issuer, demands.role)?, Some(issuer.to_owned()))
         }
-        Dialect::Old if demands.mercure.compat == Compat::ModernOnly => {
+        Dialect::Old if !demands.speaks_old_dialect => {
             return Err(Flaw::OldDialect);
         }
         Dialect::Old => (keyring.own(demands.role).ok_or(Flaw::NoKey)?, None),
@@ -146,6 +148,7 @@ mod tests {
             let demands = Demands {
                 role: Role::Publisher,
                 mercure: &MercureSettings::default(),
+                speaks_old_dialect: true,
                 audiences: &[],
                 token_bytes: 100,
                 now: Timestamp::UNIX_EPOCH,

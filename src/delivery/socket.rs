@@ -22,6 +22,10 @@ use crate::{
 /// How long a stream that has ended waits for its client to close, so that the client gets all of it.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// The most that is written in one call. The kernel takes a call's bytes as a whole once it has room, and reports room
+/// again when most of them have left; so this is the step in which the progress of a slow client is seen.
+const WRITE_AT_ONCE: usize = 16 * 1024;
+
 /// Bytes of a client that are read, and thrown away, before others get their turn.
 const READ_AT_ONCE: usize = 64 * 1024;
 
@@ -35,6 +39,10 @@ pub(super) struct Connection {
     n_half: usize,
     /// Bytes of events that have gone out.
     n_written: usize,
+    /// Since when the client has taken nothing of what there was for it.
+    stuck_since: Option<Tick>,
+    /// Whether it has been blocked, since when the kernel does not give it up by itself.
+    is_slow: bool,
     phase: Phase,
     is_queued: bool,
     /// Nothing comes behind the notice.
@@ -72,6 +80,8 @@ impl Connection {
             half: Position::START,
             n_half: 0,
             n_written: 0,
+            stuck_since: None,
+            is_slow: false,
             phase: Phase::Open,
             is_queued: false,
             is_ending: false,
@@ -163,7 +173,10 @@ impl Connection {
     pub(super) fn write_notice(&mut self, now: Tick) -> io::Result<Wrote> {
         while let Some(notice) = &mut self.notice {
             match retry(|| self.stream.write(notice))? {
-                Some(written) => notice.advance(written),
+                Some(written) => {
+                    self.stuck_since = None;
+                    notice.advance(written);
+                }
                 None => return Ok(self.block(now)),
             }
             if notice.is_empty() {
@@ -190,8 +203,8 @@ impl Connection {
         while let Some((first, others)) = events[n_complete..].split_first() {
             let style = &self.style;
             let rest = &style.event(first, key)[self.n_half..];
-            let written = if others.is_empty() {
-                retry(|| self.stream.write(rest))?
+            let written = if others.is_empty() || WRITE_AT_ONCE <= rest.len() {
+                retry(|| self.stream.write(&rest[..rest.len().min(WRITE_AT_ONCE)]))?
             } else {
                 let others = others.iter().map(|event| IoSlice::new(style.event(event, key)));
                 let slices: Vec<_> = std::iter::once(IoSlice::new(rest)).chain(others).collect();
@@ -202,6 +215,7 @@ impl Connection {
                 self.block(now);
                 return Ok(Wrote::Some(n_complete));
             };
+            self.stuck_since = None;
             self.n_written = self.n_written.saturating_add(written);
             while let Some(event) = events.get(n_complete) {
                 let rest = self.style.event(event, key).len() - self.n_half;
@@ -218,8 +232,21 @@ impl Connection {
     }
 
     fn block(&mut self, now: Tick) -> Wrote {
-        self.phase = Phase::Blocked { since: now };
+        // That the kernel woke it is no progress, only what was taken is.
+        self.phase = Phase::Blocked { since: *self.stuck_since.get_or_insert(now) };
+        if !self.is_slow {
+            self.is_slow = true;
+            self.set_kernel_deadline(None);
+        }
         Wrote::Some(0)
+    }
+
+    /// Sets after which time without progress the kernel gives the connection up, `None` for never. A slow client is
+    /// watched by its shard instead, which knows what was taken.
+    fn set_kernel_deadline(&self, _deadline: Option<Duration>) {
+        // Best effort: without it the connection may be given up too early, and the client comes back.
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(&self.stream).set_tcp_user_timeout(_deadline);
     }
 
     /// Says that nothing comes any more, and waits for the client to close.
@@ -228,6 +255,9 @@ impl Connection {
     /// If the connection is broken.
     pub(super) fn linger(&mut self, now: Tick) -> io::Result<()> {
         self.phase = Phase::Lingering { since: now };
+        if self.is_slow {
+            self.set_kernel_deadline(Some(self.style.write_deadline));
+        }
         self.stream.shutdown(Shutdown::Write)
     }
 
@@ -245,6 +275,15 @@ impl Connection {
             }
         }
         Ok(false)
+    }
+}
+
+impl Drop for Connection {
+    /// Leaves a slow connection to the kernel, which would otherwise keep what was not taken without a deadline.
+    fn drop(&mut self) {
+        if self.is_slow {
+            self.set_kernel_deadline(Some(self.style.write_deadline));
+        }
     }
 }
 

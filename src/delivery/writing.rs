@@ -149,7 +149,7 @@ impl Inner {
         };
         let last = events[..n_complete].last();
         if last.is_some_and(|it| connection.style.is_last(it)) {
-            connection.end(None);
+            connection.end(connection.style.writer.close());
         }
         let has_more_to_do = connection.is_ending() || connection.is_full();
         subscriber.served = match (wrote, then) {

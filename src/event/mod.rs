@@ -69,12 +69,14 @@ impl Update {
 /// The forms in which an event is written, each encoded at most once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// `text/event-stream` lines.
+    /// `text/event-stream` lines; a part of [`Form::SseChunk`], whose bytes it shares.
     Sse,
     /// A script element of the forever iframe.
     Script,
     /// The JSON object of a long-poll reply.
     Json,
+    /// `text/event-stream` lines as a chunk of an HTTP/1.1 body.
+    SseChunk,
 }
 
 /// An accepted update with its position: immutable, shared, encoded at most once per form.
@@ -86,7 +88,7 @@ pub struct Event {
     pub accepted_at: Timestamp,
     /// What was published. The history keeps this part alone, so that encoded bytes live no longer than the tail.
     pub update: Arc<Update>,
-    encodings: [OnceLock<Bytes>; 3],
+    encodings: [OnceLock<Bytes>; 4],
     /// What some subscribers get instead.
     variant: OnceLock<Option<Box<Self>>>,
     /// The same event with fewer topics, for subscribers that may not see all of them.
@@ -163,6 +165,8 @@ impl Event {
     /// Bytes of memory that this event costs while it is in the tail, about: the update, and each form of it.
     #[must_use]
     pub fn weight(&self) -> usize {
-        self.update.weight() + self.encodings.len() * self.update.data.len()
+        /// Copies of the data. Both SSE forms share one.
+        const COPIES: usize = 3;
+        self.update.weight() + COPIES * self.update.data.len()
     }
 }

@@ -67,6 +67,12 @@ impl Topic {
         self.as_str().starts_with(JOBS)
     }
 
+    /// Whether rights on it are rights on jobs: to create, list, claim, or report on them.
+    #[must_use]
+    pub fn is_of_jobs(&self) -> bool {
+        self.is_job() || self.as_str() == JOBS.trim_end_matches('/')
+    }
+
     /// The topic as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -77,7 +83,7 @@ impl Topic {
     /// the hub's namespace once resolved against `hub` (draft-08, "Reserved topics": any scheme, any authority).
     #[must_use]
     pub fn is_reserved(&self, hub: &Url) -> bool {
-        if self.is_job() || self.as_str() == JOBS.trim_end_matches('/') {
+        if self.is_of_jobs() {
             return true;
         }
         !self.is_plainly_free(hub) && self.is_in_namespace(hub)

@@ -153,6 +153,8 @@ pub struct Matchers {
     topics: Box<[Topic]>,
     /// In the order of their ids.
     patterns: Box<[Arc<Pattern>]>,
+    /// Whether topics of jobs are matched only by a text that begins with `/jobs`.
+    names_jobs: bool,
 }
 
 impl Matchers {
@@ -172,7 +174,7 @@ impl Matchers {
         topics.dedup();
         patterns.sort_unstable_by_key(|pattern: &Arc<Pattern>| pattern.id());
         patterns.dedup();
-        Self { everything, topics: topics.into(), patterns: patterns.into() }
+        Self { everything, topics: topics.into(), patterns: patterns.into(), names_jobs: false }
     }
 
     /// The union of what `values` stand for, within the limits of one subscription or token. Counts come first, so
@@ -201,9 +203,26 @@ impl Matchers {
         Ok(Self::new(matchers))
     }
 
+    /// The same, but what does not name jobs matches none.
+    #[must_use]
+    pub fn naming_jobs(self) -> Self {
+        Self { names_jobs: true, ..self }
+    }
+
+    /// Whether one of them accepts `topic` and its text says that it is about jobs.
+    #[must_use]
+    pub fn names_jobs(&self, topic: &Topic) -> bool {
+        let names_jobs = |pattern: &Arc<Pattern>| pattern.as_str().starts_with("/jobs");
+        let of_jobs = || self.patterns.iter().filter(|it| names_jobs(it));
+        self.names(topic) || of_jobs().any(|pattern| pattern.matches(topic))
+    }
+
     /// Whether one of them accepts `topic`.
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
+        if self.names_jobs && topic.is_of_jobs() {
+            return self.names_jobs(topic);
+        }
         self.everything || self.names(topic) || self.has_pattern_for(topic)
     }
 

@@ -30,7 +30,7 @@ use self::{accept::Terms, listen::Inherited, tls::Certificate};
 pub(crate) use self::{
     connection::Handle,
     guard::is_safe,
-    public::{client_address, comes_through_proxy, public_base},
+    public::{client_address, public_base},
     routes::resource,
 };
 use crate::{gateway::Gateway, settings::Settings};

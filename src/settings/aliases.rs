@@ -24,6 +24,11 @@ type Setting = (&'static str, Value);
 pub(super) fn settings(environment: &HashMap<String, String>) -> Result<Vec<Setting>, String> {
     let variable =
         |name: &str| environment.get(name).map(|it| it.trim()).filter(|it| !it.is_empty());
+    for name in ["MERCURE_PUBLISHER_JWT_KEY", "MERCURE_SUBSCRIBER_JWT_KEY"] {
+        if environment.get(name).is_some_and(|it| it.trim().is_empty()) {
+            return Err(format!("{name} is set, but it is empty; give it a value, or unset it"));
+        }
+    }
     let mut settings: Vec<Setting> = Vec::new();
     for (name, key) in [
         ("MERCURE_PUBLISHER_JWT_KEY", "auth.publisher_key"),
@@ -298,7 +303,6 @@ mod tests {
         for variables in [
             &[("SERVER_NAME", "example.com"), ("GLOBAL_OPTIONS", "debug")][..],
             &[("MERCURE_URL", "https://example.com")],
-            &[("MERCURE_PUBLISHER_JWT_KEY", ""), ("SERVER_NAME", "example.com")],
         ] {
             assert_eq!(with(variables), Ok(HashMap::new()));
         }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use jsonwebtoken::{Algorithm, AlgorithmFamily};
+use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -48,6 +48,9 @@ pub struct AuthSettings {
     /// The shortest time between two requests for the same keys.
     #[serde(with = "duration")]
     pub jwks_interval: Duration,
+    /// How long a key set is used while its server is away.
+    #[serde(with = "duration")]
+    pub jwks_max_age: Duration,
     /// Who else may issue tokens.
     pub issuers: Vec<IssuerSettings>,
 }
@@ -99,6 +102,7 @@ impl Default for AuthSettings {
             publish_origins: Vec::new(),
             token_bytes: 8 << 10,
             jwks_interval: Duration::from_secs(30),
+            jwks_max_age: Duration::from_secs(24 * 3600),
             issuers: Vec::new(),
         }
     }
@@ -111,28 +115,12 @@ impl AuthSettings {
         self.publisher().is_none() && self.subscriber().is_none() && self.issuers.is_empty()
     }
 
-    /// What an operator may not have meant, in sentences; nothing of it keeps the gateway from starting.
+    /// Whether a request to publish over HTTP could be granted.
     #[must_use]
-    pub fn doubts(&self) -> Vec<&'static str> {
-        /// Shorter secrets can be guessed (RFC 7518, section 3.2).
-        const SHORTEST: usize = 32;
-        let (publisher, subscriber) = (self.publisher(), self.subscriber());
-        let is_short = |keys: &KeySettings| {
-            !keys.key.is_empty()
-                && keys.key.reveal().len() < SHORTEST
-                && keys.algorithms.iter().any(|it| it.family() == AlgorithmFamily::Hmac)
-        };
-        let mut doubts = Vec::new();
-        if !self.is_development()
-            && publisher.is_none()
-            && !self.issuers.iter().any(|it| it.publisher.is_some())
-        {
-            doubts.push("nobody can publish over HTTP: auth.publisher_key is not set");
-        }
-        if publisher.iter().chain(&subscriber).any(is_short) {
-            doubts.push("a key of auth is shorter than 32 bytes, so that it may be guessed");
-        }
-        doubts
+    pub fn has_publishers(&self) -> bool {
+        self.is_development()
+            || self.publisher().is_some()
+            || self.issuers.iter().any(|it| it.publisher.is_some())
     }
 
     /// The key for publishers, if there is one.
@@ -215,8 +203,10 @@ pub enum OldClaim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compat {
-    /// Draft-08, and draft-07 for old clients.
+    /// Both where old clients can have tokens: in development mode and with a key of `[auth]`. With issuers alone draft-08.
     #[default]
+    Auto,
+    /// Draft-08, and draft-07 for old clients.
     Both,
     /// Draft-08 alone.
     ModernOnly,

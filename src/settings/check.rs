@@ -1,6 +1,6 @@
 //! What no single key can tell: whether the settings make sense as a whole and stay within what clocks and sockets bear.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use tracing_subscriber::EnvFilter;
 
@@ -39,7 +39,7 @@ fn check_listen(settings: &Settings) -> Result<(), String> {
             _ => {}
         }
     }
-    let open = server.listen.iter().chain(&tls.listen).find(|it| !it.ip().is_loopback());
+    let open = listeners(settings).find(|it| !it.ip().is_loopback());
     match open {
         Some(address) if settings.auth.is_development() && !server.open_to_everybody => {
             Err(format!(
@@ -87,9 +87,7 @@ fn check_auth(settings: &Settings) -> Result<(), String> {
             "nobody could subscribe: set auth.subscriber_key, or auth.anonymous = true".to_owned()
         );
     }
-    let is_pinned = server.public_url.is_some()
-        || !auth.audiences.is_empty()
-        || !server.trusted_proxies.is_empty();
+    let is_pinned = server.public_url.is_some() || !auth.audiences.is_empty();
     let needs_audience =
         !auth.issuers.is_empty() || settings.mercure.old_token_claims.contains(&OldClaim::Aud);
     if needs_audience && !is_pinned {
@@ -99,7 +97,24 @@ fn check_auth(settings: &Settings) -> Result<(), String> {
                 .to_owned(),
         );
     }
-    Keyring::new(auth).map(drop).map_err(|error| error.to_string())
+    let weak = weak_keys(settings)?;
+    let is_reachable = listeners(settings).any(|it| !it.ip().is_loopback());
+    match weak.first() {
+        Some(weakness) if is_reachable => Err(format!(
+            "{weakness}, and the gateway listens on an address that others reach; take a secret from `openssl rand -base64 48`"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What is wrong with keys that can be used all the same, in a sentence each.
+pub(super) fn weak_keys(settings: &Settings) -> Result<Vec<String>, String> {
+    Keyring::new(&settings.auth).map(|it| it.weak_keys()).map_err(|error| error.to_string())
+}
+
+/// Every address on which requests of clients come.
+fn listeners(settings: &Settings) -> impl Iterator<Item = &SocketAddr> {
+    settings.server.listen.iter().chain(&settings.tls.listen)
 }
 
 fn check_counts(settings: &Settings) -> Result<(), String> {
@@ -128,6 +143,7 @@ fn check_durations(settings: &Settings) -> Result<(), String> {
         ("delivery.lifetime", delivery.lifetime),
         ("jobs.lease", jobs.lease),
         ("auth.jwks_interval", auth.jwks_interval),
+        ("auth.jwks_max_age", auth.jwks_max_age),
         ("server.head_timeout", server.head_timeout),
         ("server.body_timeout", server.body_timeout),
     ];

@@ -58,10 +58,23 @@ pub struct JobSettings {
     /// Bytes of a log that are kept, the newest.
     #[serde(with = "size")]
     pub log_bytes: usize,
+    /// Whether a grant on `*`, or on a pattern that does not begin with `/jobs`, is one on jobs as well.
+    pub wildcard_grants: WildcardGrants,
     /// Other origins to which a result may lead.
     pub result_origins: Vec<String>,
     /// Types with rules of their own. If there are any, other types are refused.
     pub types: BTreeMap<String, JobTypeSettings>,
+}
+
+/// What a grant is worth for jobs that does not name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WildcardGrants {
+    /// It counts, and the log warns.
+    #[default]
+    Warn,
+    /// It does not count.
+    Refuse,
 }
 
 /// `[jobs.types.NAME]`: what is not given is as in `[jobs]`.
@@ -103,6 +116,7 @@ impl Default for JobSettings {
             payload_bytes: 64 << 10,
             result_bytes: 256 << 10,
             log_bytes: 256 << 10,
+            wildcard_grants: WildcardGrants::default(),
             result_origins: Vec::new(),
             types: BTreeMap::new(),
         }

@@ -24,7 +24,11 @@ const LISTS: [&str; 7] = [
 ];
 
 /// How the names of variables end that are taken as they are: a secret of digits is not a number.
-const SECRETS: [&str; 3] = ["__WEBHOOK_SECRET", "__PUBLISHER_KEY", "__SUBSCRIBER_KEY"];
+const SECRETS: [&str; 4] =
+    ["__WEBHOOK_SECRET", "__WEBHOOK_PREVIOUS_SECRET", "__PUBLISHER_KEY", "__SUBSCRIBER_KEY"];
+
+/// How the names of variables end that name files with secrets.
+const SECRET_FILES: [&str; 2] = ["__PUBLISHER_KEY_FILE", "__SUBSCRIBER_KEY_FILE"];
 
 /// Where settings come from, later ones winning over earlier ones.
 #[derive(Debug, Default)]
@@ -53,6 +57,9 @@ pub enum SettingsError {
         "the environment variable {0} is not a setting; settings are written TIDEGATE_SECTION__KEY"
     )]
     UnknownVariable(String),
+    /// A variable that names a secret is empty. It would otherwise count as none, which may open the gateway to all.
+    #[error("the environment variable {0} is set, but it is empty; give it a value, or unset it")]
+    EmptySecret(String),
     /// A key or a value is wrong.
     #[error("the configuration is not valid: {0}")]
     Invalid(String),
@@ -128,6 +135,10 @@ fn variables(all: HashMap<String, String>) -> Result<HashMap<String, String>, Se
         let Some(key) = name.strip_prefix("TIDEGATE_") else { continue };
         let is_service_link =
             key.starts_with("SERVICE_") || key == "PORT" || key.starts_with("PORT_");
+        let names_secret = SECRETS.iter().chain(&SECRET_FILES).any(|it| name.ends_with(it));
+        if names_secret && value.trim().is_empty() {
+            return Err(SettingsError::EmptySecret(name));
+        }
         if key.contains("__") {
             settings.insert(name, value);
         } else if key != "CONFIG" && !is_service_link {
@@ -232,6 +243,30 @@ mod tests {
             ),
             (with_file("[cors]\norigins = ['https://a.test/']"), "https://a.test/"),
             (with_variable("TIDEGATE_SERVER_LISTEN", "x"), "TIDEGATE_SERVER_LISTEN"),
+            (with_variable("TIDEGATE_AUTH__PUBLISHER_KEY", ""), "TIDEGATE_AUTH__PUBLISHER_KEY is"),
+            (with_variable("TIDEGATE_AUTH__SUBSCRIBER_KEY", " "), "SUBSCRIBER_KEY is set, but"),
+            (with_variable("TIDEGATE_AUTH__PUBLISHER_KEY_FILE", ""), "PUBLISHER_KEY_FILE is set"),
+            (with_variable("MERCURE_PUBLISHER_JWT_KEY", ""), "MERCURE_PUBLISHER_JWT_KEY is set"),
+            (with_variable("MERCURE_SUBSCRIBER_JWT_KEY", "\n"), "MERCURE_SUBSCRIBER_JWT_KEY"),
+            (with_file("[auth]\nanonymous = true\npublisher_key = ' '"), "empty"),
+            (
+                with_file(
+                    "[auth]\nissuers = [{ name = 'https://a.test' }]\npublisher_key = 'k'\nsubscriber_key = 'k'\n[server]\ntrusted_proxies = ['10.0.0.0/8']",
+                ),
+                "public_url",
+            ),
+            (
+                with_file(
+                    "[server]\nlisten = '0.0.0.0:80'\n[auth]\npublisher_key = 'k'\nsubscriber_key = 'k'",
+                ),
+                "32 bytes",
+            ),
+            (
+                with_file(
+                    "[server]\nlisten = '0.0.0.0:80'\n[auth]\npublisher_key = '!ChangeThisMercureHubJWTSecretKey!'\nanonymous = true",
+                ),
+                "public documentation",
+            ),
             (with_variable("TIDEGATE_SERVER__LISTN", "x"), "listn"),
             (with_variable("TIDEGATE_DELIVERY__HEARTBEAT", "soon"), "soon"),
         ] {

@@ -27,7 +27,7 @@ pub use self::auth::{
     UnknownIds,
 };
 pub use self::history::{DurabilityKind, HistorySettings, RuleSettings, StoreKind};
-pub use self::jobs::{JobSettings, JobTypeSettings};
+pub use self::jobs::{JobSettings, JobTypeSettings, WildcardGrants};
 pub use self::load::{SettingsError, Source, load};
 pub use self::secret::Secret;
 use self::units::{addresses, duration, optional_url, size};
@@ -77,8 +77,10 @@ pub struct ServerSettings {
     /// The address under which browsers reach the gateway, if it is not the one that it listens on.
     #[serde(with = "optional_url")]
     pub public_url: Option<Url>,
-    /// Proxies whose `Forwarded` and `X-Forwarded-…` headers are believed.
+    /// Proxies whose headers tell the client's address, and the scheme and host that it used.
     pub trusted_proxies: Vec<IpNet>,
+    /// Which of their headers is believed.
+    pub forwarded_header: ForwardedHeader,
     /// Further host names under which requests may come.
     pub hosts: Vec<String>,
     /// Lets everybody publish and subscribe on other addresses than loopback.
@@ -107,6 +109,7 @@ impl Default for ServerSettings {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 3000))],
             public_url: None,
             trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
             hosts: Vec::new(),
             open_to_everybody: false,
             workers: 0,
@@ -117,6 +120,17 @@ impl Default for ServerSettings {
             shutdown_timeout: Duration::from_secs(3),
         }
     }
+}
+
+/// In which header a proxy tells who it passes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`, with `X-Forwarded-Proto` and `X-Forwarded-Host`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// `[tls]`
@@ -193,7 +207,7 @@ impl Default for DeliverySettings {
             lifetime: Duration::from_secs(3600),
             retry: Duration::from_secs(2),
             retry_spread: Duration::from_secs(8),
-            write_deadline: Duration::from_secs(30),
+            write_deadline: Duration::from_secs(120),
             socket_sink: true,
         }
     }
@@ -384,6 +398,34 @@ impl Settings {
     /// The first thing that makes no sense.
     pub fn check(&self) -> Result<(), SettingsError> {
         check::check(self)
+    }
+}
+
+impl Settings {
+    /// Whether clients of the old dialect of Mercure are understood (`mercure.compat`).
+    #[must_use]
+    pub fn speaks_old_dialect(&self) -> bool {
+        match self.mercure.compat {
+            Compat::Both => true,
+            Compat::ModernOnly => false,
+            Compat::Auto => {
+                let has_shared_key =
+                    self.auth.publisher().is_some() || self.auth.subscriber().is_some();
+                has_shared_key || self.auth.is_development()
+            }
+        }
+    }
+
+    /// What an operator may not have meant, in sentences; nothing of it keeps the gateway from starting.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<String> {
+        let mut doubts = check::weak_keys(self).unwrap_or_default();
+        if !self.auth.has_publishers() {
+            doubts.push(
+                "nothing can be published over HTTP: auth.publisher_key is not set".to_owned(),
+            );
+        }
+        doubts
     }
 }
 

@@ -20,7 +20,6 @@ use crate::{
     hub::{Interest, MatcherKind, Matchers},
     ops::OldFeature,
     problem::Problem,
-    settings::Compat,
 };
 
 /// The names under which a cursor may come as a parameter, the freshest first: libraries that rewrite the address at
@@ -94,7 +93,7 @@ impl Params {
     ) -> Result<Self, Problem> {
         let limits = &gateway.settings().limits;
         let tells = gateway.settings().mercure.subscriptions;
-        let understands_old = gateway.settings().mercure.compat == Compat::Both;
+        let understands_old = gateway.settings().speaks_old_dialect();
         let mut matchers = Vec::new();
         let mut cursors: [Option<String>; CURSORS.len()] = Default::default();
         let mut lasting = url::form_urlencoded::Serializer::new(String::new());

@@ -101,7 +101,8 @@ fn open(
     }
     let response = response(&admitted);
     let terms = admission::stream_terms(gateway, Transport::Sse, params.expires);
-    let writer = StreamWriter::Sse { visible_heartbeats: params.visible_heartbeats };
+    let writer =
+        StreamWriter::Sse { visible_heartbeats: params.visible_heartbeats, is_chunked: false };
     let mut style = stream::style(gateway, writer);
     style.is_old_dialect = params.is_old_dialect;
     let subscription = admitted.subscription(params, terms);

@@ -32,25 +32,29 @@ pub(crate) fn respond(
     mut response: HttpResponseBuilder,
     head: Bytes,
     subscription: Subscription,
-    style: Style,
+    mut style: Style,
 ) -> HttpResponse {
     let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");
     if request.version() >= Version::HTTP_2 {
         let feed = shard.subscribe(subscription);
         return response.body(Streaming(Body::new(feed, style, head)));
     }
-    // On HTTP/1 the end of the connection is the end of the body. HTTP/1.0 knows no chunks; and Chromium takes a chunked
-    // document that is cut off for one that still loads, so that the iframe's script would see it only by the silence.
     response.force_close();
+    let is_chunked = request.version() == Version::HTTP_11 && style.writer.is_chunkable();
     let mut response = match request.conn_data::<Handle>() {
         Some(handle) => {
+            if is_chunked {
+                // actix frames the head; the shard writes to the socket itself.
+                style.writer.chunk();
+            }
             let handle = handle.clone();
             let rest = Some((shard.clone(), subscription, style));
             response.body(HandOver { head, handle, rest })
         }
         None => response.body(Streaming(Body::new(shard.subscribe(subscription), style, head))),
     };
-    response.head_mut().no_chunking(true);
+    // Without chunks the end of the connection is the end of the body.
+    response.head_mut().no_chunking(!is_chunked);
     response
 }
 

@@ -23,7 +23,7 @@ pub(crate) use self::{
 };
 use crate::{
     hub::{Hub, Interest},
-    settings::{Compat, Settings},
+    settings::Settings,
 };
 
 /// Where subscriptions are, as everybody sees it.
@@ -38,7 +38,7 @@ impl Names {
     fn new(settings: &Settings) -> Self {
         Self {
             root: format!("{}/subscriptions", settings.server.hub_url().path()),
-            has_old: settings.mercure.compat == Compat::Both,
+            has_old: settings.speaks_old_dialect(),
         }
     }
 

@@ -53,6 +53,8 @@ pub enum StreamWriter {
     Sse {
         /// Whether heartbeats are events that a script can see.
         visible_heartbeats: bool,
+        /// Whether each item is a chunk of an HTTP/1.1 body. Where something else frames the body, it is not.
+        is_chunked: bool,
     },
     /// As script elements.
     Iframe {
@@ -62,6 +64,20 @@ pub enum StreamWriter {
 }
 
 impl StreamWriter {
+    /// Whether a stream of this kind may be chunked. Chromium takes a chunked document that is cut off for one that
+    /// still loads, so that the iframe's script would see the end only by the silence.
+    #[must_use]
+    pub fn is_chunkable(&self) -> bool {
+        matches!(self, Self::Sse { .. })
+    }
+
+    /// Makes each item a chunk of an HTTP/1.1 body, if that may be.
+    pub fn chunk(&mut self) {
+        if let Self::Sse { is_chunked, .. } = self {
+            *is_chunked = true;
+        }
+    }
+
     /// Whether the topics of an event are among its bytes.
     #[must_use]
     pub fn shows_topics(&self) -> bool {
@@ -72,6 +88,7 @@ impl StreamWriter {
     #[must_use]
     pub fn event<'event>(&self, event: &'event Event, key: &TokenKey) -> &'event Bytes {
         match self {
+            Self::Sse { is_chunked: true, .. } => event.encoded(Form::SseChunk, sse::event_chunk),
             Self::Sse { .. } => event.encoded(Form::Sse, sse::event),
             Self::Iframe { nonce } => {
                 event.encoded(Form::Script, |event| iframe::event(event, nonce, key))
@@ -83,7 +100,7 @@ impl StreamWriter {
     #[must_use]
     pub fn gap(&self, gap: &Gap, key: &TokenKey) -> Bytes {
         match self {
-            Self::Sse { .. } => sse::gap(gap, key),
+            Self::Sse { .. } => self.framed(sse::gap(gap, key)),
             Self::Iframe { nonce } => iframe::gap(gap, nonce, key),
         }
     }
@@ -92,8 +109,10 @@ impl StreamWriter {
     #[must_use]
     pub fn heartbeat(&self, token: &str) -> Bytes {
         match self {
-            Self::Sse { visible_heartbeats: true } => sse::visible_heartbeat(token),
-            Self::Sse { visible_heartbeats: false } => sse::heartbeat(),
+            Self::Sse { visible_heartbeats: true, .. } => {
+                self.framed(sse::visible_heartbeat(token))
+            }
+            Self::Sse { is_chunked, .. } => sse::heartbeat(*is_chunked),
             Self::Iframe { nonce } => iframe::heartbeat(token, nonce),
         }
     }
@@ -102,8 +121,27 @@ impl StreamWriter {
     #[must_use]
     pub fn end(&self, reason: EndReason, retry: Duration, token: &str) -> Bytes {
         match self {
+            Self::Sse { is_chunked: true, .. } => {
+                [&sse::chunk(&sse::end(retry)), sse::LAST_CHUNK].concat().into()
+            }
             Self::Sse { .. } => sse::end(retry),
             Self::Iframe { nonce } => iframe::end(reason, retry, token, nonce),
+        }
+    }
+
+    /// What follows the last event of a stream that ends with an event.
+    #[must_use]
+    pub fn close(&self) -> Option<Bytes> {
+        match self {
+            Self::Sse { is_chunked: true, .. } => Some(Bytes::from_static(sse::LAST_CHUNK)),
+            Self::Sse { .. } | Self::Iframe { .. } => None,
+        }
+    }
+
+    fn framed(&self, bytes: Bytes) -> Bytes {
+        match self {
+            Self::Sse { is_chunked: true, .. } => sse::chunk(&bytes),
+            Self::Sse { .. } | Self::Iframe { .. } => bytes,
         }
     }
 }

@@ -364,22 +364,34 @@ async fn the_audience_is_pinned_whatever_the_host_says() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_says_who_the_audience_is() {
+async fn no_header_says_who_the_audience_is() {
     let file = trusting(ISSUER);
     let path = file.path().to_str().expect("text");
     let gateway = Gateway::with(&[
         KEYS[0],
         KEYS[1],
         ("SERVER__TRUSTED_PROXIES", "127.0.0.0/8"),
+        ("AUTH__AUDIENCES", "https://other.example/.well-known/mercure"),
         ("CONFIG", path),
     ]);
     let token = modern_subscriber(&[("exact", "*")]);
-    for (host, expected) in [("hub.example", 200), ("other.example", 401)] {
+    for (name, value) in [
+        ("x-forwarded-host", "hub.example"),
+        ("host", "hub.example"),
+        ("forwarded", "host=hub.example;proto=https"),
+    ] {
         let request = gateway.client.get(gateway.url("/poll?match=t&wait=0")).bearer_auth(&token);
         let request = request.header("x-forwarded-proto", "https");
-        let reply = request.header("x-forwarded-host", host).send().await.expect("a reply");
-        assert_eq!(reply.status(), expected, "{host}");
+        let reply = request.header(name, value).send().await.expect("a reply");
+        assert_eq!(reply.status(), 401, "{name}");
     }
+    let mut claims = modern_claims("subscribe", &[("exact", "*")]);
+    claims["aud"] = json!("https://other.example/.well-known/mercure");
+    let token = sign(Some("at+jwt"), &claims, SUBSCRIBER_KEY);
+    assert_eq!(gateway.get_as(&token, "/poll?match=t&wait=0").await.status(), 200);
+    let path = "/.well-known/oauth-protected-resource/.well-known/mercure";
+    let metadata = gateway.get(path).await;
+    assert_eq!(metadata.headers()["cache-control"], "private, max-age=300");
 }
 
 #[tokio::test]

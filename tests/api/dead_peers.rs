@@ -6,7 +6,7 @@ use tokio::{io::AsyncWriteExt as _, task::JoinSet};
 
 use crate::support::{
     Gateway,
-    raw::Raw,
+    raw::{Framing, Raw},
     sinks::{SSE, with_both_sinks},
     tls,
     watch::eventually,
@@ -87,12 +87,45 @@ async fn a_thousand_that_come_and_go_leave_no_descriptor_behind() {
 }
 
 #[tokio::test]
+async fn a_steady_reader_is_kept_however_slowly_it_reads_large_events() {
+    let accept_all = ("PUBLISH__REFUSE_WHEN_BEHIND", "false");
+    let gateway = Gateway::with(&[SILENCE, accept_all, ("DELIVERY__WRITE_DEADLINE", "6s")]);
+    // With the buffer of an ordinary client, and with a small one.
+    let mut readers = [
+        Raw::get(gateway.address, "/events?topic=t").await,
+        Raw::stalled(gateway.address, "/events?topic=t").await,
+    ];
+    for raw in &mut readers {
+        raw.until("retry: 2000\n").await;
+        raw.framing = Framing::Kept;
+    }
+    let data = "x".repeat(900_000);
+    for _ in 0..4 {
+        gateway.publish("t", &data).await;
+    }
+    // For several times the deadline, after each of which a kernel that counts from the first time that there was no
+    // room would have reset them.
+    for _ in 0..120 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        for raw in &mut readers {
+            let end = raw.read.len() + 12_000;
+            while raw.read.len() < end {
+                assert!(raw.more_of(end - raw.read.len()).await, "it is kept");
+            }
+        }
+        assert_eq!(gateway.metric(SSE).await, 2.0);
+    }
+}
+
+#[tokio::test]
 async fn whoever_takes_a_little_now_and_then_is_kept_and_whoever_stops_is_given_up() {
     let accept_all = ("PUBLISH__REFUSE_WHEN_BEHIND", "false");
     let settings = [SILENCE, accept_all, ("DELIVERY__WRITE_DEADLINE", "2s")];
     with_both_sinks(&settings, async |gateway| {
         let mut slow = Raw::stalled(gateway.address, "/events?topic=t").await;
         slow.until("retry: 2000\n").await;
+        // Bytes are counted; a large event is one chunk.
+        slow.framing = Framing::Kept;
         let data = "x".repeat(900_000);
         for _ in 0..8 {
             gateway.publish("t", &data).await;

@@ -1,15 +1,19 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegate::{
+    delivery::{EndReason, Gap},
     event::{Draft, Event, Limits, Position, Update},
-    history::TokenKey,
+    history::{Missing, TokenKey},
     transport::{StreamWriter, json as json_writer, sse},
 };
 
-use crate::{iframe::calls, support::sse::Parser};
+use crate::{
+    iframe::calls,
+    support::{raw::Chunks, sse::Parser},
+};
 
 fn update(draft: Draft) -> Option<Update> {
     let limits = Limits {
@@ -95,6 +99,33 @@ proptest! {
         prop_assert_eq!(&dispatched[0].kind, kind);
         prop_assert_eq!(parser.retry, event.update.retry);
         prop_assert_eq!(parser.empty_dispatches, 0);
+    }
+
+    #[test]
+    fn a_chunk_is_the_plain_form_in_a_frame((draft, _) in events(), is_first in any::<bool>()) {
+        let Some(update) = update(draft) else { return Ok(()) };
+        let event = event(update);
+        // Whichever form is asked for first.
+        let first = is_first.then(|| sse::event(&event));
+        let key = TokenKey::random();
+        let writer = StreamWriter::Sse { visible_heartbeats: false, is_chunked: true };
+        let mut chunks = Chunks::default();
+        let unframed = chunks.feed(writer.event(&event, &key));
+        prop_assert_eq!(&unframed, &*sse::event(&event));
+        prop_assert!(first.is_none_or(|it| *it == unframed));
+        let plain = StreamWriter::Sse { visible_heartbeats: true, is_chunked: false };
+        let writer = StreamWriter::Sse { visible_heartbeats: true, is_chunked: true };
+        prop_assert_eq!(plain.event(&event, &key), &unframed);
+        let gap = Gap { cursor: "c".into(), missing: Missing::Trimmed, after: Position(7) };
+        // No two tokens are the same.
+        let (unframed, plainly) = (chunks.feed(&writer.gap(&gap, &key)), plain.gap(&gap, &key));
+        prop_assert!(unframed.starts_with(b"event: tidegate.gap\n") && unframed.ends_with(b"\n\n"));
+        prop_assert_eq!(unframed.len(), plainly.len());
+        prop_assert_eq!(chunks.feed(&writer.heartbeat("t")), &*plain.heartbeat("t"));
+        let (reason, retry) = (EndReason::Lifetime, Duration::from_secs(1));
+        prop_assert!(!chunks.is_complete);
+        prop_assert_eq!(chunks.feed(&writer.end(reason, retry, "t")), &*plain.end(reason, retry, "t"));
+        prop_assert!(chunks.is_complete);
     }
 
     #[test]

@@ -1,22 +1,41 @@
 use std::time::Duration;
 
-use crate::support::{Gateway, problem, raw::Raw, sse::Stream};
+use crate::support::{
+    Gateway, problem,
+    raw::{Framing, Raw},
+    sinks::with_both_sinks,
+    sse::Stream,
+};
 
 #[tokio::test]
 async fn the_exact_bytes_of_a_stream() {
-    let gateway = Gateway::start();
-    let mut raw = Raw::get(gateway.address, "/events?topic=t").await;
-    let head = raw.until("\r\n\r\n").await;
-    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-    assert!(!head.contains("transfer-encoding") && head.contains("connection: close"), "{head}");
-    assert_eq!(raw.until("2000\n").await, ":\nretry: 2000\n");
-    let form =
-        [("topic", "t"), ("data", "a\r\n b\r\rc\n"), ("id", "i\"ü"), ("type", "k"), ("retry", "7")];
-    gateway.post(&form).await;
-    let event = "event: k\nretry: 7\ndata: a\ndata:  b\ndata: \ndata: c\ndata: \nid: i\"ü\n\n";
-    assert_eq!(raw.until("\n\n").await, event);
-    gateway.post(&[("topic", "t"), ("id", "no-data")]).await;
-    assert_eq!(raw.until("\n\n").await, "data: \nid: no-data\n\n");
+    // A chunk an item, framed by the shard or by actix.
+    with_both_sinks(&[("DELIVERY__LIFETIME", "2s")], async |gateway| {
+        let mut raw = Raw::get(gateway.address, "/events?topic=t").await;
+        raw.framing = Framing::Kept;
+        let head = raw.until("\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert!(head.contains("transfer-encoding: chunked"), "{head}");
+        assert!(head.contains("connection: close"), "{head}");
+        assert_eq!(raw.until("2000\n\r\n").await.to_lowercase(), "e\r\n:\nretry: 2000\n\r\n");
+        let form = [
+            ("topic", "t"),
+            ("data", "a\r\n b\r\rc\n"),
+            ("id", "i\"ü"),
+            ("type", "k"),
+            ("retry", "7"),
+        ];
+        gateway.post(&form).await;
+        let event = "event: k\nretry: 7\ndata: a\ndata:  b\ndata: \ndata: c\ndata: \nid: i\"ü\n\n";
+        let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+        assert_eq!(raw.until("\n\n\r\n").await.to_lowercase(), chunk);
+        gateway.post(&[("topic", "t"), ("id", "no-data")]).await;
+        let chunk = "14\r\ndata: \nid: no-data\n\n\r\n";
+        assert_eq!(raw.until("\n\n\r\n").await, chunk);
+        let end = raw.until_end().await.to_lowercase();
+        assert_eq!(end, "c\r\nretry: 2000\n\r\n0\r\n\r\n");
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -141,9 +160,10 @@ async fn an_id_that_was_used_twice_means_its_first_event() {
 async fn heartbeats_are_lone_comments() {
     let gateway = Gateway::with(&[("DELIVERY__HEARTBEAT", "100ms")]);
     let mut raw = Raw::get(gateway.address, "/events?topic=t").await;
-    raw.until("retry: 2000\n").await;
+    raw.framing = Framing::Kept;
+    raw.until("retry: 2000\n\r\n").await;
     for _ in 0..3 {
-        assert_eq!(raw.until("\n").await, ":\n");
+        assert_eq!(raw.until("\n\r\n").await, "2\r\n:\n\r\n");
     }
 }
 

@@ -132,7 +132,7 @@ async fn told(first: String) -> String {
         retry: Duration::from_secs(1),
         retry_spread: Duration::ZERO,
     };
-    let writer = StreamWriter::Sse { visible_heartbeats: false };
+    let writer = StreamWriter::Sse { visible_heartbeats: false, is_chunked: false };
     let style =
         Style { writer, is_old_dialect: false, ending, write_deadline: Duration::from_secs(600) };
     let interest =

@@ -104,8 +104,13 @@ impl KeyServer {
     }
 
     fn gateway(&self, interval: &str) -> Gateway {
+        self.gateway_with(&format!("jwks_interval = '{interval}'"))
+    }
+
+    /// A gateway that trusts the server, and further lines of `[auth]`.
+    fn gateway_with(&self, lines: &str) -> Gateway {
         let file = settings_file(&format!(
-            "[auth]\njwks_interval = '{interval}'\n[[auth.issuers]]\nname = '{ISSUER}'\n\
+            "[auth]\n{lines}\n[[auth.issuers]]\nname = '{ISSUER}'\n\
              publisher = {{ jwks_url = 'http://{}/jwks', algorithms = ['ES256', 'EdDSA', 'PS256', 'RS256', 'ES384'] }}\n",
             self.address
         ));
@@ -216,4 +221,24 @@ async fn a_new_key_is_found_and_the_last_good_set_is_kept() {
     server.set_keys(&[second.jwk("b")]);
     status(&gateway, &second.token(Some("c"))).await;
     assert_eq!(status(&gateway, &first.token(Some("a"))).await, 401);
+}
+
+#[tokio::test]
+async fn a_key_set_whose_server_is_away_is_not_used_for_ever() {
+    let signer = Signer::new(Algorithm::ES256);
+    let server = KeyServer::start(&[signer.jwk("a")]).await;
+    let gateway = server.gateway_with("jwks_interval = '1ms'\njwks_max_age = '1s'");
+    let token = signer.token(Some("a"));
+    assert_eq!(status(&gateway, &token).await, 200);
+    server.set(500, "down");
+    crate::support::watch::eventually("the keys are too old", async || {
+        status(&gateway, &token).await == 401
+    })
+    .await;
+    assert!(gateway.log().contains("auth.jwks_max_age"));
+    server.set_keys(&[signer.jwk("a")]);
+    crate::support::watch::eventually("the server is back", async || {
+        status(&gateway, &token).await == 200
+    })
+    .await;
 }

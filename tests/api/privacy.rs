@@ -422,3 +422,37 @@ async fn cursors_of_silent_polls_say_nothing_of_hidden_traffic() {
         assert_eq!(reply["events"][0]["data"], "open");
     }
 }
+
+#[tokio::test]
+async fn grants_that_do_not_name_jobs_are_warned_of_or_refused() {
+    let create = async |gateway: &Gateway, token: &str| {
+        let request = gateway.client.post(gateway.url("/jobs")).bearer_auth(token);
+        let request = request.header("content-type", "application/json");
+        request.body(r#"{"type":"clone"}"#).send().await.expect("a reply").status()
+    };
+    for (setting, expected) in [("warn", [202, 200]), ("refuse", [403, 403])] {
+        let gateway = guarded(&[("JOBS__WILDCARD_GRANTS", setting)]);
+        for grant in [("exact", "*"), ("uritemplate", "{anything}"), ("urlpattern", "/:all*")] {
+            let publisher = modern_publisher(&[grant]);
+            // Templates and patterns may not reach the name at all; then they grant nothing either way.
+            if grant.1 == "*" {
+                assert_eq!(create(&gateway, &publisher).await, expected[0], "{grant:?}");
+                let lister = modern_subscriber(&[grant]);
+                assert_eq!(gateway.get_as(&lister, "/jobs").await.status(), expected[1]);
+            } else if setting == "refuse" {
+                assert_eq!(create(&gateway, &publisher).await, 403, "{grant:?}");
+            }
+        }
+        for grant in [("exact", "/jobs"), ("urlpattern", "/jobs")] {
+            assert_eq!(create(&gateway, &modern_publisher(&[grant])).await, 202, "{grant:?}");
+        }
+        let warned = gateway.log().contains("jobs.wildcard_grants");
+        assert_eq!(warned, setting == "warn");
+    }
+    let gateway = guarded(&[("JOBS__WILDCARD_GRANTS", "refuse")]);
+    let everything = modern_subscriber(&[("exact", "*")]);
+    let mut stream = gateway.open_as(&everything, "/events?match=*").await;
+    assert_eq!(create(&gateway, &modern_publisher(&[("exact", "/jobs")])).await, 202);
+    publish(&gateway, &["t"], "end", false).await;
+    assert_eq!(stream.data(1).await, ["end"], "no job is among everything");
+}

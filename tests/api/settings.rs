@@ -74,8 +74,8 @@ fn a_compose_file_for_the_reference_hub_works() {
         "cors_origins https://app.example\nanonymous\nheartbeat 40s\nwrite_timeout 600s\n";
     let variables = [
         ("SERVER_NAME", ":8080"),
-        ("MERCURE_PUBLISHER_JWT_KEY", "!ChangeThisMercureHubJWTSecretKey!"),
-        ("MERCURE_SUBSCRIBER_JWT_KEY", "0123"),
+        ("MERCURE_PUBLISHER_JWT_KEY", "hidden-from-everyone-who-looks-on"),
+        ("MERCURE_SUBSCRIBER_JWT_KEY", "01234567890123456789012345678901"),
         ("MERCURE_SUBSCRIBER_JWT_ALG", "HS512"),
         ("MERCURE_TRUSTED_ISSUERS", "https://issuer.example"),
         ("MERCURE_EXTRA_DIRECTIVES", directives),
@@ -98,7 +98,22 @@ fn a_compose_file_for_the_reference_hub_works() {
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
-    assert!(!text.contains("ChangeThis"), "{text}");
+    assert!(!text.contains("hidden-from"), "{text}");
+    for (name, value) in [
+        ("MERCURE_PUBLISHER_JWT_KEY", "!ChangeThisMercureHubJWTSecretKey!"),
+        ("MERCURE_SUBSCRIBER_JWT_KEY", "0123"),
+    ] {
+        let weaker: Vec<_> =
+            variables.iter().map(|it| if it.0 == name { (name, value) } else { *it }).collect();
+        let complaint = complaint(&tidegate(&["check"], &weaker, None));
+        assert!(complaint.contains("openssl rand"), "{complaint}");
+        let loopback: Vec<_> =
+            weaker.iter().map(|it| if it.0 == "SERVER_NAME" { ("X", "") } else { *it }).collect();
+        let output = tidegate(&["check"], &loopback, None);
+        assert!(output.status.success(), "{output:?}");
+        let warnings = String::from_utf8(output.stderr).expect("text");
+        assert!(warnings.contains("tidegate: warning: auth."), "{warnings}");
+    }
 }
 
 #[test]
@@ -132,6 +147,8 @@ fn keys_that_cannot_be_right_are_named() {
     for (lines, named) in [
         ("publisher_key = '-----BEGIN PUBLIC KEY-----'", "PEM"),
         ("publisher_key_file = '/nowhere'", "/nowhere"),
+        ("publisher_key_file = '/dev/null'", "empty"),
+        ("publisher_key = '  '", "empty"),
         ("publisher_key = 'a'\npublisher_key_file = 'b'", "one of"),
         ("publisher_key = 'a'\nalgorithm = 'none'", "none"),
         ("publisher_key = 'a'\npublish_origins = ['https://*.com']", "https://*.com"),

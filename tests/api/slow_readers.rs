@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{
     Gateway,
-    raw::Raw,
+    raw::{Framing, Raw},
     sinks::{SSE, with_both_sinks},
     sse::Parser,
 };
@@ -47,10 +47,14 @@ async fn large_events_pass_a_stalled_reader_and_all_of_them_reach_it_later() {
 async fn a_stream_cut_anywhere_into_pieces_is_the_same_stream() {
     with_both_sinks(&[ACCEPT_ALL, ("DELIVERY__TAIL_BYTES", "8KiB")], async |gateway| {
         let mut whole = Raw::get(gateway.address, "/events?topic=t").await;
-        whole.until("retry: 2000\n").await;
+        whole.framing = Framing::Kept;
+        whole.until("retry: 2000\n\r\n").await;
         let mut pieces = Vec::new();
         for _ in 0..4 {
-            pieces.push(stalled(&gateway).await);
+            let mut raw = Raw::stalled(gateway.address, "/events?topic=t").await;
+            raw.framing = Framing::Kept;
+            raw.until("retry: 2000\n\r\n").await;
+            pieces.push(raw);
         }
         for at in 0..200 {
             gateway.publish("t", &format!("{at} {}", "y".repeat(at * 37 % 5000))).await;
@@ -58,20 +62,12 @@ async fn a_stream_cut_anywhere_into_pieces_is_the_same_stream() {
         gateway.publish("t", "the last").await;
         let expected = whole.until("data: the last\n").await.into_bytes();
         for (at, raw) in pieces.iter_mut().enumerate() {
-            let mut read = std::mem::take(&mut raw.read);
             let mut size = at;
-            while read.len() < expected.len() {
+            while raw.read.len() < expected.len() {
                 size = size % 700 + 1;
-                let mut piece = vec![0; size];
-                let n_read = tokio::time::timeout(
-                    crate::support::DEADLINE,
-                    tokio::io::AsyncReadExt::read(&mut raw.stream, &mut piece),
-                );
-                let n_read = n_read.await.expect("in time").expect("readable");
-                assert_ne!(n_read, 0, "it goes on");
-                read.extend_from_slice(&piece[..n_read]);
+                assert!(raw.more_of(size).await, "it goes on");
             }
-            assert!(read[..expected.len()] == expected, "not the same bytes");
+            assert!(raw.read[..expected.len()] == expected, "not the same bytes");
         }
     })
     .await;
@@ -86,10 +82,7 @@ async fn a_reader_of_one_byte_at_a_time_holds_up_nobody() {
         for at in 0..200 {
             gateway.publish("t", &format!("{at} {data}")).await;
             assert!(reader.next().await.data.starts_with(&format!("{at} ")));
-            let mut byte = [0];
-            let read = tokio::io::AsyncReadExt::read(&mut slow.stream, &mut byte).await;
-            assert_eq!(read.expect("readable"), 1);
-            slow.read.push(byte[0]);
+            assert!(slow.more_of(1).await);
         }
         let events = slow.events(&mut Parser::default(), 200).await;
         assert!(events.iter().enumerate().all(|(at, it)| it.data == format!("{at} {data}")));
@@ -158,6 +151,7 @@ async fn whoever_stalls_within_an_event_when_the_gateway_stops_gets_the_rest_and
         let rest = stalled.until_end().await;
         let end = rest.rsplit_once("\n\n").expect("the event is whole").1;
         assert!(rest.contains(&large) && end.starts_with("retry: "), "{end:?}");
+        assert!(stalled.is_complete());
         assert!(gateway.process.wait().expect("it ends").success());
         assert!(!gateway.log().contains("not ended in time"));
     })
@@ -175,6 +169,7 @@ async fn whoever_stalls_within_an_event_when_its_time_is_over_gets_the_rest_and_
         tokio::time::sleep(Duration::from_millis(1500)).await;
         let rest = stalled.until_end().await;
         assert!(rest.contains(&large) && rest.ends_with("retry: 2000\n"));
+        assert!(stalled.is_complete());
         gateway.until_metric(SSE, 0.0).await;
     })
     .await;

@@ -22,6 +22,7 @@ use tidegate::{
 
 use crate::support::{
     DEADLINE,
+    raw::Chunks,
     sse::{Dispatched, Parser},
 };
 
@@ -62,14 +63,14 @@ fn update(topic: &str, number: usize, n_bytes: usize) -> Update {
     draft.validate(&limits, &hub).expect("valid")
 }
 
-fn style() -> Style {
+fn style(is_chunked: bool) -> Style {
     let ending = Ending {
         recycle_after: None,
         last_event: None,
         retry: Duration::from_secs(1),
         retry_spread: Duration::ZERO,
     };
-    let writer = StreamWriter::Sse { visible_heartbeats: false };
+    let writer = StreamWriter::Sse { visible_heartbeats: false, is_chunked };
     Style { writer, is_old_dialect: false, ending, write_deadline: Duration::from_secs(600) }
 }
 
@@ -90,7 +91,8 @@ fn connection() -> (TcpStream, TcpStream) {
 struct Client {
     wants: Vec<&'static str>,
     interest: Arc<Interest>,
-    socket: Option<(TcpStream, Parser)>,
+    is_chunked: bool,
+    socket: Option<(TcpStream, Chunks, Parser)>,
     last_id: Option<String>,
     told: usize,
     /// It was told that something before this is gone.
@@ -106,12 +108,12 @@ struct World {
 }
 
 impl Client {
-    fn new(wants: &[&'static str], everything: bool) -> Self {
+    fn new(wants: &[&'static str], everything: bool, is_chunked: bool) -> Self {
         let exact = wants.iter().map(|topic| Matcher::exact(topic, 9).expect("a topic"));
         let matchers = exact.chain(everything.then_some(Matcher::Everything));
         let interest = Arc::new(Interest::new(Matchers::new(matchers), None, Rights::Everything));
         let wants = if everything { TOPICS.to_vec() } else { wants.to_vec() };
-        Self { wants, interest, socket: None, last_id: None, told: 0, may_skip: 0 }
+        Self { wants, interest, is_chunked, socket: None, last_id: None, told: 0, may_skip: 0 }
     }
 
     /// Comes back with the id of the last event that it got whole.
@@ -141,8 +143,8 @@ impl Client {
             seat: Seats::new(1, 1).take(None).expect("a seat"),
         };
         let (server, client) = connection();
-        world.shard.adopt(server, subscription, style()).expect("adopted");
-        self.socket = Some((client, Parser::default()));
+        world.shard.adopt(server, subscription, style(self.is_chunked)).expect("adopted");
+        self.socket = Some((client, Chunks::default(), Parser::default()));
     }
 
     /// Reads at most so many bytes. Returns whether there were any, or the end.
@@ -151,13 +153,14 @@ impl Client {
             self.come(world).await;
         }
         settle().await;
-        let (socket, parser) = self.socket.as_mut().expect("it has come");
+        let (socket, chunks, parser) = self.socket.as_mut().expect("it has come");
         let mut buffer = vec![0; n_bytes];
         let events = match socket.read(&mut buffer) {
             Ok(0) => {
                 self.socket = None;
                 return true;
             }
+            Ok(n_read) if self.is_chunked => parser.feed(&chunks.feed(&buffer[..n_read])),
             Ok(n_read) => parser.feed(&buffer[..n_read]),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
             Err(error) => panic!("{error}"),
@@ -200,8 +203,11 @@ async fn run(steps: Vec<Step>, kept: usize, tail_bytes: usize) {
     let hub = Hub::start(history, tail_bytes, false).expect("a hub");
     let shard = Shard::of_this_thread(&hub);
     let mut world = World { hub, shard, published: Vec::new(), kept };
-    let mut clients =
-        [Client::new(&["a"], false), Client::new(&["b", "c"], false), Client::new(&["c"], true)];
+    let mut clients = [
+        Client::new(&["a"], false, true),
+        Client::new(&["b", "c"], false, true),
+        Client::new(&["c"], true, false),
+    ];
     for step in steps {
         match step {
             Step::Publish(topic, count, n_bytes) => {

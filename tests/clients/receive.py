@@ -2,16 +2,19 @@
 
 Arguments: the library, the address, and headers as "name: value".
 
-These libraries read one response. To come back, with the id of the last event and after the time that the server asks
-for, is left to their users, who write a loop like the one below.
+Most of these libraries read one response. To come back, with the id of the last event and after the time that the
+server asks for, is left to their users, who write a loop like the one below. `requests-sse` comes back by itself.
 """
 
 import json
 import sys
 import time
+from datetime import timedelta
 
 import httpx
 import httpx_sse
+import requests
+import requests_sse
 import sseclient
 
 # Seconds, until the server says something else.
@@ -36,19 +39,50 @@ def by_httpx_sse(address, headers):
     with httpx.Client(timeout=None) as client:
         with httpx_sse.connect_sse(client, "GET", address, headers=headers) as source:
             check(source.response.status_code)
-            yield from source.iter_sse()
+            for event in source.iter_sse():
+                yield event.event, event.data, event.id, event.retry
 
 
-def by_sseclient(address, headers):
+def by_sseclient(chunks):
+    for event in sseclient.SSEClient(chunks).events():
+        yield event.event, event.data, event.id, event.retry
+
+
+def by_sseclient_over_httpx(address, headers):
     headers["Accept"] = "text/event-stream"
     with httpx.stream("GET", address, headers=headers, timeout=None) as response:
         check(response.status_code)
-        yield from sseclient.SSEClient(response.iter_bytes()).events()
+        yield from by_sseclient(response.iter_bytes())
+
+
+def by_sseclient_over_requests(address, headers):
+    headers["Accept"] = "text/event-stream"
+    with requests.get(address, headers=headers, stream=True) as response:
+        check(response.status_code)
+        yield from by_sseclient(response)
+
+
+def by_requests_sse(address, headers):
+    source = requests_sse.EventSource(
+        address,
+        headers=headers,
+        reconnection_time=timedelta(seconds=RETRY),
+        on_open=lambda: say({"open": True}),
+        on_error=lambda: say({"lost": True}),
+    )
+    try:
+        with source:
+            for event in source:
+                yield event.type, event.data, event.last_event_id, None
+    except requests_sse.InvalidStatusCodeError as refusal:
+        raise Refused(refusal.status_code) from refusal
 
 
 RECEIVERS = {
     "httpx-sse": by_httpx_sse,
-    "sseclient-py": by_sseclient,
+    "requests-sse": by_requests_sse,
+    "sseclient-py": by_sseclient_over_httpx,
+    "sseclient-py over requests": by_sseclient_over_requests,
 }
 
 
@@ -57,16 +91,16 @@ def main(library, address, *lines):
     retry = RETRY
     while True:
         try:
-            for event in RECEIVERS[library](address, dict(headers)):
-                if event.retry is not None:
-                    retry = int(event.retry) / 1000
-                if event.id:
-                    headers["Last-Event-ID"] = event.id
-                say({"type": event.event, "data": event.data, "id": event.id or ""})
+            for kind, data, event_id, asked in RECEIVERS[library](address, dict(headers)):
+                if asked is not None:
+                    retry = int(asked) / 1000
+                if event_id:
+                    headers["Last-Event-ID"] = event_id
+                say({"type": kind, "data": data, "id": event_id or ""})
         except Refused as refused:
             say({"refused": refused.args[0]})
             return
-        except httpx.TransportError:
+        except (httpx.TransportError, requests.RequestException):
             pass
         say({"lost": True})
         time.sleep(retry)

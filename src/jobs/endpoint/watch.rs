@@ -58,7 +58,8 @@ pub(super) async fn watch(
         terms: stream_terms(gateway, Transport::Sse, None),
         seat: seat(request, gateway)?,
     };
-    let mut style = stream::style(gateway, StreamWriter::Sse { visible_heartbeats: false });
+    let mut style =
+        stream::style(gateway, StreamWriter::Sse { visible_heartbeats: false, is_chunked: false });
     style.ending.last_event = Some("job.done");
     Ok(stream::respond(request, response, head.into(), subscription, style))
 }

@@ -12,15 +12,60 @@ use super::{
     sse::{Dispatched, Parser},
 };
 
-/// A connection, and what was read from it.
+/// A connection, and what was read from it: of a chunked body what is in the chunks, unless the frames are kept.
 pub struct Raw {
     pub stream: TcpStream,
     pub read: Vec<u8>,
+    pub framing: Framing,
+}
+
+/// What is done with the frames of chunks.
+pub enum Framing {
+    /// No response was chunked so far.
+    None,
+    /// They are taken off.
+    Chunked(Chunks),
+    /// They are read like everything else.
+    Kept,
+}
+
+/// Takes the frames of chunks off (RFC 9112, section 7.1), and is strict about them.
+#[derive(Default)]
+pub struct Chunks {
+    /// What has come of a chunk.
+    part: Vec<u8>,
+    /// Whether the last chunk has come.
+    pub is_complete: bool,
+}
+
+impl Chunks {
+    /// What is in the chunks.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.part.extend_from_slice(bytes);
+        let mut data = Vec::new();
+        let mut rest = &*self.part;
+        while let Some(at) = rest.windows(2).position(|it| it == b"\r\n") {
+            let digits = std::str::from_utf8(&rest[..at]).expect("a size");
+            let size = usize::from_str_radix(digits, 16).expect("a size");
+            assert!(!self.is_complete && (size == 0 || !digits.starts_with('0')), "{digits:?}");
+            let Some(chunk) = rest.get(at + 2..at + 2 + size + 2) else { break };
+            assert!(chunk.ends_with(b"\r\n"), "a chunk as long as it says");
+            data.extend_from_slice(&chunk[..size]);
+            self.is_complete = size == 0;
+            rest = &rest[at + 2 + size + 2..];
+        }
+        self.part = rest.to_vec();
+        data
+    }
 }
 
 impl Raw {
     pub async fn connect(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.expect("a connection"), read: Vec::new() }
+        Self::over(TcpStream::connect(address).await.expect("a connection"))
+    }
+
+    fn over(stream: TcpStream) -> Self {
+        Self { stream, read: Vec::new(), framing: Framing::None }
     }
 
     /// Connects with a receive buffer so small that little is on its way to a client that does not read.
@@ -28,7 +73,7 @@ impl Raw {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(16 * 1024).expect("a socket option");
         let stream = socket.connect(address).await.expect("a connection");
-        let mut raw = Self { stream, read: Vec::new() };
+        let mut raw = Self::over(stream);
         raw.send(&format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n\r\n")).await;
         raw
     }
@@ -95,7 +140,42 @@ impl Raw {
 
     /// Reads what has come, or waits for something; `false` at the end.
     pub async fn more(&mut self) -> bool {
-        let read = tokio::time::timeout(DEADLINE, self.stream.read_buf(&mut self.read)).await;
-        read.expect("bytes in time").is_ok_and(|count| 0 < count)
+        self.more_of(16 * 1024).await
+    }
+
+    /// Reads at most so many bytes, or waits for something; `false` at the end.
+    pub async fn more_of(&mut self, limit: usize) -> bool {
+        let mut piece = vec![0; limit];
+        let read = tokio::time::timeout(DEADLINE, self.stream.read(&mut piece)).await;
+        let Ok(count @ 1..) = read.expect("bytes in time") else { return false };
+        self.take_in(&piece[..count]);
+        true
+    }
+
+    /// Whether the last chunk of a body has come.
+    pub fn is_complete(&self) -> bool {
+        matches!(&self.framing, Framing::Chunked(chunks) if chunks.is_complete)
+    }
+
+    fn take_in(&mut self, bytes: &[u8]) {
+        match &mut self.framing {
+            Framing::Chunked(chunks) => self.read.extend(chunks.feed(bytes)),
+            Framing::Kept => self.read.extend_from_slice(bytes),
+            Framing::None => {
+                self.read.extend_from_slice(bytes);
+                let find = |text: &[u8], after: usize| {
+                    let found = self.read[after..].windows(text.len()).position(|it| it == text);
+                    found.map(|at| after + at)
+                };
+                let end = find(b"\r\ntransfer-encoding: chunked\r\n", 0)
+                    .and_then(|at| find(b"\r\n\r\n", at));
+                if let Some(end) = end {
+                    let body = self.read.split_off(end + 4);
+                    let mut chunks = Chunks::default();
+                    self.read.extend(chunks.feed(&body));
+                    self.framing = Framing::Chunked(chunks);
+                }
+            }
+        }
     }
 }

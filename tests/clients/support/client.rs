@@ -26,13 +26,15 @@ pub(crate) enum Library {
     Python(&'static str),
 }
 
-const LIBRARIES: [Library; 6] = [
+const LIBRARIES: [Library; 8] = [
     Library::Node("eventsource"),
     Library::Node("eventsource-2"),
     Library::Node("event-source-polyfill"),
     Library::Node("@microsoft/fetch-event-source"),
     Library::Python("httpx-sse"),
+    Library::Python("requests-sse"),
     Library::Python("sseclient-py"),
+    Library::Python("sseclient-py over requests"),
 ];
 
 /// The libraries, or none if they are not all there and the environment does not demand every test.

@@ -105,7 +105,7 @@ async fn serve(
             }
             read = server.read(&mut reply) => {
                 let Some(mut sent) = read.ok().filter(|it| 0 < *it).map(|it| &reply[..it]) else { return };
-                if sent == b":\n" {
+                if sent == b"2\r\n:\n\r\n" {
                     n_heartbeats.send_modify(|it| *it += 1);
                 }
                 let end = end_within(&state.borrow(), sent);
