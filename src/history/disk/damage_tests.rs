@@ -14,7 +14,7 @@ fn answer<T>(answer: Answer<T>) -> Result<T, HistoryError> {
     runtime.block_on(answer)
 }
 
-/// Flips, of which about half hit what is live.
+/// Flips and emptied pages. Some hit what is not in use any more.
 const FLIPS: usize = 150;
 
 /// A page of the embedded store.

@@ -2,8 +2,7 @@
 //! checksum of its own.
 //!
 //! The checksum covers the table and the key as well, so a record under the wrong key is damage too. CRC-32 finds every
-//! flip of up to three bits and every burst of up to 32 bits. Anything else passes once in 4 billion times. A gateway
-//! computes it at some GB/s, so neither a commit nor a page of events becomes slower.
+//! flip of up to three bits and every burst of up to 32 bits. Anything else passes once in 4 billion times.
 
 use redb::{Error, ReadableTable};
 
