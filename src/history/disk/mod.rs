@@ -5,6 +5,11 @@
 //! If then nobody knows whether a batch was stored, it is taken back, so what publishers were told holds in the end.
 
 mod codec;
+mod create;
+#[cfg(test)]
+mod damage_tests;
+mod export;
+mod migrate;
 mod open;
 mod options;
 mod overlay;
@@ -14,6 +19,7 @@ mod read;
 mod readers;
 mod reading;
 mod recent;
+mod seal;
 pub mod store;
 mod tables;
 #[cfg(test)]
@@ -34,13 +40,14 @@ use tracing::{error, warn};
 
 use self::{
     codec::micros,
-    open::{Opened, open_or_freeze},
+    open::{Opened, guarded, open_or_freeze},
     pace::Pace,
     place::Claim,
     readers::Readers,
     reading::{Reading, Trouble},
     recent::Shared,
-    tables::{NUMBERS, number, shelf},
+    seal::{Place, seal_numbers},
+    tables::{NUMBERS, number, shelf, shelf_name},
     writing::Writer,
 };
 pub use self::{
@@ -183,7 +190,8 @@ impl History for Disk {
             let table = database.begin_read()?.open_table(shelf(of))?;
             let records = table.iter()?.map(|entry| {
                 let (key, value) = entry?;
-                Ok(Record { shelf: of, key: key.value().into(), value: Some(value.value().into()) })
+                let value = Place::new(shelf_name(of), key.value()).unseal(value.value())?.into();
+                Ok(Record { shelf: of, key: key.value().into(), value: Some(value) })
             });
             records.collect()
         });
@@ -256,7 +264,10 @@ impl History for Disk {
         let settle = |database: &Database| {
             let mut transaction = database.begin_write()?;
             transaction.set_quick_repair(true);
-            transaction.open_table(NUMBERS)?.insert(number::UNSYNCED, 0)?;
+            let mut numbers = transaction.open_table(NUMBERS)?;
+            numbers.insert(number::UNSYNCED, 0)?;
+            seal_numbers(&mut numbers)?;
+            drop(numbers);
             Ok(transaction.commit()?)
         };
         if self.options.durability != Durability::Sync
@@ -265,7 +276,8 @@ impl History for Disk {
             error!(%error, "the newest events may not have reached the disk");
         }
         let mut slot = self.reading.database.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Err(error)) = slot.take().map(Database::close) {
+        let closed = slot.take().map(|it| guarded(|| Ok(it.close()?)));
+        if let Some(Err(error)) = closed {
             error!(%error, "the store was not closed in order");
         }
     }

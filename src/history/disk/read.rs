@@ -9,8 +9,9 @@ use std::{
 use redb::{Database, Error, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _};
 
 use super::{
-    codec::{self, Remembered, micros},
+    codec::{self, Remembered, damaged, micros},
     recent::Shared,
+    seal::check_numbers,
     tables::{
         BUCKET, DROPPED, EVENTS, IDS, IndexKey, NUMBERS, TOPICS, index_key, index_parts, number,
     },
@@ -44,8 +45,10 @@ impl<'s> Snapshot<'s> {
         let transaction = database.begin_read()?;
         let events = transaction.open_table(EVENTS)?;
         let numbers = transaction.open_table(NUMBERS)?;
+        check_numbers(&numbers)?;
         let last = numbers.get(number::LAST)?.map_or(0, |it| it.value() as u64);
-        let floor = events.first()?.map_or(last, |(position, _)| position.value() - 1);
+        let floor =
+            events.first()?.map_or(last, |(position, _)| position.value().saturating_sub(1));
         Ok(Self {
             events,
             topics: transaction.open_table(TOPICS)?,
@@ -63,6 +66,16 @@ impl<'s> Snapshot<'s> {
         }
         let Some(record) = self.events.get(position.0)? else { return Ok(None) };
         self.read(position, record.value()).map(Some)
+    }
+
+    /// The event at a position that the index of topics names.
+    fn indexed(&self, position: Position, topic: Hash) -> Result<Arc<Event>, Error> {
+        let event = self.event(position)?;
+        let event = event.ok_or_else(|| damaged("a topic names an event that is not there"))?;
+        if event.update.topics.iter().all(|it| hash(it.as_str()) != topic) {
+            return Err(damaged("a topic names an event of other topics"));
+        }
+        Ok(event)
     }
 
     fn read(&self, position: Position, record: &[u8]) -> Result<Arc<Event>, Error> {
@@ -117,8 +130,8 @@ impl<'s> Snapshot<'s> {
                     return Ok(Some(done));
                 }
                 n_looked_at += 1;
-                if let Some(event) = self.event(position)?.filter(|it| interest.covers(&it.update))
-                {
+                let event = self.indexed(position, topic)?;
+                if let Some(event) = Some(event).filter(|it| interest.covers(&it.update)) {
                     if found.is_full() {
                         return Ok(Some(done));
                     }
@@ -225,13 +238,22 @@ impl<'s> Snapshot<'s> {
             let Some(position) = next else { break };
             // Recently read events are remembered longer than the store has them.
             let is_kept = self.events.get(position.0)?.is_some();
-            match if is_kept { self.event(position)? } else { None } {
+            let event = if is_kept { self.event(position)? } else { None };
+            if event.as_ref().is_some_and(|it| it.update.id != *id) {
+                return Err(damaged("an id names an event of another id"));
+            }
+            match event {
                 Some(event) if interest.may_know(&event.update) => return Ok(Some(position)),
                 Some(_) => {}
                 None => {
                     let trace = self.dropped.get(position.0)?;
-                    let trace = trace.map(|it| Remembered::decode(it.value())).transpose()?;
-                    if trace.is_none_or(|it| it.may_be_known(interest.rights())) {
+                    let trace =
+                        trace.ok_or_else(|| damaged("an id names an event that is not there"))?;
+                    let trace = Remembered::decode(position, trace.value())?;
+                    if trace.id != hash {
+                        return Err(damaged("an id names a dropped event of another id"));
+                    }
+                    if trace.may_be_known(interest.rights()) {
                         remembered = Some(position);
                     }
                 }
@@ -275,9 +297,8 @@ impl<'s> Snapshot<'s> {
         let end = search.n_looked_at + step_length;
         let mut done = behind;
         while let Some((position, topic)) = heads.pop() {
-            if position < done
-                && let Some(event) = self.event(position)?
-            {
+            if position < done {
+                let event = self.indexed(position, topic)?;
                 if search.n_looked_at == end {
                     return Ok(search);
                 }
@@ -303,7 +324,7 @@ impl<'s> Snapshot<'s> {
                 continue;
             };
             let (position, record) = entry?;
-            if codec::accepted(record.value())? < time {
+            if codec::accepted(Position(position.value()), record.value())? < time {
                 before = position.value();
             } else {
                 end = middle;
