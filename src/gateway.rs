@@ -27,9 +27,6 @@ use crate::{
 /// Time that a gateway needs to close its store.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// Searches at a time, fewer than the threads that read a store.
-const SEARCHES: usize = 2;
-
 /// A handle to a gateway; clones are the same gateway.
 #[derive(Debug, Clone)]
 pub struct Gateway(Arc<Inner>);
@@ -48,7 +45,7 @@ struct Inner {
     strangers: Seats,
     /// Bytes of request bodies under way.
     bodies: Budget,
-    /// Places for searches in the history that no index helps with.
+    /// Places for steps of searches in the history, for half of the threads that read a store.
     searches: Semaphore,
     sessions: Sessions,
     subscriptions: Option<Registry>,
@@ -110,7 +107,7 @@ impl Gateway {
             job_grant_lines: LinePace::new(1),
             strangers: Seats::new(limits.strangers, limits.subscribers_per_address),
             bodies: Budget::new(limits.bodies_bytes, limits.bodies_bytes_per_address),
-            searches: Semaphore::new(SEARCHES),
+            searches: Semaphore::new((settings.history.readers / 2).max(1)),
             seats: Seats::new(limits.subscribers, limits.subscribers_per_address),
             sessions,
             subscriptions,
@@ -207,7 +204,7 @@ impl Gateway {
         &self.0.bodies
     }
 
-    /// Places for searches in the history that no index helps with. They are few, so that readers are left for others.
+    /// Places for steps of searches in the history. They are few, so that readers are left for others.
     pub(crate) fn searches(&self) -> &Semaphore {
         &self.0.searches
     }

@@ -15,6 +15,8 @@ pub mod clock;
 pub mod delivery;
 pub mod event;
 mod form;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod gateway;
 pub mod history;
 pub mod hub;

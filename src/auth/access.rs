@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use actix_web::HttpRequest;
 use jiff::Timestamp;
+use serde_json::Value;
 use tracing::warn;
 use url::Url;
 
@@ -64,7 +65,11 @@ pub(crate) async fn publisher(request: &HttpRequest) -> Result<Publisher, Proble
     }
     match bearer(request, &gateway, Role::Publisher).await? {
         Some(bearer) => {
-            let identity = Identity::of_claims(&bearer.claims);
+            let issuer = bearer.claims.all().get("iss").and_then(Value::as_str);
+            let has_own_keys = gateway.settings().auth.issuers.iter().any(|it| {
+                issuer == Some(&*it.name) && (it.publisher.is_some() || it.subscriber.is_some())
+            });
+            let identity = Identity::of_claims(&bearer.claims, has_own_keys);
             Ok(Publisher { granted: Some(bearer.granted), identity, gateway, metadata_url })
         }
         None => Err(Problem::token_missing(&metadata_url)),

@@ -18,13 +18,13 @@ impl Identity {
         Self::of("development", "")
     }
 
-    /// The bearer of a token.
-    pub(super) fn of_claims(claims: &Claims) -> Self {
+    /// The bearer of a token. `has_own_keys` says whether its issuer has keys of its own, and not those of `[auth]`.
+    pub(super) fn of_claims(claims: &Claims, has_own_keys: bool) -> Self {
         let text = |name: &str| claims.all().get(name).and_then(Value::as_str);
         match (text("iss"), text("sub")) {
             (issuer, Some(subject)) => Self::of(issuer.unwrap_or_default(), subject),
-            (Some(issuer), None) => Self::of("key of an issuer", issuer),
-            (None, None) => Self::of("key of the gateway", ""),
+            (Some(issuer), None) if has_own_keys => Self::of("key of an issuer", issuer),
+            (_, None) => Self::of("key of the gateway", ""),
         }
     }
 

@@ -15,7 +15,7 @@ mod metadata;
 mod mint;
 mod presentation;
 mod profile;
-mod token;
+pub(crate) mod token;
 
 pub(crate) use self::{
     access::{Publisher, Subscriber, anonymous, publisher, subscriber},

@@ -3,7 +3,7 @@
 use crate::{event::Draft, form, problem::Problem};
 
 /// The fields of an update. Unknown ones are ignored, as the protocol demands.
-pub(super) fn parse(body: &[u8]) -> Result<Draft, Problem> {
+pub(crate) fn parse(body: &[u8]) -> Result<Draft, Problem> {
     let mut draft = Draft::default();
     let (mut data, mut retry) = (None, None);
     for pair in form::pairs(body) {

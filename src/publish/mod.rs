@@ -3,9 +3,9 @@
 //! A form or JSON comes in; the ids of the published events go out. All or nothing: one bad update refuses the whole
 //! request. Nothing here waits for subscribers.
 
-mod form;
+pub(crate) mod form;
 mod idempotency;
-mod json;
+pub(crate) mod json;
 
 use actix_web::{HttpRequest, HttpResponse, http::header::CONTENT_TYPE, web};
 use mime::Mime;

@@ -87,22 +87,26 @@ pub(super) async fn admit(
 
 /// Searches for the newest events, at most until its bound. It ends with the request and with the gateway.
 async fn search(gateway: &Gateway, params: &Params, count: usize) -> Result<Located, Problem> {
-    let bound = gateway.settings().limits.search_events;
     let (hub, interest) = (gateway.hub(), &params.interest);
     let history = hub.history();
     let located = history.locate(Start::Now, interest).await.map_err(|error| unreadable(&error))?;
+    // The index leads only to events of these topics. How many of them the subscriber may not see is not to show.
     let is_indexed = interest.exact_topics().is_some();
-    // The semaphore is never closed.
-    let _place = if is_indexed { None } else { gateway.searches().acquire().await.ok() };
+    let bound = if is_indexed { usize::MAX } else { gateway.settings().limits.search_events };
     let mut search = Search::new(count, located.after, bound);
     while !search.is_over {
         if hub.is_draining() {
             return Err(Problem::unavailable("stopping", "the gateway is stopping"));
         }
         if search.is_at_bound() {
-            let missing = Some(Missing::Searched(bound));
-            return Ok(Located { after: search.after, missing, ..located });
+            return Ok(Located {
+                after: search.after,
+                missing: Some(Missing::Searched(bound)),
+                ..located
+            });
         }
+        // For one step, so that many searches take turns. The semaphore is never closed.
+        let _place = gateway.searches().acquire().await.ok();
         search = history.step_back(search, interest).await.map_err(|error| unreadable(&error))?;
         // In memory a step is done at once, and this thread serves others.
         tokio::task::yield_now().await;

@@ -72,7 +72,7 @@ pub async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Problem> 
         let applied = format!("wait={}", wait.as_secs());
         response.insert_header(("preference-applied", applied)).insert_header(("vary", "prefer"));
     }
-    if let (true, Some(cursor)) = (batch.events.is_empty(), &params.cursor)
+    if let (true, Some(cursor)) = (batch.events.is_empty() && !batch.more, &params.cursor)
         && cursor.is_etag
     {
         response.status(StatusCode::NOT_MODIFIED);

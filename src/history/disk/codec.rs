@@ -248,6 +248,18 @@ fn reply_place(key: &str, number: u64) -> Vec<u8> {
     [&number.to_be_bytes(), key.as_bytes()].concat()
 }
 
+/// Reads `input` as if it were a record of an event, and checks that what is read is written as it was read.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_back(input: &[u8]) {
+    let position = Position(7);
+    let sealed = Place::new("events", &position.0.to_be_bytes()).seal(input.to_vec());
+    let _ = Remembered::decode(position, &sealed);
+    let Ok(event) = decode(position, &sealed) else { return };
+    let again = encode(position, micros(event.accepted_at), &event.update);
+    let again = decode(position, &again).expect("what was written is readable");
+    assert_eq!(format!("{:?}", again.update), format!("{:?}", event.update));
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -4,7 +4,7 @@
 //! threads that read snapshots, so a reader waits for no writer. After an error the store is closed and opened again.
 //! If then nobody knows whether a batch was stored, it is taken back, so what publishers were told holds in the end.
 
-mod codec;
+pub(crate) mod codec;
 mod create;
 #[cfg(test)]
 mod damage_tests;

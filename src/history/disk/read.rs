@@ -20,10 +20,9 @@ use super::{
 use crate::{
     event::{Event, EventId, Position},
     history::{
-        Budget, Located, Missing, Page, SAME_ID, Search, Start, Torn,
+        Budget, Located, Meter, Missing, Page, SAME_ID, Search, Start, Torn,
         hash::{Hash, hash},
         lost::{Begin, Lost},
-        scan_length,
     },
     hub::Interest,
 };
@@ -123,14 +122,14 @@ impl<'s> Snapshot<'s> {
             heads.extend(first.map(|position| Reverse((position, topic))));
         }
         let mut done = after;
-        let (mut n_looked_at, scan_length) = (0, scan_length(interest));
+        let mut meter = Meter::new(interest);
         while let Some(Reverse((position, topic))) = heads.pop() {
             if done < position {
-                if n_looked_at == scan_length {
+                if meter.is_spent() {
                     return Ok(Some(done));
                 }
-                n_looked_at += 1;
                 let event = self.indexed(position, topic)?;
+                meter.spend(&event.update);
                 if let Some(event) = Some(event).filter(|it| interest.covers(&it.update)) {
                     if found.is_full() {
                         return Ok(Some(done));
@@ -152,9 +151,9 @@ impl<'s> Snapshot<'s> {
         found: &mut Found,
     ) -> Result<Option<Position>, Error> {
         let mut done = after;
-        let scan_length = scan_length(interest);
-        for (looked_at, entry) in self.events.range(after.0 + 1..)?.enumerate() {
-            if looked_at == scan_length || found.is_full() {
+        let mut meter = Meter::new(interest);
+        for entry in self.events.range(after.0 + 1..)? {
+            if meter.is_spent() || found.is_full() {
                 return Ok(Some(done));
             }
             let (position, record) = entry?;
@@ -163,6 +162,7 @@ impl<'s> Snapshot<'s> {
                 Some(event) => event,
                 None => self.read(position, record.value())?,
             };
+            meter.spend(&event.update);
             if interest.covers(&event.update) {
                 found.push(event);
             }
@@ -274,41 +274,41 @@ impl<'s> Snapshot<'s> {
             is_over: true,
             ..search
         };
-        let step_length = search.step_length(interest);
+        let mut meter = Meter::new(interest);
         let Some(topics) = interest.exact_topics() else {
-            for entry in self.events.range(..=search.after.0)?.rev().take(step_length) {
+            for entry in self.events.range(..=search.after.0)?.rev() {
+                if search.has_to_rest(&meter) {
+                    return Ok(search);
+                }
                 let (position, record) = entry?;
                 let position = Position(position.value());
                 self.shared.count_read();
                 let event = codec::decode(position, record.value())?;
-                search.looked_at(position, interest.covers(&event.update));
-                if search.is_over {
-                    return Ok(search);
-                }
+                meter.spend(&event.update);
+                search.note(position, interest.covers(&event.update));
             }
-            let is_at_start = self.events.range(..=search.after.0)?.next().is_none();
-            return Ok(if is_at_start { at_start(search) } else { search });
+            return Ok(if search.is_over { search } else { at_start(search) });
         };
         let behind = Position(search.after.0.saturating_add(1));
         let mut heads = BinaryHeap::new();
         for topic in topics.iter().map(|it| hash(it.as_str())) {
             heads.extend(self.previous_of(topic, behind)?.map(|it| (it, topic)));
         }
-        let end = search.n_looked_at + step_length;
         let mut done = behind;
         while let Some((position, topic)) = heads.pop() {
             if position < done {
+                if search.has_to_rest(&meter) {
+                    return Ok(search);
+                }
                 let event = self.indexed(position, topic)?;
-                if search.n_looked_at == end {
-                    return Ok(search);
-                }
-                search.looked_at(position, interest.covers(&event.update));
-                if search.is_over {
-                    return Ok(search);
-                }
+                meter.spend(&event.update);
+                search.note(position, interest.covers(&event.update));
             }
             done = position;
             heads.extend(self.previous_of(topic, position)?.map(|it| (it, topic)));
+        }
+        if search.is_over {
+            return Ok(search);
         }
         Ok(at_start(search))
     }
