@@ -119,7 +119,8 @@ mod tests {
     #[test]
     fn every_kept_input_is_borne() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-        let targets: [(&str, fn(&[u8])); 8] = [
+        type Target = fn(&[u8]);
+        let targets: [(&str, Target); 8] = [
             ("publish_form", super::publish_form),
             ("publish_json", super::publish_json),
             ("matchers", super::matchers),
