@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use super::{
+    tables::{IDS, TOPICS},
     tests::{interest, options, update},
     *,
 };
@@ -207,4 +208,40 @@ fn a_migration_that_is_interrupted_anywhere_goes_on() {
         assert_eq!(page.expect("read").events.len(), 5);
         disk.close();
     }
+}
+
+#[test]
+fn an_entry_that_is_missing_in_an_index_is_found_by_the_look_at_everything() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fill(directory.path());
+    let path = open::file(directory.path());
+    let look = || {
+        let database = redb::Database::open(&path).expect("a store");
+        let mut inspection = Inspection::At(Position::START);
+        while inspection != Inspection::Done {
+            inspection = inspection.go_on(&database)?;
+        }
+        Ok::<_, redb::Error>(())
+    };
+    look().expect("whole");
+    for is_of_ids in [false, true] {
+        let database = redb::Database::open(&path).expect("a store");
+        let transaction = database.begin_write().expect("a transaction");
+        let taken = {
+            let table = if is_of_ids { IDS } else { TOPICS };
+            let mut table = transaction.open_table(table).expect("a table");
+            let taken = table.pop_last().expect("readable").map(|(key, _)| key.value());
+            taken.expect("an entry")
+        };
+        transaction.commit().expect("stored");
+        drop(database);
+        let error = look().expect_err("it is missing");
+        assert!(error.to_string().contains("index"), "{error}");
+        let database = redb::Database::open(&path).expect("a store");
+        let transaction = database.begin_write().expect("a transaction");
+        let table = if is_of_ids { IDS } else { TOPICS };
+        transaction.open_table(table).expect("a table").insert(taken, ()).expect("stored");
+        transaction.commit().expect("stored");
+    }
+    look().expect("whole again");
 }

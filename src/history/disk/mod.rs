@@ -9,6 +9,7 @@ mod create;
 #[cfg(test)]
 mod damage_tests;
 mod export;
+mod inspect;
 mod migrate;
 mod open;
 mod options;
@@ -40,6 +41,7 @@ use tracing::{error, warn};
 
 use self::{
     codec::micros,
+    inspect::Inspection,
     open::{Opened, guarded, open_or_freeze},
     pace::Pace,
     place::Claim,
@@ -112,6 +114,7 @@ impl Disk {
             looked_after: Instant::now(),
             unsynced_since: None,
             identity: Some(identity),
+            inspection: Inspection::At(Position::START),
         };
         if let Some(reason) = frozen {
             let path = path.display();
@@ -232,6 +235,11 @@ impl History for Disk {
                 };
                 if is_due && slice(&mut writer).is_ok_and(|(_, is_over)| is_over) {
                     return true;
+                }
+                let inspection = writer.inspection;
+                match self.reading.with(|database| inspection.go_on(database)) {
+                    Ok(inspection) => writer.inspection = inspection,
+                    Err(error) => drop(self.reading.unreadable(&error)),
                 }
             }
         }

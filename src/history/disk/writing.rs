@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 use super::{
     Disk, DiskOptions, Durability,
     codec::micros,
+    inspect::Inspection,
     open::{self, Opened, guarded, open_claimed, put_away},
     place::Identity,
     reading::Reading,
@@ -39,6 +40,8 @@ pub(super) struct Writer {
     pub(super) unsynced_since: Option<Instant>,
     /// The file that is open, if one is.
     pub(super) identity: Option<Identity>,
+    /// How much of what is stored was looked at since the start.
+    pub(super) inspection: Inspection,
 }
 
 #[derive(Debug)]
