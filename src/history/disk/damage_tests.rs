@@ -216,7 +216,7 @@ fn an_entry_that_is_missing_in_an_index_is_found_by_the_look_at_everything() {
     fill(directory.path());
     let path = open::file(directory.path());
     let look = || {
-        let database = redb::Database::open(&path).expect("a store");
+        let database = Database::open(&path).expect("a store");
         let mut inspection = Inspection::At(Position::START);
         while inspection != Inspection::Done {
             inspection = inspection.go_on(&database)?;
@@ -225,7 +225,7 @@ fn an_entry_that_is_missing_in_an_index_is_found_by_the_look_at_everything() {
     };
     look().expect("whole");
     for is_of_ids in [false, true] {
-        let database = redb::Database::open(&path).expect("a store");
+        let database = Database::open(&path).expect("a store");
         let transaction = database.begin_write().expect("a transaction");
         let taken = {
             let table = if is_of_ids { IDS } else { TOPICS };
@@ -237,7 +237,7 @@ fn an_entry_that_is_missing_in_an_index_is_found_by_the_look_at_everything() {
         drop(database);
         let error = look().expect_err("it is missing");
         assert!(error.to_string().contains("index"), "{error}");
-        let database = redb::Database::open(&path).expect("a store");
+        let database = Database::open(&path).expect("a store");
         let transaction = database.begin_write().expect("a transaction");
         let table = if is_of_ids { IDS } else { TOPICS };
         transaction.open_table(table).expect("a table").insert(taken, ()).expect("stored");
