@@ -221,7 +221,7 @@ fn an_entry_that_is_missing_in_an_index_is_found_by_the_look_at_everything() {
         while inspection != Inspection::Done {
             inspection = inspection.go_on(&database)?;
         }
-        Ok::<_, redb::Error>(())
+        Ok::<_, Error>(())
     };
     look().expect("whole");
     for is_of_ids in [false, true] {
