@@ -1,30 +1,71 @@
-//! The body of a request, within a limit and in time.
-
-use std::time::Duration;
+//! The body of a request, within a limit, in time, and within what all bodies together may take.
 
 use actix_web::{HttpRequest, http::header::CONTENT_LENGTH, web};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use tokio_stream::StreamExt as _;
 
-use crate::problem::Problem;
+use crate::{gateway::Gateway, problem::Problem, server::client_address};
 
-/// The whole body, if it has at most `limit` bytes and arrives within `time`.
+/// The least that is reserved for a body.
+const STEP: usize = 4096;
+
+/// The whole body, if it has at most `limit` bytes, nor more than `limits.body_bytes`, and arrives within
+/// `server.body_timeout`.
+///
+/// What a request announces reserves nothing. Memory grows with what has arrived, at most twice as fast, and counts
+/// against `limits.bodies_bytes` until the body is whole.
 pub(crate) async fn receive(
     request: &HttpRequest,
     payload: web::Payload,
     limit: usize,
-    time: Duration,
 ) -> Result<Bytes, Problem> {
-    let too_large =
-        || Problem::too_large("body", limit, format!("the body is longer than {limit} bytes"));
+    let gateway = Gateway::of(request);
+    let settings = gateway.settings();
+    let (limit, time) = (limit.min(settings.limits.body_bytes), settings.server.body_timeout);
     let announced =
         request.headers().get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| limit < length) {
-        return Err(too_large());
+        return Err(too_large(limit));
     }
-    match tokio::time::timeout(time, payload.to_bytes_limited(limit)).await {
-        Ok(Ok(Ok(body))) => Ok(body),
-        Ok(Ok(Err(_))) => Err(Problem::malformed("the body was cut off")),
-        Ok(Err(_)) => Err(too_large()),
-        Err(_) => Err(Problem::timeout(format!("the body did not arrive within {time:?}"))),
+    let longest = announced.unwrap_or(limit).min(limit);
+    match tokio::time::timeout(time, collect(request, &gateway, payload, limit, longest)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Problem::timeout(format!(
+            "the body did not arrive within {time:?} (server.body_timeout)"
+        ))),
     }
+}
+
+async fn collect(
+    request: &HttpRequest,
+    gateway: &Gateway,
+    mut payload: web::Payload,
+    limit: usize,
+    longest: usize,
+) -> Result<Bytes, Problem> {
+    let mut share = gateway.bodies().share(client_address(request, gateway.settings()));
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| Problem::malformed("the body was cut off"))?;
+        let length = body.len() + chunk.len();
+        if limit < length {
+            return Err(too_large(limit));
+        }
+        if body.capacity() < length {
+            let wanted = length.max((2 * body.capacity()).min(longest)).max(STEP);
+            let more = wanted - body.capacity();
+            share.grow(more).map_err(Problem::bodies_full)?;
+            // Not `reserve`, which takes more than it is asked for.
+            let mut larger = BytesMut::with_capacity(wanted);
+            larger.extend_from_slice(&body);
+            body = larger;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+fn too_large(limit: usize) -> Problem {
+    let detail = format!("the body is longer than {limit} bytes (limits.body_bytes)");
+    Problem::too_large("body", limit, detail)
 }

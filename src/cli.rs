@@ -58,8 +58,12 @@ enum StoreCommand {
     Compact,
     /// Write its events and jobs to standard output, as lines of JSON; what is damaged is left out.
     Export,
-    /// Make a store of what was exported, read from standard input.
-    Import,
+    /// Make a store of what was exported, read from standard input, all of it or none.
+    Import {
+        /// Take an export of format 1, which has no last line, so that it cannot be told whether it is whole.
+        #[arg(long)]
+        without_end: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -222,7 +226,9 @@ fn look_after(command: StoreCommand, settings: &Settings) -> Result<(), String> 
                 .and_then(|()| Ok(output.flush()?))
                 .map(|()| String::new())
         }
-        StoreCommand::Import => store::import(&options, io::stdin().lock()),
+        StoreCommand::Import { without_end } => {
+            store::import(&options, io::stdin().lock(), without_end)
+        }
     };
     print(&told.map_err(|error| error.to_string())?);
     Ok(())

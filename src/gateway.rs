@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::{
     auth::Keyring,
+    budget::Budget,
     clock::Clock,
     delivery::Seats,
     event::{Draft, EventId, Invalid, Limits, Update},
@@ -26,9 +27,6 @@ use crate::{
 /// Time that a gateway needs to close its store.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// Searches at a time, fewer than the threads that read a store.
-const SEARCHES: usize = 2;
-
 /// A handle to a gateway; clones are the same gateway.
 #[derive(Debug, Clone)]
 pub struct Gateway(Arc<Inner>);
@@ -43,7 +41,11 @@ struct Inner {
     hub: Hub,
     ledger: Ledger,
     seats: Seats,
-    /// Places for searches in the history that no index helps with.
+    /// Seats of subscribers that have no token where one is needed, and watch jobs whose ids they know.
+    strangers: Seats,
+    /// Bytes of request bodies under way.
+    bodies: Budget,
+    /// Places for steps of searches in the history, for half of the threads that read a store.
     searches: Semaphore,
     sessions: Sessions,
     subscriptions: Option<Registry>,
@@ -103,7 +105,9 @@ impl Gateway {
             metrics: Metrics::new(hub.clone(), sessions.clone(), &tracker),
             refusal_lines: LinePace::new(settings.log.refusals_per_second),
             job_grant_lines: LinePace::new(1),
-            searches: Semaphore::new(SEARCHES),
+            strangers: Seats::new(limits.strangers, limits.subscribers_per_address),
+            bodies: Budget::new(limits.bodies_bytes, limits.bodies_bytes_per_address),
+            searches: Semaphore::new((settings.history.readers / 2).max(1)),
             seats: Seats::new(limits.subscribers, limits.subscribers_per_address),
             sessions,
             subscriptions,
@@ -190,7 +194,17 @@ impl Gateway {
         &self.0.seats
     }
 
-    /// Places for searches in the history that no index helps with. They are few, so that readers are left for others.
+    /// The seats of its subscribers that have no token where one is needed.
+    pub(crate) fn strangers(&self) -> &Seats {
+        &self.0.strangers
+    }
+
+    /// Bytes of request bodies under way.
+    pub(crate) fn bodies(&self) -> &Budget {
+        &self.0.bodies
+    }
+
+    /// Places for steps of searches in the history. They are few, so that readers are left for others.
     pub(crate) fn searches(&self) -> &Semaphore {
         &self.0.searches
     }

@@ -6,13 +6,17 @@
 //! work whose changes are events. [`pages`] and [`ops`] are for people and machines that look after it, [`server`] listens,
 //! and [`gateway`] holds it together: start there.
 
+mod accept;
 pub mod auth;
 mod body;
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod delivery;
 pub mod event;
 mod form;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod gateway;
 pub mod history;
 pub mod hub;

@@ -12,7 +12,7 @@ use actix_web::{
 use serde::Serialize;
 
 use crate::{
-    delivery::Full,
+    budget::Full,
     event::Invalid,
     gateway::Refused,
     history::{HistoryError, PublishError},
@@ -266,6 +266,43 @@ impl Problem {
         problem.with_limit(limit).with_retry_after(fastrand::u64(RETRY_SECONDS))
     }
 
+    /// 503: there is no room for another subscriber without a token.
+    #[must_use]
+    pub(crate) fn strangers_full(full: Full) -> Self {
+        match full {
+            Full::Address(_) => Self::full(full),
+            Full::InAll(limit) => {
+                let detail = format!(
+                    "there are {limit} subscribers without a token, which is the limit (limits.strangers)"
+                );
+                Self::unavailable("strangers", detail).with_limit(limit)
+            }
+        }
+    }
+
+    /// 429 or 503: the bodies of requests that are on their way take as much memory as they may.
+    #[must_use]
+    pub(crate) fn bodies_full(full: Full) -> Self {
+        match full {
+            Full::InAll(limit) => {
+                let detail = format!(
+                    "the bodies of requests on their way take {limit} bytes, which is the limit (limits.bodies_bytes)"
+                );
+                Self::unavailable("bodies", detail).with_limit(limit)
+            }
+            Full::Address(limit) => {
+                let detail = format!(
+                    "the bodies of requests on their way from this address take {limit} bytes, which is the limit \
+                     (limits.bodies_bytes_per_address)"
+                );
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                Self::new(status, "bodies_per_address", "Too many requests", detail)
+                    .with_limit(limit)
+                    .with_retry_after(1)
+            }
+        }
+    }
+
     /// 503: there is no room for more matchers on the list of subscriptions.
     #[must_use]
     pub(crate) fn listed_out(subscriptions::Full(limit): subscriptions::Full) -> Self {
@@ -296,7 +333,7 @@ impl Problem {
     /// Whether there is just no room now.
     #[must_use]
     pub fn is_for_lack_of_room(&self) -> bool {
-        matches!(self.0.reason, "subscribers" | "subscribers_per_address")
+        matches!(self.0.reason, "subscribers" | "subscribers_per_address" | "strangers")
     }
 
     /// Why it was refused, as only the log may tell, and the name under which the client knows the refusal.

@@ -61,3 +61,22 @@ fn nothing_is_unbounded_and_no_file_is_endless() {
         assert!(lines <= LONGEST, "{} has {lines} lines", file.display());
     }
 }
+
+/// Every bound in docs/security.md names tests that hold it, and these are there.
+#[test]
+fn every_bound_names_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/security.md")).expect("text");
+    let (_, table) = page.split_once("## Bounds").expect("a table of bounds");
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(20 < rows.len(), "{} rows", rows.len());
+    for row in rows {
+        let tests = row.trim_end_matches(['|', ' ']).rsplit('|').next().unwrap_or_default();
+        for test in tests.split(',').map(|it| it.trim().trim_matches('`')) {
+            let (module, name) = test.split_once("::").unwrap_or_else(|| panic!("no test: {row}"));
+            let file = root.join(format!("tests/api/{module}.rs"));
+            let text = fs::read_to_string(&file).unwrap_or_else(|_| panic!("{}", file.display()));
+            assert!(text.contains(&format!("fn {name}(")), "{test}");
+        }
+    }
+}

@@ -4,12 +4,14 @@ use std::time::Instant;
 
 use actix_web::HttpRequest;
 use jiff::Timestamp;
+use serde_json::Value;
 use tracing::warn;
 use url::Url;
 
 use super::{
     claims::{Claims, Dialect},
     grants::Selector,
+    identity::Identity,
     keys::Role,
     metadata::{audiences, metadata_url},
     presentation,
@@ -31,6 +33,7 @@ use crate::{
 pub(crate) struct Publisher {
     /// `None` in development mode: everything.
     granted: Option<Matchers>,
+    identity: Identity,
     gateway: Gateway,
     metadata_url: String,
 }
@@ -57,10 +60,18 @@ pub(crate) async fn publisher(request: &HttpRequest) -> Result<Publisher, Proble
     let gateway = Gateway::of(request);
     let metadata_url = metadata_url(request, gateway.settings());
     if gateway.settings().auth.is_development() {
-        return Ok(Publisher { granted: None, gateway, metadata_url });
+        let identity = Identity::development();
+        return Ok(Publisher { granted: None, identity, gateway, metadata_url });
     }
     match bearer(request, &gateway, Role::Publisher).await? {
-        Some(bearer) => Ok(Publisher { granted: Some(bearer.granted), gateway, metadata_url }),
+        Some(bearer) => {
+            let issuer = bearer.claims.all().get("iss").and_then(Value::as_str);
+            let has_own_keys = gateway.settings().auth.issuers.iter().any(|it| {
+                issuer == Some(&*it.name) && (it.publisher.is_some() || it.subscriber.is_some())
+            });
+            let identity = Identity::of_claims(&bearer.claims, has_own_keys);
+            Ok(Publisher { granted: Some(bearer.granted), identity, gateway, metadata_url })
+        }
         None => Err(Problem::token_missing(&metadata_url)),
     }
 }
@@ -110,6 +121,11 @@ pub(crate) fn anonymous(request: &HttpRequest) -> Subscriber {
 }
 
 impl Publisher {
+    /// Which publisher it is.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Checks that all topics are granted.
     ///
     /// # Errors
@@ -144,6 +160,16 @@ impl Subscriber {
             return Err(Problem::token_missing(&self.metadata_url));
         }
         Ok(())
+    }
+
+    /// Whether it has no token, and would need one for everything but jobs whose ids it knows.
+    pub(crate) fn is_stranger(&self) -> bool {
+        self.is_uninvited
+    }
+
+    /// That it needs a token.
+    pub(crate) fn token_missing(&self) -> Problem {
+        Problem::token_missing(&self.metadata_url)
     }
 
     /// What to say to a request that is wrong: to the uninvited, that it needs a token.

@@ -8,13 +8,14 @@ mod access;
 mod claims;
 mod explain;
 mod grants;
+mod identity;
 mod jwks;
 mod keys;
 mod metadata;
 mod mint;
 mod presentation;
 mod profile;
-mod token;
+pub(crate) mod token;
 
 pub(crate) use self::{
     access::{Publisher, Subscriber, anonymous, publisher, subscriber},

@@ -10,7 +10,7 @@ use crate::{
     form,
     gateway::Gateway,
     ops::OldFeature,
-    server::{is_safe, public_base},
+    server::{is_from_own_page, is_safe, public_base},
     settings::{Settings, origins},
 };
 
@@ -103,7 +103,9 @@ fn comes_from_own_page(request: &HttpRequest, settings: &Settings) -> bool {
         (None, None) => None,
     };
     let own = public_base(request, settings).origin().ascii_serialization();
-    origin.is_some_and(|it| it == own || origins::allows(&settings.auth.publish_origins, &it))
+    is_from_own_page(request)
+        || origin
+            .is_some_and(|it| it == own || origins::allows(&settings.auth.publish_origins, &it))
 }
 
 #[cfg(test)]

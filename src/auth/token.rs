@@ -133,28 +133,32 @@ pub(super) async fn verify(
     Ok(claims)
 }
 
+/// Checks that a token that was not signed is refused.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn refuse_unsigned(text: &str) {
+    use crate::settings::{AuthSettings, Secret};
+    let settings = AuthSettings { publisher_key: Secret::from("key"), ..Default::default() };
+    let keyring = Keyring::new(&settings).expect("valid");
+    let demands = Demands {
+        role: Role::Publisher,
+        mercure: &MercureSettings::default(),
+        speaks_old_dialect: true,
+        audiences: &[],
+        token_bytes: 4096,
+        now: Timestamp::UNIX_EPOCH,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    assert!(runtime.block_on(verify(&keyring, text, &demands)).is_err(), "{text}");
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
-    use crate::settings::{AuthSettings, Secret};
-
     proptest! {
         #[test]
         fn what_is_made_up_is_refused(text in "[A-Za-z0-9_-]{0,40}(\\.[A-Za-z0-9_-]{0,40}){0,3}|.*") {
-            let settings = AuthSettings { publisher_key: Secret::from("key"), ..Default::default() };
-            let keyring = Keyring::new(&settings).expect("valid");
-            let demands = Demands {
-                role: Role::Publisher,
-                mercure: &MercureSettings::default(),
-                speaks_old_dialect: true,
-                audiences: &[],
-                token_bytes: 100,
-                now: Timestamp::UNIX_EPOCH,
-            };
-            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-            prop_assert!(runtime.block_on(verify(&keyring, &text, &demands)).is_err());
+            super::refuse_unsigned(&text);
         }
     }
 }

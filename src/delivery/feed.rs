@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     event::{Event, Position},
-    history::{Answer, Page, TokenKey},
+    history::{Answer, Meter, Page, TokenKey},
     hub::Interest,
     transport::Transport,
 };
@@ -177,7 +177,12 @@ impl Feed {
                 }
                 return Poll::Pending;
             }
-            match self.shard.hub.tail().find(after, end, &self.interest) {
+            match self.shard.hub.tail().find(
+                after,
+                end,
+                &self.interest,
+                &mut Meter::new(&self.interest),
+            ) {
                 Found::Event(event) => {
                     subscriber.served = Served::Behind(event.position);
                     subscriber.wrote(now);

@@ -27,7 +27,7 @@ pub use self::{
     body::{Body, Ending, Style},
     catch_up::Gap,
     feed::{EndReason, Feed, Item},
-    seats::{Full, Seat, Seats},
+    seats::{Seat, Seats},
     shard::Shard,
     stats::{ShardStats, Totals},
     subscriber::{Subscription, Terms},

@@ -1,42 +1,12 @@
 //! How many subscribers there may be, in all and from one address.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, net::IpAddr};
 
-use foldhash::fast::RandomState;
-
-/// The bits of an IPv6 address that one customer of a provider shares at least.
-const IPV6_NETWORK: u32 = 64;
+use crate::budget::{Budget, Full, counted};
 
 /// The seats of a gateway; clones are the same seats.
 #[derive(Debug, Clone)]
-pub struct Seats(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    capacity_per_address: usize,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    capacity: usize,
-    in_all: usize,
-    by_address: HashMap<IpAddr, usize, RandomState>,
-}
-
-/// Why there is no seat; with the limit that was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Full {
-    /// There are as many subscribers as there may be.
-    InAll(usize),
-    /// There are as many from this address as there may be.
-    Address(usize),
-}
+pub struct Seats(Budget);
 
 /// A seat that is taken; dropping it makes room for another subscriber.
 #[derive(Debug)]
@@ -59,19 +29,12 @@ impl Seats {
     /// `capacity` seats, of which those at one address may take `capacity_per_address`.
     #[must_use]
     pub fn new(capacity: usize, capacity_per_address: usize) -> Self {
-        let taken = Mutex::new(Taken { capacity, ..Taken::default() });
-        Self(Arc::new(Inner { capacity_per_address, taken }))
+        Self(Budget::new(capacity, capacity_per_address))
     }
 
     /// Leaves at most `capacity` seats, and tells how many there are now.
     pub fn limit(&self, capacity: usize) -> usize {
-        let mut taken = self.taken();
-        taken.capacity = taken.capacity.min(capacity);
-        taken.capacity
-    }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.limit(capacity)
     }
 
     /// Takes a seat for a subscriber at `address`. Loopback addresses may take all there are.
@@ -79,23 +42,8 @@ impl Seats {
     /// # Errors
     /// If there is none.
     pub fn take(&self, address: Option<IpAddr>) -> Result<Seat, Full> {
-        let address = address.map(network).filter(|it| !it.is_loopback());
-        let mut taken = self.taken();
-        if taken.capacity <= taken.in_all {
-            return Err(Full::InAll(taken.capacity));
-        }
-        if let Some(address) = address {
-            let limit = self.0.capacity_per_address;
-            let here = taken.by_address.entry(address).or_default();
-            if limit <= *here {
-                if limit == 0 {
-                    taken.by_address.remove(&address);
-                }
-                return Err(Full::Address(limit));
-            }
-            *here += 1;
-        }
-        taken.in_all += 1;
+        let address = counted(address);
+        self.0.take(address, 1)?;
         let more = address.map(|it| Box::new(More { address: Some(it), guard: None }));
         Ok(Seat { seats: self.clone(), more })
     }
@@ -120,26 +68,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut taken = self.seats.taken();
-        taken.in_all -= 1;
-        let Some(address) = self.more.as_ref().and_then(|it| it.address) else { return };
-        if let Some(here) = taken.by_address.get_mut(&address) {
-            *here -= 1;
-            if *here == 0 {
-                taken.by_address.remove(&address);
-            }
-        }
-    }
-}
-
-/// Who shares the limit of `address`: an IPv4 address stands for itself, an IPv6 address for its network.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            let host_bits = u128::BITS - IPV6_NETWORK;
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> host_bits << host_bits))
-        }
-        address => address,
+        self.seats.0.give_back(self.more.as_ref().and_then(|it| it.address), 1);
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     event::{Event, Position},
-    history::scan_length,
+    history::Meter,
     hub::Interest,
 };
 
@@ -118,10 +118,16 @@ impl Tail {
         Some((batch, passed))
     }
 
-    /// The first event behind `after` and not behind `end` that `interest` covers. It looks at a bounded number of events.
+    /// The first event behind `after` and not behind `end` that `interest` covers, as far as `meter` allows.
     /// For exact topics it looks at no more, because the history finds them by index.
     #[must_use]
-    pub fn find(&self, after: Position, end: Position, interest: &Interest) -> Found {
+    pub(crate) fn find(
+        &self,
+        after: Position,
+        end: Position,
+        interest: &Interest,
+        meter: &mut Meter,
+    ) -> Found {
         if end <= after {
             return Found::Nothing;
         }
@@ -130,7 +136,11 @@ impl Tail {
             return Found::AskHistory;
         }
         let mut looked_at = after;
-        for entry in events.queue.range(events.first_behind(after)..).take(scan_length(interest)) {
+        for entry in events.queue.range(events.first_behind(after)..) {
+            if meter.is_spent() {
+                break;
+            }
+            meter.spend(&entry.event.update);
             if end < entry.event.position {
                 return Found::Nothing;
             }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     event::{Event, Position},
-    history::{HistoryError, Page, TokenKey, scan_length},
+    history::{HistoryError, Meter, Page, TokenKey},
     hub::Interest,
 };
 
@@ -235,10 +235,10 @@ fn find_in_tail(
     interest: &Interest,
     events: &mut Vec<Arc<Event>>,
 ) -> Found {
-    let enough = after.0.saturating_add(scan_length(interest) as u64);
+    let mut meter = Meter::new(interest);
     loop {
-        match tail.find(after, end, interest) {
-            Found::Event(event) if events.len() < EVENTS_AT_ONCE && after.0 < enough => {
+        match tail.find(after, end, interest, &mut meter) {
+            Found::Event(event) if events.len() < EVENTS_AT_ONCE => {
                 after = event.position;
                 events.push(event);
             }

@@ -4,6 +4,9 @@ use url::Url;
 
 use super::{ClientKey, EventId, EventType, Invalid, Topic, Update, topic::WILDCARD};
 
+/// Milliseconds that a browser can wait before it comes back: their timers count in 32 bits with a sign.
+const LONGEST_RETRY: u64 = i32::MAX as u64;
+
 /// The bounds that an update has to keep.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -67,6 +70,12 @@ impl Draft {
         let kind = present(self.kind.as_deref())
             .map(|kind| EventType::parse(kind, limits.type_bytes))
             .transpose()?;
+        if self.retry.is_some_and(|it| LONGEST_RETRY < it) {
+            return Err(Invalid::Rule {
+                field: "retry",
+                rule: "is more than 2147483647 milliseconds, the longest time that browsers can wait",
+            });
+        }
         let except = self
             .except
             .iter()

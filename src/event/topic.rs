@@ -67,6 +67,12 @@ impl Topic {
         self.as_str().starts_with(JOBS)
     }
 
+    /// The id of the job that it belongs to, if it is a job's.
+    #[must_use]
+    pub fn job_id(&self) -> Option<&str> {
+        self.as_str().strip_prefix(JOBS)
+    }
+
     /// Whether rights on it are rights on jobs: to create, list, claim, or report on them.
     #[must_use]
     pub fn is_of_jobs(&self) -> bool {

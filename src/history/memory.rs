@@ -11,12 +11,11 @@ use foldhash::fast::RandomState;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Answer, Batch, Budget, History, HistoryError, Located, Missing, Page, Record as KeptRecord,
-    SAME_ID, Search, Shelf, Start, TokenKey, Torn,
+    Answer, Batch, Budget, History, HistoryError, Located, Meter, Missing, Page,
+    Record as KeptRecord, SAME_ID, Search, Shelf, Start, TokenKey, Torn,
     hash::{Hash, hash},
     lost::{Begin, Dropped, Lost, Trace},
     parts::Parts,
-    scan_length,
 };
 use crate::{
     clock::Clock,
@@ -147,10 +146,10 @@ impl History for Memory {
 }
 
 #[derive(Debug)]
-struct Record {
-    position: Position,
+pub(super) struct Record {
+    pub(super) position: Position,
     accepted_at: Timestamp,
-    update: Arc<Update>,
+    pub(super) update: Arc<Update>,
     /// The event while anybody has it, so that those who read it at the same time share what is encoded.
     event: Mutex<Weak<Event>>,
 }
@@ -279,15 +278,16 @@ impl Log {
         let torn = n_dropped.map(|n_dropped| Torn { begins: self.lost.last(), n_dropped });
         let mut page =
             Page { events: Vec::new(), scanned_to: self.last.max(after), more: false, torn };
-        let scan_length = scan_length(interest);
+        let mut meter = Meter::new(interest);
         let (mut bytes, mut scanned_to) = (0, after);
-        for (n_scanned, record) in self.records_for(after, interest).enumerate() {
-            if scan_length <= n_scanned {
+        for record in self.records_for(after, interest) {
+            if meter.is_spent() {
                 page.more = true;
                 page.scanned_to = scanned_to;
                 break;
             }
             scanned_to = record.position;
+            meter.spend(&record.update);
             if !interest.covers(&record.update) {
                 continue;
             }
@@ -381,13 +381,13 @@ impl Log {
         self.records.iter().rev().take(count).any(|it| interest.covers(&it.update))
     }
 
-    /// The events up to `last` that may interest, the newest first, and whether they do.
+    /// The events up to `last` that may interest, the newest first.
     pub(super) fn newest_first<'a>(
         &'a self,
         last: Position,
         interest: &'a Interest,
-    ) -> impl Iterator<Item = (Position, bool)> + 'a {
-        let newest_first: Box<dyn Iterator<Item = &Record> + 'a> = match interest.exact_topics() {
+    ) -> Box<dyn Iterator<Item = &'a Record> + 'a> {
+        match interest.exact_topics() {
             None => Box::new(self.records.range(..self.offset_behind(last)).rev()),
             Some(topics) => {
                 let lists = topics.iter().filter_map(|topic| self.by_topic.get(topic));
@@ -397,8 +397,7 @@ impl Log {
                 });
                 Box::new(merge(lists.collect()).filter_map(|Reverse(it)| self.record(it)))
             }
-        };
-        newest_first.map(|record| (record.position, interest.covers(&record.update)))
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //! Beside the events a batch may have records, of which the history knows nothing but their shelf and key: a change of
 //! a job and the event that tells of it are one batch, so after a crash both are there or neither is.
 
-mod disk;
+pub(crate) mod disk;
 mod hash;
 mod lost;
 mod memory;
@@ -28,7 +28,7 @@ pub use self::{
 };
 use crate::{
     event::{Event, EventId, Position, Update},
-    hub::Interest,
+    hub::{Interest, Rights},
 };
 
 /// Events of one id that are looked at for one that a subscriber may know of, so that many under one id hold up nobody.
@@ -176,13 +176,13 @@ impl Search {
         !self.is_over && self.bound <= self.n_looked_at
     }
 
-    /// Events that the next step may look at.
-    fn step_length(&self, interest: &Interest) -> usize {
-        scan_length(interest).min(self.bound.saturating_sub(self.n_looked_at))
+    /// Whether the step has to end here.
+    fn has_to_rest(&self, meter: &Meter) -> bool {
+        self.is_over || self.is_at_bound() || meter.is_spent()
     }
 
     /// Notes that the event at `position` was looked at.
-    fn looked_at(&mut self, position: Position, is_covered: bool) {
+    fn note(&mut self, position: Position, is_covered: bool) {
         self.n_looked_at += 1;
         self.after = Position(position.0.saturating_sub(1));
         self.missing -= usize::from(is_covered);
@@ -190,13 +190,42 @@ impl Search {
     }
 }
 
-/// Events that one page or step looks at for `interest`, so that it takes a few milliseconds at most, whatever is asked
-/// for: fewer if each event is tested against many patterns.
-pub(crate) fn scan_length(interest: &Interest) -> usize {
-    const LONGEST: usize = 4096;
-    const SHORTEST: usize = 16;
-    const PATTERNS: usize = 4;
-    (LONGEST / (1 + interest.matchers().patterns().len() / PATTERNS)).max(SHORTEST)
+/// Bounds what one page or step of a search tests, so that it takes some milliseconds at most, whatever is asked for. It
+/// counts each topic of an event, the more the more patterns the topic is tested against.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    left: usize,
+    per_topic: usize,
+    per_private_topic: usize,
+}
+
+impl Meter {
+    /// A full one, for events that are looked at for `interest`.
+    pub(crate) fn new(interest: &Interest) -> Self {
+        const FULL: usize = 4096;
+        const PATTERNS: usize = 4;
+        let n_patterns = interest.matchers().patterns().len();
+        let n_grants = match interest.rights() {
+            Rights::Of(grants) => grants.patterns().len(),
+            Rights::PublicOnly | Rights::Everything => 0,
+        };
+        Self {
+            left: FULL,
+            per_topic: 1 + n_patterns / PATTERNS,
+            per_private_topic: 1 + (n_patterns + n_grants) / PATTERNS,
+        }
+    }
+
+    /// Notes that an event is looked at. At least one always may be.
+    pub(crate) fn spend(&mut self, update: &Update) {
+        let per_topic = if update.private { self.per_private_topic } else { self.per_topic };
+        self.left = self.left.saturating_sub(update.topics.len() * per_topic);
+    }
+
+    /// Whether it is time for others.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.left == 0
+    }
 }
 
 /// Why something cannot be served.

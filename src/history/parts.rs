@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Budget, Located, Missing, Page, Search, Start,
+    Budget, Located, Meter, Missing, Page, Search, Start,
     lost::Begin,
     memory::{Log, Retention},
 };
@@ -137,18 +137,17 @@ impl Parts {
     pub(super) fn step_back(&self, mut search: Search, interest: &Interest) -> Search {
         let mut published = self.published.newest_first(search.after, interest).peekable();
         let mut subscriptions = self.subscriptions.newest_first(search.after, interest).peekable();
-        for _ in 0..search.step_length(interest) {
-            if search.is_over {
-                return search;
-            }
-            let is_of_subscription =
-                published.peek().map(|it| it.0) < subscriptions.peek().map(|it| it.0);
+        let mut meter = Meter::new(interest);
+        while !search.has_to_rest(&meter) {
+            let newest = published.peek().map(|it| it.position);
+            let is_of_subscription = newest < subscriptions.peek().map(|it| it.position);
             let next = if is_of_subscription { subscriptions.next() } else { published.next() };
-            let Some((position, is_covered)) = next else {
-                let after = self.published.lost.last().min(search.after);
-                return Search { after, is_over: true, ..search };
-            };
-            search.looked_at(position, is_covered);
+            let Some(record) = next else { break };
+            meter.spend(&record.update);
+            search.note(record.position, interest.covers(&record.update));
+        }
+        if search.is_over {
+            return search;
         }
         if published.peek().is_none() && subscriptions.peek().is_none() {
             let after = self.published.lost.last().min(search.after);

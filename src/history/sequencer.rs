@@ -6,6 +6,7 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -50,7 +51,7 @@ struct Writer {
 
 impl Writer {
     fn write(&mut self, batch: Batch) -> Result<(), PublishError> {
-        match self.history.commit(batch) {
+        match contained(|| self.history.commit(batch)) {
             Ok(events) => {
                 (self.announce)(&events);
                 Ok(())
@@ -129,6 +130,13 @@ impl fmt::Debug for Sequencer {
     }
 }
 
+/// Runs what a history does. One that panics, as a library may on a damaged page, must not take the only writer away:
+/// then publishers would wait for ever.
+fn contained<T>(work: impl FnOnce() -> Result<T, HistoryError>) -> Result<T, HistoryError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(HistoryError::Unknown("the history has panicked".to_owned())))
+}
+
 // A panic while the lock is held would be a bug; going on with what is there beats refusing everybody.
 fn lock(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
     writer.lock().unwrap_or_else(PoisonError::into_inner)
@@ -142,7 +150,8 @@ async fn work(writer: Arc<Mutex<Writer>>, mut submissions: mpsc::Receiver<Submis
     loop {
         let received = tokio::select! {
             _ = tend.tick() => {
-                if lock(&writer).history.tend() {
+                let tended = || Ok(lock(&writer).history.tend());
+                if contained(tended).unwrap_or(false) {
                     // Whoever waits goes first.
                     tend.reset_after(Duration::from_millis(1));
                 }

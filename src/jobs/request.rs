@@ -3,13 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use actix_web::{HttpRequest, web};
-use bytes::Bytes;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use url::Url;
 
 use super::{JobError, NewJob, Outcome, Refusal};
-use crate::{body, gateway::Gateway, problem::Problem, settings::JobSettings};
+use crate::{body, problem::Problem, settings::JobSettings};
 
 /// Bytes of a type's name, of a key, and of a title.
 const LONGEST_TYPE: usize = 64;
@@ -69,21 +68,9 @@ pub(super) async fn read<T: DeserializeOwned>(
     payload: web::Payload,
     content_bytes: usize,
 ) -> Result<T, Problem> {
-    let body = read_bytes(request, payload, content_bytes + ENVELOPE).await?;
+    let body = body::receive(request, payload, content_bytes + ENVELOPE).await?;
     let text = if body.trim_ascii().is_empty() { b"{}" } else { &*body };
     serde_json::from_slice(text).map_err(|error| Problem::malformed(format!("the body: {error}")))
-}
-
-/// The body of a request.
-pub(super) async fn read_bytes(
-    request: &HttpRequest,
-    payload: web::Payload,
-    limit: usize,
-) -> Result<Bytes, Problem> {
-    let gateway = Gateway::of(request);
-    let settings = gateway.settings();
-    let limit = limit.min(settings.limits.body_bytes);
-    body::receive(request, payload, limit, settings.server.body_timeout).await
 }
 
 /// The lease in a worker's request.

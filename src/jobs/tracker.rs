@@ -262,7 +262,7 @@ impl Tracker {
     }
 
     /// Whether a job is there.
-    pub(super) fn knows(&self, id: &str) -> bool {
+    pub(crate) fn knows(&self, id: &str) -> bool {
         self.table().get(id).is_some()
     }
 

@@ -3,7 +3,7 @@
 use crate::{event::Draft, form, problem::Problem};
 
 /// The fields of an update. Unknown ones are ignored, as the protocol demands.
-pub(super) fn parse(body: &[u8]) -> Result<Draft, Problem> {
+pub(crate) fn parse(body: &[u8]) -> Result<Draft, Problem> {
     let mut draft = Draft::default();
     let (mut data, mut retry) = (None, None);
     for pair in form::pairs(body) {
@@ -26,7 +26,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Draft, Problem> {
     Ok(draft)
 }
 
-/// Digits only (draft-08, "Publication"); a number too large for any clock is as good as the largest.
+/// Digits only (draft-08, "Publication"). A number that is too large is refused with the other fields.
 fn parse_retry(digits: &str) -> Result<u64, Problem> {
     if digits.bytes().all(|it| it.is_ascii_digit()) {
         return Ok(digits.parse().unwrap_or(u64::MAX));

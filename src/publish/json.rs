@@ -23,7 +23,7 @@ struct Object<'a> {
 }
 
 /// The drafts in `body`, and whether they were an array. An array is counted before anything in it is looked at.
-pub(super) fn parse(body: &[u8], limit: usize) -> Result<(Vec<Draft>, bool), Problem> {
+pub(crate) fn parse(body: &[u8], limit: usize) -> Result<(Vec<Draft>, bool), Problem> {
     let text =
         std::str::from_utf8(body).map_err(|_| Problem::malformed("the body is not valid UTF-8"))?;
     if !text.trim_ascii_start().starts_with('[') {

@@ -3,9 +3,9 @@
 //! A form or JSON comes in; the ids of the published events go out. All or nothing: one bad update refuses the whole
 //! request. Nothing here waits for subscribers.
 
-mod form;
+pub(crate) mod form;
 mod idempotency;
-mod json;
+pub(crate) mod json;
 
 use actix_web::{HttpRequest, HttpResponse, http::header::CONTENT_TYPE, web};
 use mime::Mime;
@@ -92,9 +92,7 @@ async fn publish(
 ) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(request);
     let settings = gateway.settings();
-    let body =
-        body::receive(request, payload, settings.limits.body_bytes, settings.server.body_timeout)
-            .await?;
+    let body = body::receive(request, payload, settings.limits.body_bytes).await?;
     let key = idempotency::key(request, settings.limits.idempotency_key_bytes)?;
     let updates = understand(&gateway, encoding, &body)?;
     for update in &updates {
@@ -104,6 +102,7 @@ async fn publish(
         return Ok(dispatch(&gateway, encoding, updates, None).await?.respond());
     };
     let fingerprint = Fingerprint::of(request.path(), encoding.media_type(), &body);
+    let key = publisher.identity().scope(&key);
     let claim = match gateway.ledger().claim(key, fingerprint)? {
         Claim::Answered(reply) => return Ok(reply.respond()),
         Claim::Granted(guard) => guard,

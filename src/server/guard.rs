@@ -98,10 +98,21 @@ fn is_known(host: &Host<&str>, settings: &Settings) -> bool {
         || settings.server.hosts.iter().any(|it| it.eq_ignore_ascii_case(name))
 }
 
+/// Whether the browser itself says that the page is of the same origin (Fetch Metadata). A form of a page that tells no
+/// referrer, as those of jobs, comes with the origin `null`; scripts cannot set this header.
+pub(crate) fn is_from_own_page(request: &HttpRequest) -> bool {
+    const SITE: &str = "sec-fetch-site";
+    request.headers().get(ORIGIN).is_some_and(|it| it == "null")
+        && request.headers().get(SITE).is_some_and(|it| it == "same-origin")
+}
+
 fn check_origin(request: &HttpRequest, settings: &Settings) -> Result<(), Problem> {
     let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
     let own = public_base(request, settings).origin().ascii_serialization();
     let allowed = &settings.cors.origins;
+    if is_from_own_page(request) {
+        return Ok(());
+    }
     if origin.to_str().is_ok_and(|it| it == own || origins::allows_by_name(allowed, it)) {
         return Ok(());
     }

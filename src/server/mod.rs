@@ -31,7 +31,7 @@ pub use self::guard::guard;
 use self::{accept::Terms, listen::Inherited, tls::Certificate};
 pub(crate) use self::{
     connection::Handle,
-    guard::is_safe,
+    guard::{is_from_own_page, is_safe},
     public::{client_address, public_base},
     routes::resource,
 };

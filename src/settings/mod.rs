@@ -273,6 +273,12 @@ pub struct LimitSettings {
     /// Bytes of a request's body.
     #[serde(with = "size")]
     pub body_bytes: usize,
+    /// Bytes of memory that the bodies of requests take while they arrive, all together.
+    #[serde(with = "size")]
+    pub bodies_bytes: usize,
+    /// The same of requests from one address. Loopback addresses are not counted.
+    #[serde(with = "size")]
+    pub bodies_bytes_per_address: usize,
     /// Updates in one request.
     pub updates_per_request: usize,
     /// Topics of one update.
@@ -313,6 +319,8 @@ pub struct LimitSettings {
     /// Connections from one address, or from one IPv6 network of 64 bits, beside its streams. Loopback addresses and
     /// trusted proxies may have any number.
     pub connections_per_address: usize,
+    /// Subscribers without a token where one is needed: they watch jobs whose ids they know.
+    pub strangers: usize,
     /// How an event stream is refused that there is no room for.
     pub refusal: Refusal,
 }
@@ -331,6 +339,8 @@ impl Default for LimitSettings {
     fn default() -> Self {
         Self {
             body_bytes: 1 << 20,
+            bodies_bytes: 64 << 20,
+            bodies_bytes_per_address: 16 << 20,
             updates_per_request: 1000,
             topics_per_update: 1000,
             except_per_update: 100,
@@ -348,6 +358,7 @@ impl Default for LimitSettings {
             subscribers: 100_000,
             subscribers_per_address: 1000,
             connections_per_address: 2000,
+            strangers: 10_000,
             refusal: Refusal::Status,
         }
     }

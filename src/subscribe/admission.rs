@@ -34,20 +34,30 @@ pub(super) struct Admitted {
     seat: Seat,
 }
 
-/// Finds room for the subscriber that `request` wants to be.
-pub(crate) fn seat(request: &HttpRequest, gateway: &Gateway) -> Result<Seat, Problem> {
+/// Finds room for the subscriber that `request` wants to be, before anything else is done for it. `is_stranger` says
+/// that it has no token where one is needed.
+pub(crate) fn seat(
+    request: &HttpRequest,
+    gateway: &Gateway,
+    is_stranger: bool,
+) -> Result<Seat, Problem> {
     let address = client_address(request, gateway.settings());
-    gateway.seats().take(address).map_err(Problem::full)
+    let seat = gateway.seats().take(address).map_err(Problem::full)?;
+    if !is_stranger {
+        return Ok(seat);
+    }
+    let place = gateway.strangers().take(address).map_err(Problem::strangers_full)?;
+    Ok(seat.guarding(place))
 }
 
-/// Looks up where the subscriber begins, and whether there is room for it.
+/// Looks up where the subscriber that has `seat` begins.
 pub(super) async fn admit(
     request: &HttpRequest,
     gateway: &Gateway,
     params: &Params,
+    seat: Seat,
 ) -> Result<Admitted, Problem> {
     let limits = &gateway.settings().limits;
-    let seat = seat(request, gateway)?;
     let history = gateway.hub().history();
     // A head has nothing that a search could find.
     let n_newest = params.n_newest().filter(|_| request.method() != Method::HEAD);
@@ -77,22 +87,26 @@ pub(super) async fn admit(
 
 /// Searches for the newest events, at most until its bound. It ends with the request and with the gateway.
 async fn search(gateway: &Gateway, params: &Params, count: usize) -> Result<Located, Problem> {
-    let bound = gateway.settings().limits.search_events;
     let (hub, interest) = (gateway.hub(), &params.interest);
     let history = hub.history();
     let located = history.locate(Start::Now, interest).await.map_err(|error| unreadable(&error))?;
+    // The index leads only to events of these topics. How many of them the subscriber may not see is not to show.
     let is_indexed = interest.exact_topics().is_some();
-    // The semaphore is never closed.
-    let _place = if is_indexed { None } else { gateway.searches().acquire().await.ok() };
+    let bound = if is_indexed { usize::MAX } else { gateway.settings().limits.search_events };
     let mut search = Search::new(count, located.after, bound);
     while !search.is_over {
         if hub.is_draining() {
             return Err(Problem::unavailable("stopping", "the gateway is stopping"));
         }
         if search.is_at_bound() {
-            let missing = Some(Missing::Searched(bound));
-            return Ok(Located { after: search.after, missing, ..located });
+            return Ok(Located {
+                after: search.after,
+                missing: Some(Missing::Searched(bound)),
+                ..located
+            });
         }
+        // For one step, so that many searches take turns. The semaphore is never closed.
+        let _place = gateway.searches().acquire().await.ok();
         search = history.step_back(search, interest).await.map_err(|error| unreadable(&error))?;
         // In memory a step is done at once, and this thread serves others.
         tokio::task::yield_now().await;

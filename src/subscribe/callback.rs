@@ -3,7 +3,7 @@
 use crate::problem::Problem;
 
 /// A dotted JavaScript name of at most five parts and 64 characters, none of them a word of the language.
-pub(super) fn check_callback(callback: &str) -> Result<(), Problem> {
+pub(crate) fn check_callback(callback: &str) -> Result<(), Problem> {
     const LONGEST: usize = 64;
     const PARTS: usize = 5;
     let parts: Vec<&str> = callback.split('.').collect();

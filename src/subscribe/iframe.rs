@@ -69,7 +69,7 @@ struct Options<'a> {
 /// If the request is refused for good.
 pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let (gateway, params, target) = understand(&request).await?;
-    let admitted = admission::admit(&request, &gateway, &params).await;
+    let admitted = admit(&request, &gateway, &params).await;
     let admitted = match admitted.and_then(|it| it.join(&gateway, &params, None)) {
         Ok(admitted) => admitted,
         Err(problem) => return Ok(later(&request, &gateway, &params, &target, problem)),
@@ -93,7 +93,7 @@ pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> 
 /// If the request would be refused.
 pub async fn probe_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let (gateway, params, target) = understand(&request).await?;
-    let admitted = admission::admit(&request, &gateway, &params).await?;
+    let admitted = admit(&request, &gateway, &params).await?;
     if gateway.hub().is_draining() {
         return Err(Problem::unavailable("stopping", "the gateway is stopping"));
     }
@@ -117,6 +117,16 @@ fn later(
         refusal.headers_mut().insert(name.clone(), value.clone());
     }
     refusal.set_body(BoxBody::new(document))
+}
+
+/// The parameters come before the seat here: the document that says that there is none needs them.
+async fn admit(
+    request: &HttpRequest,
+    gateway: &Gateway,
+    params: &Params,
+) -> Result<Admitted, Problem> {
+    let seat = admission::seat(request, gateway, params.is_stranger)?;
+    admission::admit(request, gateway, params, seat).await
 }
 
 async fn understand(request: &HttpRequest) -> Result<(Gateway, Params, Target), Problem> {

@@ -4,7 +4,7 @@
 //! transport's own endpoint answers. What is in an event and when it comes is not decided here.
 
 pub(crate) mod admission;
-mod callback;
+pub(crate) mod callback;
 pub(crate) mod headers;
 mod iframe;
 mod params;

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use crate::{
     auth::{Dialect, Profile, Subscriber},
-    event::{ClientKey, EventId, Invalid},
+    event::{ClientKey, EventId, Invalid, Topic},
     form,
     gateway::Gateway,
     history::{Start, TokenKey},
@@ -32,6 +32,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[derive(Debug)]
 pub(super) struct Params {
     pub(super) interest: Arc<Interest>,
+    /// Whether it has no token where one is needed.
+    pub(super) is_stranger: bool,
     /// What is known of the subscriber besides its rights.
     pub(super) profile: Profile,
     /// The parameter `client`, whose hash the interest has.
@@ -82,6 +84,9 @@ impl Params {
         let params = Self::read(request, body, gateway, subscriber);
         let params = params.map_err(|problem| subscriber.refuse(problem))?;
         subscriber.check_matchers(params.interest.matchers())?;
+        if subscriber.is_stranger() {
+            check_jobs(gateway, params.interest.matchers())?;
+        }
         Ok(params)
     }
 
@@ -146,6 +151,7 @@ impl Params {
         let client = client.transpose().map_err(|invalid| Problem::parameter(&invalid))?;
         Ok(Self {
             interest: Arc::new(Interest::new(matchers, client, subscriber.rights.clone())),
+            is_stranger: subscriber.is_stranger(),
             profile: subscriber.profile.clone(),
             is_old_dialect: tells && understands_old && is_old,
             expires: subscriber.expires,
@@ -187,6 +193,17 @@ impl Params {
             }
         }
     }
+}
+
+/// Checks that a subscriber without a token names jobs that are there: others may not hold anything here.
+fn check_jobs(gateway: &Gateway, matchers: &Matchers) -> Result<(), Problem> {
+    let is_there = |topic: &Topic| topic.job_id().is_some_and(|id| gateway.tracker().knows(id));
+    if matchers.topics().iter().all(is_there) {
+        return Ok(());
+    }
+    Err(Problem::not_found(
+        "without a token only jobs can be subscribed to, and one of these is not there",
+    ))
 }
 
 /// Parameters that come at most once.

@@ -72,7 +72,7 @@ pub async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Problem> 
         let applied = format!("wait={}", wait.as_secs());
         response.insert_header(("preference-applied", applied)).insert_header(("vary", "prefer"));
     }
-    if let (true, Some(cursor)) = (batch.events.is_empty(), &params.cursor)
+    if let (true, Some(cursor)) = (batch.events.is_empty() && !batch.more, &params.cursor)
         && cursor.is_etag
     {
         response.status(StatusCode::NOT_MODIFIED);
@@ -115,6 +115,7 @@ async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Admitted), P
     let is_script = form::has(request.query_string(), "callback");
     let subscriber =
         if is_script { auth::anonymous(request) } else { auth::subscriber(request).await? };
+    let seat = admission::seat(request, &gateway, subscriber.is_stranger())?;
     let params = Params::parse(request, &[], &gateway, &subscriber)?;
     if let Some(callback) = &params.callback {
         if !gateway.settings().poll.jsonp {
@@ -123,7 +124,7 @@ async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Admitted), P
         }
         check_callback(callback)?;
     }
-    let admitted = admission::admit(request, &gateway, &params).await?;
+    let admitted = admission::admit(request, &gateway, &params, seat).await?;
     Ok((gateway, params, admitted))
 }
 

@@ -8,9 +8,9 @@ use actix_web::{
 use bytes::{Bytes, BytesMut};
 use mime::Mime;
 
-use super::{admission, admission::Admitted, headers, params::Params, preference, stream};
+use super::{admission, admission::Admitted, headers, params::Params, stream};
 use crate::{
-    auth, body,
+    accept, auth, body,
     gateway::Gateway,
     problem::Problem,
     settings::Refusal,
@@ -27,7 +27,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 /// # Errors
 /// If the request is refused; a browser's EventSource then gives up.
 pub async fn open_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    answer(&request, &[]).await
+    answer(&request, None).await
 }
 
 /// Opens an event stream for which more is asked than fits in an address: `QUERY` with parameters in a form.
@@ -38,12 +38,7 @@ pub async fn query_sse(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    check_form(&request)?;
-    let gateway = Gateway::of(&request);
-    let (limit, time) =
-        (gateway.settings().limits.body_bytes, gateway.settings().server.body_timeout);
-    let body = body::receive(&request, payload, limit, time).await?;
-    answer(&request, &body).await
+    answer(&request, Some(payload)).await
 }
 
 /// What the head of an event stream would be: `HEAD` subscribes nobody.
@@ -51,13 +46,16 @@ pub async fn query_sse(
 /// # Errors
 /// If the request would be refused.
 pub async fn probe_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (_, admitted) = prepare(&request, &[], &Gateway::of(&request)).await?;
+    let (_, admitted) = prepare(&request, None, &Gateway::of(&request)).await?;
     Ok(response(&admitted).body(Bytes::new()))
 }
 
-async fn answer(request: &HttpRequest, body: &[u8]) -> Result<HttpResponse, Problem> {
+async fn answer(
+    request: &HttpRequest,
+    query: Option<web::Payload>,
+) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(request);
-    let prepared = prepare(request, body, &gateway).await;
+    let prepared = prepare(request, query, &gateway).await;
     let joined = prepared.and_then(|(params, admitted)| {
         let admitted = admitted.join(&gateway, &params, None)?;
         Ok((params, admitted))
@@ -72,17 +70,29 @@ async fn answer(request: &HttpRequest, body: &[u8]) -> Result<HttpResponse, Prob
     }
 }
 
+/// Rights and room come first, then the body is read, and only then are patterns compiled.
 async fn prepare(
     request: &HttpRequest,
-    body: &[u8],
+    query: Option<web::Payload>,
     gateway: &Gateway,
 ) -> Result<(Params, Admitted), Problem> {
-    if !preference::accepts(request, "text/event-stream") {
+    if !accept::accepts(request, "text/event-stream") {
         return Err(Problem::not_acceptable("this is text/event-stream"));
     }
     let subscriber = auth::subscriber(request).await?;
-    let params = Params::parse(request, body, gateway, &subscriber)?;
-    let admitted = admission::admit(request, gateway, &params).await?;
+    let body = match query {
+        None => Bytes::new(),
+        // Strangers watch single jobs, for which an address is long enough.
+        Some(_) if subscriber.is_stranger() => return Err(subscriber.token_missing()),
+        Some(payload) => {
+            check_form(request)?;
+            let _seat = admission::seat(request, gateway, false)?;
+            body::receive(request, payload, gateway.settings().limits.body_bytes).await?
+        }
+    };
+    let seat = admission::seat(request, gateway, subscriber.is_stranger())?;
+    let params = Params::parse(request, &body, gateway, &subscriber)?;
+    let admitted = admission::admit(request, gateway, &params, seat).await?;
     Ok((params, admitted))
 }
 

@@ -80,8 +80,7 @@ async fn a_connection_without_requests_ends_and_requests_that_wait_do_not() {
 
 #[tokio::test]
 async fn what_arrived_while_the_process_stood_still_is_served() {
-    let gateway =
-        Gateway::with(&[("SERVER__HEAD_TIMEOUT", "1s"), ("SERVER__KEEP_ALIVE", "1s")]);
+    let gateway = Gateway::with(&[("SERVER__HEAD_TIMEOUT", "1s"), ("SERVER__KEEP_ALIVE", "1s")]);
     for _ in 0..3 {
         let mut fresh = Raw::connect(gateway.address).await;
         let mut half = Raw::connect(gateway.address).await;

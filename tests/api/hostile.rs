@@ -69,7 +69,7 @@ async fn a_head_that_comes_one_byte_at_a_time_is_served_or_cut_and_others_are_se
     never_done.send("GET /health/live HTTP/1.1\r\nHost: loc").await;
     gateway.publish("t", "meanwhile").await;
     let answer = never_done.until_end().await;
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert_eq!(answer, "");
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn a_client_that_says_nothing_is_cut() {
     let gateway = Gateway::with(&[("SERVER__HEAD_TIMEOUT", "1s")]);
     let mut silent = Raw::connect(gateway.address).await;
     let answer = silent.until_end().await;
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert_eq!(answer, "");
 }
 
 #[tokio::test]

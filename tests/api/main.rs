@@ -4,6 +4,7 @@
 
 mod support;
 
+mod admission; // rights and room before anything is read or held
 mod auth; // tokens: which are good, and for how long
 mod bench; // `tidegate bench`: what it counts, what it refuses
 mod clients; // what the libraries of frameworks send, and what they need of the answer

@@ -103,3 +103,45 @@ async fn who_drains_a_backlog_by_poll_gets_all_of_it() {
         }
     }
 }
+
+#[tokio::test]
+async fn hidden_events_do_not_end_a_search_by_exact_topic() {
+    let settings = [("LIMITS__SEARCH_EVENTS", "10"), ("AUTH__ANONYMOUS", "true")];
+    for store in ["memory", "disk"] {
+        let gateway = crate::support::tokens::guarded(
+            &[&settings[..], &[("HISTORY__STORE", store)]].concat(),
+        );
+        let token = crate::support::tokens::modern_publisher(&[("exact", "t")]);
+        let publish = async |data: &str, private: &str| {
+            let form = [("topic", "t"), ("data", data), (private, "on")];
+            assert_eq!(gateway.post_as(&token, &form).await.status(), 200);
+        };
+        publish("open", "public").await;
+        for _ in 0..50 {
+            publish("hidden", "private").await;
+        }
+        let polled = gateway.poll("/poll?match=t&last=1&wait=0").await;
+        assert_eq!(polled["events"][0]["data"], "open", "{store}: no notice of what is hidden");
+    }
+}
+
+#[tokio::test]
+async fn a_tag_moves_on_while_there_is_more_to_look_at() {
+    let gateway = filled("disk", &[]).await;
+    let many: String = (0..900).map(|it| format!("match_uritemplate=/no/{{x{it}}}&")).collect();
+    let path = format!("/poll?{many}match_urlpattern=/never/:x&wait=0");
+    let first = gateway.poll(&format!("{path}&last_event_id=earliest")).await;
+    let mut tag = text_at(&first, "/cursor");
+    for _ in 0..100 {
+        let request = gateway.client.get(gateway.url(&path));
+        let reply = request.header("if-none-match", format!("\"{tag}\"")).send().await;
+        let reply = reply.expect("a reply");
+        if reply.status() == 304 {
+            return;
+        }
+        let polled: Value = reply.json().await.expect("JSON");
+        assert_eq!(polled["events"], json!([]));
+        tag = text_at(&polled, "/cursor");
+    }
+    panic!("it never comes to the end");
+}

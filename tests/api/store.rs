@@ -169,3 +169,173 @@ async fn what_is_exported_can_be_imported_elsewhere() {
     assert_eq!(gateway.claim("t", 0).await.expect("the job").0, id);
     assert_eq!(gateway.metric("tidegate_gaps_total").await, 0.0);
 }
+
+/// A store of another directory, in a directory of its own.
+fn with_store(bytes: &[u8]) -> std::sync::Arc<tempfile::TempDir> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    std::fs::create_dir(directory.path().join("data")).expect("made");
+    std::fs::write(directory.path().join("data/tidegate.redb"), bytes).expect("written");
+    std::sync::Arc::new(directory)
+}
+
+fn in_directory(directory: &tempfile::TempDir, arguments: &[&str]) -> Output {
+    let mut command = command(directory, &[("SERVER__SHUTDOWN_TIMEOUT", "0s")]);
+    command.stderr(std::process::Stdio::piped()).arg("store").args(arguments);
+    command.output().expect("it ends")
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_format_is_migrated_with_all_that_is_in_it() {
+    // It was made by version 0.1.0 before records had checksums, and compacted.
+    let directory = with_store(include_bytes!("stores/format-1.redb"));
+    let long = [("HISTORY__MAX_AGE", "876000h")];
+    let gateway = Gateway::on(directory, &long);
+    let mut stream = gateway.open("/events?topic=t&last_event_id=earliest").await;
+    assert_eq!(stream.data(5).await, ["event 1", "event 2", "event 3", "secret", "two\nlines"]);
+    let (id, _) = gateway.claim("build", 0).await.expect("the job that waits");
+    assert_eq!(id, "g-KkF70JSuWWrDIi7gPNWQ");
+    let log = gateway.get("/jobs/1vUgg39l6pDrT1mdESAgfw/log").await;
+    assert_eq!(log.text().await.expect("text"), "read 30 files\n");
+    assert!(gateway.log().contains("they get them now"), "it is said");
+    let mut gateway = gateway.crash(&long);
+    let mut stream = gateway.open("/events?topic=u&last_event_id=urn:t:1").await;
+    assert_eq!(stream.next().await.data, "two\nlines");
+    gateway.kill();
+    assert!(tool(&gateway, &["verify"]).status.success());
+}
+
+#[tokio::test]
+async fn one_flipped_bit_ends_that_read_and_is_told_and_nothing_else_stops() {
+    let mut gateway = Gateway::durable(&[]);
+    gateway.publish("whole", "whole").await;
+    let reply =
+        gateway.post_json(r#"{"topics":["t"],"data":"needleneedleneedle","private":true}"#).await;
+    assert_eq!(reply.status(), 200);
+    gateway.kill();
+    let mut bytes = std::fs::read(file(&gateway)).expect("a file");
+    let needles: Vec<usize> =
+        (0..bytes.len() - 12).filter(|at| &bytes[*at..*at + 12] == b"needleneedle").collect();
+    assert!(!needles.is_empty());
+    for at in needles {
+        bytes[at] ^= 1;
+    }
+    std::fs::write(file(&gateway), &bytes).expect("written");
+    let mut gateway = Gateway::on(gateway.directory.clone(), &[]);
+    let poll = gateway.get("/poll?topic=t&last_event_id=earliest&wait=0").await;
+    let poll: serde_json::Value = poll.json().await.expect("JSON");
+    assert_eq!(poll["events"], json!([]), "no wrong data: {poll}");
+    // A client that goes on from there meets the damage again, and so misses nothing in silence.
+    let cursor = poll["cursor"].as_str().expect("a cursor").replace('#', "%23");
+    let mut stream = gateway.open(&format!("/events?topic=t&last_event_id={cursor}")).await;
+    assert!(stream.next_or_end().await.is_none(), "it ends instead of going on behind");
+    let health = problem(gateway.get("/health/ready").await, 503).await;
+    let detail = health["detail"].as_str().expect("text");
+    assert!(detail.contains("tidegate store verify"), "{detail}");
+    assert_eq!(gateway.get("/health/live").await.status(), 200);
+    let mut stream = gateway.open("/events?topic=whole&last_event_id=earliest").await;
+    assert_eq!(stream.next().await.data, "whole", "what is whole is served");
+    gateway.publish("whole", "more").await;
+    assert_eq!(stream.next().await.data, "more");
+    gateway.kill();
+    let exported = tool(&gateway, &["export"]);
+    assert!(!exported.status.success());
+    assert!(said(&exported).contains("1 damaged records"), "{}", said(&exported));
+    assert!(!String::from_utf8_lossy(&exported.stdout).contains("oeedle"));
+    assert!(!tool(&gateway, &["verify"]).status.success());
+}
+
+fn import(directory: &tempfile::TempDir, text: &[u8], arguments: &[&str]) -> Output {
+    let mut importing = command(directory, &[]);
+    importing.args(["store", "import"]).args(arguments);
+    importing.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut process = importing.spawn().expect("it starts");
+    // What is refused early is not read to its end.
+    let _ = process.stdin.take().expect("a pipe").write_all(text);
+    process.wait_with_output().expect("it ends")
+}
+
+#[tokio::test]
+async fn a_part_of_an_export_is_refused_and_leaves_nothing() {
+    let mut gateway = Gateway::durable(&[]);
+    for at in 0..5 {
+        gateway.publish("t", &at.to_string()).await;
+    }
+    gateway.signal("-TERM");
+    gateway.process.wait().expect("it ends");
+    let exported = tool(&gateway, &["export"]).stdout;
+    let other = tempfile::tempdir().expect("a temporary directory");
+    let store = other.path().join("data/tidegate.redb");
+    for cut in [1, 10, exported.len() / 2, exported.len() - 1] {
+        let output = import(&other, &exported[..cut], &[]);
+        assert!(!output.status.success() && !store.exists(), "{cut}: {}", said(&output));
+    }
+    let lines: Vec<&[u8]> = exported.split_inclusive(|it| *it == b'\n').collect();
+    let without_last = lines[..lines.len() - 1].concat();
+    let output = import(&other, &without_last, &[]);
+    assert!(
+        !output.status.success() && said(&output).contains("no last line"),
+        "{}",
+        said(&output)
+    );
+    let without_third = [&lines[..2], &lines[3..]].concat().concat();
+    let output = import(&other, &without_third, &[]);
+    assert!(!output.status.success() && said(&output).contains("5 events"), "{}", said(&output));
+    let changed = String::from_utf8_lossy(&exported).replacen("\"0\"", "\"9\"", 1);
+    let output = import(&other, changed.as_bytes(), &[]);
+    assert!(!output.status.success() && said(&output).contains("checksum"), "{}", said(&output));
+    let former =
+        String::from_utf8_lossy(&without_last).replacen("\"version\":2", "\"version\":1", 1);
+    let output = import(&other, former.as_bytes(), &[]);
+    assert!(
+        !output.status.success() && said(&output).contains("--without-end"),
+        "{}",
+        said(&output)
+    );
+    assert!(!store.exists());
+    let output = import(&other, former.as_bytes(), &["--without-end"]);
+    assert!(output.status.success(), "{}", said(&output));
+    std::fs::remove_file(&store).expect("it is there");
+    assert!(import(&other, &exported, &[]).status.success());
+    assert!(in_directory(&other, &["verify"]).status.success());
+}
+
+#[tokio::test]
+async fn an_import_that_is_killed_leaves_nothing_to_serve() {
+    let mut gateway = Gateway::durable(&[]);
+    gateway.publish("t", "1").await;
+    gateway.signal("-TERM");
+    gateway.process.wait().expect("it ends");
+    let exported = tool(&gateway, &["export"]).stdout;
+    let other = tempfile::tempdir().expect("a temporary directory");
+    let mut importing = command(&other, &[]);
+    importing.args(["store", "import"]).stdin(std::process::Stdio::piped());
+    let mut process = importing.spawn().expect("it starts");
+    let mut input = process.stdin.take().expect("a pipe");
+    input.write_all(&exported[..exported.len() - 5]).expect("written");
+    let unfinished = other.path().join("data/tidegate.redb.new");
+    until("the import has begun", async || unfinished.exists()).await;
+    process.kill().expect("it runs");
+    process.wait().expect("it ends");
+    assert!(!in_directory(&other, &["verify"]).status.success());
+    // What it left is in nobody's way.
+    assert!(import(&other, &exported, &[]).status.success());
+    assert!(!unfinished.exists());
+    let gateway = Gateway::on(std::sync::Arc::new(other), &[]);
+    let mut stream = gateway.open("/events?topic=t&last_event_id=earliest").await;
+    assert_eq!(stream.next().await.data, "1");
+}
+
+#[tokio::test]
+async fn only_the_owner_can_read_the_store() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut gateway = Gateway::durable(&[]);
+    let mode =
+        |path: PathBuf| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode(file(&gateway)), 0o600);
+    assert_eq!(mode(gateway.directory.path().join("data")), 0o700);
+    gateway.kill();
+    std::fs::set_permissions(file(&gateway), std::fs::Permissions::from_mode(0o644)).expect("set");
+    let gateway = Gateway::on(gateway.directory.clone(), &[]);
+    assert_eq!(mode(file(&gateway)), 0o600);
+    assert!(gateway.log().contains("others could read the store"), "{}", gateway.log());
+}

@@ -300,8 +300,14 @@ async fn a_start_on_a_full_disk_serves_what_there_is() {
     // Pages of the file that are free take a little.
     let padding = "x".repeat(200_000);
     let mut n_stored = 1;
-    while publish(&gateway, &format!("{n_stored} {padding}")).await.status() == 200 {
+    let fill = async || {
+        let body = json!({ "topics": ["t"], "data": padding });
+        let request = gateway.client.post(gateway.url("/events")).json(&body);
+        request.send().await.expect("a reply").status()
+    };
+    while fill().await == 200 {
         n_stored += 1;
+        assert!(n_stored < 100, "the disk is never full");
     }
     let said = until_ready(&gateway, 503).await;
     assert!(said.contains("No space left"), "{said}");

@@ -1,11 +1,12 @@
 //! Events as bytes, and what is remembered of dropped ones.
 //!
-//! A record begins with its version. Lengths are 32 bits, little-endian; the data is the rest, so that it is copied once.
+//! A record begins with its version and ends with its checksum (see `seal`). Lengths are 32 bits, little-endian; the data is the rest between them, so that it is copied once.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::seal::Place;
 use crate::{
     event::{ClientKey, Event, EventId, EventType, Position, Topic, Update},
     history::{
@@ -31,6 +32,12 @@ pub(super) enum Unreadable {
     /// It ends early, or is not text where it should be.
     #[error("a record is damaged")]
     Damaged,
+    /// It is not what was written under its key.
+    #[error("a record of the table {table} is damaged: its checksum is wrong")]
+    Checksum {
+        /// The table.
+        table: &'static str,
+    },
 }
 
 /// Microseconds since 1970, as times are stored.
@@ -44,7 +51,7 @@ pub(super) fn time(micros: i64) -> Timestamp {
 }
 
 /// The record of an event.
-pub(super) fn encode(accepted: i64, update: &Update) -> Vec<u8> {
+pub(super) fn encode(position: Position, accepted: i64, update: &Update) -> Vec<u8> {
     let mut record = Vec::with_capacity(update.weight());
     record.push(VERSION);
     let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
@@ -70,7 +77,7 @@ pub(super) fn encode(accepted: i64, update: &Update) -> Vec<u8> {
         record.extend_from_slice(client.as_bytes());
     }
     record.extend_from_slice(update.data.as_bytes());
-    record
+    Place::new("events", &position.0.to_be_bytes()).seal(record)
 }
 
 fn put_length(record: &mut Vec<u8>, length: usize) {
@@ -84,13 +91,14 @@ fn put(record: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// When the event of a record was accepted.
-pub(super) fn accepted(record: &[u8]) -> Result<i64, Unreadable> {
+pub(super) fn accepted(position: Position, sealed: &[u8]) -> Result<i64, Unreadable> {
+    let record = Place::new("events", &position.0.to_be_bytes()).unseal(sealed)?;
     Ok(head(&mut Input(record))?.1)
 }
 
 /// The event of a record.
-pub(super) fn decode(position: Position, record: &[u8]) -> Result<Event, Unreadable> {
-    let mut input = Input(record);
+pub(super) fn decode(position: Position, sealed: &[u8]) -> Result<Event, Unreadable> {
+    let mut input = Input(Place::new("events", &position.0.to_be_bytes()).unseal(sealed)?);
     let (flags, accepted) = head(&mut input)?;
     let id = EventId::kept(input.text()?);
     let count = input.length()?;
@@ -171,16 +179,23 @@ impl From<Unreadable> for redb::Error {
     }
 }
 
+/// What was found instead of what the rest of the store says.
+pub(super) fn damaged(what: &str) -> redb::Error {
+    redb::Error::Corrupted(what.to_owned())
+}
+
 impl Remembered {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self, position: Position) -> Vec<u8> {
         let topics = self.trace.topics.iter().flat_map(|it| it.to_be_bytes());
         let reach = self.has_reach.then(|| self.trace.reach.as_byte());
         let head = self.accepted.to_le_bytes().into_iter().chain(self.id);
-        head.chain(topics).chain(reach).collect()
+        let record = head.chain(topics).chain(reach).collect();
+        Place::new("dropped", &position.0.to_be_bytes()).seal(record)
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let mut input = Input(bytes);
+    pub(super) fn decode(position: Position, sealed: &[u8]) -> Result<Self, Unreadable> {
+        let place = position.0.to_be_bytes();
+        let mut input = Input(Place::new("dropped", &place).unseal(sealed)?);
         let accepted = i64::from_le_bytes(input.array()?);
         let id = input.array()?;
         let (topics, rest) = input.0.as_chunks();
@@ -213,6 +228,38 @@ impl Remembered {
     }
 }
 
+/// The record of a reply: when it was given, and its value.
+pub(super) fn encode_reply(key: &str, number: u64, given: i64, value: &[u8]) -> Vec<u8> {
+    let record = [&given.to_le_bytes(), value].concat();
+    Place::new("replies", &reply_place(key, number)).seal(record)
+}
+
+/// When a reply was given, and its value.
+pub(super) fn decode_reply<'s>(
+    key: &str,
+    number: u64,
+    sealed: &'s [u8],
+) -> Result<(i64, &'s [u8]), Unreadable> {
+    let mut input = Input(Place::new("replies", &reply_place(key, number)).unseal(sealed)?);
+    Ok((i64::from_le_bytes(input.array()?), input.0))
+}
+
+fn reply_place(key: &str, number: u64) -> Vec<u8> {
+    [&number.to_be_bytes(), key.as_bytes()].concat()
+}
+
+/// Reads `input` as if it were a record of an event, and checks that what is read is written as it was read.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_back(input: &[u8]) {
+    let position = Position(7);
+    let sealed = Place::new("events", &position.0.to_be_bytes()).seal(input.to_vec());
+    let _ = Remembered::decode(position, &sealed);
+    let Ok(event) = decode(position, &sealed) else { return };
+    let again = encode(position, micros(event.accepted_at), &event.update);
+    let again = decode(position, &again).expect("what was written is readable");
+    assert_eq!(format!("{:?}", again.update), format!("{:?}", event.update));
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -242,12 +289,12 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_read_is_what_was_written(update in update(), accepted in 0..i64::MAX / 100_000) {
-            let record = encode(accepted, &update);
+            let record = encode(Position(7), accepted, &update);
             let event = decode(Position(7), &record).expect("readable");
             prop_assert_eq!(format!("{:?}", event.update), format!("{:?}", Arc::new(update)));
             prop_assert_eq!(micros(event.accepted_at), accepted);
-            let remembered = Remembered::from(&event).encode();
-            let remembered = Remembered::decode(&remembered).expect("readable");
+            let remembered = Remembered::from(&event).encode(Position(7));
+            let remembered = Remembered::decode(Position(7), &remembered).expect("readable");
             prop_assert_eq!(remembered.id, hash(event.update.id.as_str()));
             prop_assert_eq!(&remembered.trace, &Trace::from(&*event.update));
         }
@@ -256,16 +303,22 @@ mod tests {
         fn damaged_records_are_refused_without_a_panic(
             update in update(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>(),
         ) {
-            let mut record = encode(1, &update);
+            let mut record = encode(Position(1), 1, &update);
+            record.truncate(record.len() - 4);
             let at = at.index(record.len());
             record[at] = byte;
             record.truncate(cut.index(record.len()));
-            let _ = (decode(Position(1), &record), Remembered::decode(&record));
+            // With a checksum that is right, so that it is decoded at all.
+            let place = 1_u64.to_be_bytes();
+            let _ = decode(Position(1), &Place::new("events", &place).seal(record.clone()));
+            let _ = Remembered::decode(Position(1), &Place::new("dropped", &place).seal(record));
         }
     }
 
     #[test]
     fn a_newer_record_is_named_so() {
-        assert_eq!(accepted(&[VERSION + 1, 0]).err(), Some(Unreadable::Version(VERSION + 1)));
+        let record = Place::new("events", &1_u64.to_be_bytes()).seal(vec![VERSION + 1, 0]);
+        let expected = Some(Unreadable::Version(VERSION + 1));
+        assert_eq!(accepted(Position(1), &record).err(), expected);
     }
 }

@@ -4,7 +4,13 @@
 //! threads that read snapshots, so a reader waits for no writer. After an error the store is closed and opened again.
 //! If then nobody knows whether a batch was stored, it is taken back, so what publishers were told holds in the end.
 
-mod codec;
+pub(crate) mod codec;
+mod create;
+#[cfg(test)]
+mod damage_tests;
+mod export;
+mod inspect;
+mod migrate;
 mod open;
 mod options;
 mod overlay;
@@ -14,6 +20,7 @@ mod read;
 mod readers;
 mod reading;
 mod recent;
+mod seal;
 pub mod store;
 mod tables;
 #[cfg(test)]
@@ -34,13 +41,15 @@ use tracing::{error, warn};
 
 use self::{
     codec::micros,
-    open::{Opened, open_or_freeze},
+    inspect::Inspection,
+    open::{Opened, guarded, open_or_freeze},
     pace::Pace,
     place::Claim,
     readers::Readers,
     reading::{Reading, Trouble},
     recent::Shared,
-    tables::{NUMBERS, number, shelf},
+    seal::{Place, seal_numbers},
+    tables::{NUMBERS, number, shelf, shelf_name},
     writing::Writer,
 };
 pub use self::{
@@ -105,6 +114,7 @@ impl Disk {
             looked_after: Instant::now(),
             unsynced_since: None,
             identity: Some(identity),
+            inspection: Inspection::At(Position::START),
         };
         if let Some(reason) = frozen {
             let path = path.display();
@@ -183,7 +193,8 @@ impl History for Disk {
             let table = database.begin_read()?.open_table(shelf(of))?;
             let records = table.iter()?.map(|entry| {
                 let (key, value) = entry?;
-                Ok(Record { shelf: of, key: key.value().into(), value: Some(value.value().into()) })
+                let value = Place::new(shelf_name(of), key.value()).unseal(value.value())?.into();
+                Ok(Record { shelf: of, key: key.value().into(), value: Some(value) })
             });
             records.collect()
         });
@@ -225,6 +236,11 @@ impl History for Disk {
                 if is_due && slice(&mut writer).is_ok_and(|(_, is_over)| is_over) {
                     return true;
                 }
+                let inspection = writer.inspection;
+                match self.reading.with(|database| inspection.go_on(database)) {
+                    Ok(inspection) => writer.inspection = inspection,
+                    Err(error) => drop(self.reading.unreadable(&error)),
+                }
             }
         }
         writer.looked_after = Instant::now();
@@ -256,7 +272,10 @@ impl History for Disk {
         let settle = |database: &Database| {
             let mut transaction = database.begin_write()?;
             transaction.set_quick_repair(true);
-            transaction.open_table(NUMBERS)?.insert(number::UNSYNCED, 0)?;
+            let mut numbers = transaction.open_table(NUMBERS)?;
+            numbers.insert(number::UNSYNCED, 0)?;
+            seal_numbers(&mut numbers)?;
+            drop(numbers);
             Ok(transaction.commit()?)
         };
         if self.options.durability != Durability::Sync
@@ -265,7 +284,8 @@ impl History for Disk {
             error!(%error, "the newest events may not have reached the disk");
         }
         let mut slot = self.reading.database.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Err(error)) = slot.take().map(Database::close) {
+        let closed = slot.take().map(|it| guarded(|| Ok(it.close()?)));
+        if let Some(Err(error)) = closed {
             error!(%error, "the store was not closed in order");
         }
     }

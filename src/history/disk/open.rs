@@ -8,17 +8,23 @@ use std::{
 };
 
 use redb::{
-    Builder, Database, Error, ReadableDatabase as _, ReadableTable as _, TableError,
-    backends::FileBackend,
+    Builder, Database, Error, ReadableDatabase as _, ReadableTable as _,
+    ReadableTableMetadata as _, TableError, TableHandle as _, backends::FileBackend,
 };
 use tracing::debug;
 
 use super::{
     DiskOptions, Durability,
-    codec::{Remembered, time},
+    codec::{Remembered, damaged, time},
+    create::{create, tighten},
+    migrate,
     overlay::Overlay,
     place::{Claim, Identity, Waiting},
-    tables::{BYTES, DROPPED, FORMAT, NUMBERS, TOTALS, Tables, bytes, number, shelf},
+    seal::{Place, check_numbers, seal_numbers, totals_checksum},
+    tables::{
+        BYTES, DROPPED, FORMAT, FORMAT_WITHOUT_CHECKSUMS, NAMES, NUMBERS, TOTALS, Tables, bytes,
+        number, shelf, shelf_name,
+    },
     write::Log,
 };
 use crate::{
@@ -91,7 +97,7 @@ impl DiskError {
         }
     }
 
-    fn refused(path: &Path, error: &io::Error) -> Self {
+    pub(super) fn refused(path: &Path, error: &io::Error) -> Self {
         let path = path.to_owned();
         Self::Refused { path, reason: error.to_string(), kind: error.kind() }
     }
@@ -138,12 +144,14 @@ pub(super) fn open(options: &DiskOptions) -> Result<(Claim, Opened), DiskError> 
     make_directory(&options.path).map_err(refused)?;
     let mut waiting = Waiting::new(&path, options.patience);
     let claim = Claim::on(&options.path, &mut waiting)?;
-    let is_new = !path.exists();
-    let opened = wait_for(&mut waiting, || open_claimed(options, is_new))?;
-    if is_new {
-        // Or a loss of power could take away the file's name, and all that is in it.
-        sync_directory(&options.path).map_err(refused)?;
+    if !path.exists() {
+        let filled = |database: &Database| {
+            let prepared = guarded(|| prepare_new(database, options));
+            prepared.map_err(|error| DiskError::new(&path, &error))
+        };
+        wait_for(&mut waiting, || create(options, &path, filled))?;
     }
+    let opened = wait_for(&mut waiting, || open_claimed(options))?;
     Ok((claim, opened))
 }
 
@@ -168,20 +176,67 @@ pub(super) fn open_or_freeze(options: &DiskOptions) -> Result<(Claim, Opened), D
     }
 }
 
-/// Opens the store of a directory that is claimed, and that has one unless it `is_new`.
-pub(super) fn open_claimed(options: &DiskOptions, is_new: bool) -> Result<Opened, DiskError> {
+/// Opens the store of a directory that is claimed and has one.
+pub(super) fn open_claimed(options: &DiskOptions) -> Result<Opened, DiskError> {
     let path = file(&options.path);
-    let failed = |error: Error| DiskError::new(&path, &error);
-    let mut reading_and_writing = fs::OpenOptions::new();
-    reading_and_writing.read(true).write(true).create(is_new);
-    let file = reading_and_writing.open(&path).map_err(|error| failed(error.into()))?;
-    let identity = Identity::of(&file).map_err(|error| failed(error.into()))?;
-    let database = guarded(|| {
-        let backend = FileBackend::new(file)?;
-        Ok(Builder::new().set_cache_size(options.cache_bytes).create_with_backend(backend)?)
+    let (database, identity) = open_checked(&path, options)?;
+    let opened = guarded(|| read(database, identity, options));
+    opened.map_err(|error| DiskError::new(&path, &error))
+}
+
+/// Opens a store that is there, in the format that this program knows or brought to it, and writes nothing else to it.
+pub(super) fn open_checked(
+    path: &Path,
+    options: &DiskOptions,
+) -> Result<(Database, Identity), DiskError> {
+    let (mut database, identity) = open_file(path, options)?;
+    match guarded(|| check_format(&mut database, true)) {
+        Ok(None) => Ok((database, identity)),
+        Ok(Some(found)) => Err(DiskError::Newer { path: path.to_owned(), found }),
+        Err(error) => {
+            put_away(Some(database));
+            Err(DiskError::new(path, &error))
+        }
+    }
+}
+
+/// Checks that a store has what every store has. Returns its format if this program does not know it.
+fn check_format(database: &mut Database, may_write: bool) -> Result<Option<i64>, Error> {
+    let found = stored_format(database)?;
+    match found {
+        None => return Err(damaged("it does not say which format it has")),
+        Some(FORMAT | FORMAT_WITHOUT_CHECKSUMS) => {}
+        Some(found) => return Ok(Some(found)),
+    }
+    // A table that is missing would be made anew, and what was in it forgotten in silence.
+    let transaction = database.begin_read()?;
+    let names: Vec<String> = transaction.list_tables()?.map(|it| it.name().to_owned()).collect();
+    drop(transaction);
+    let mut needed = NAMES.into_iter().chain(Shelf::ALL.map(shelf_name));
+    if let Some(missing) = needed.find(|it| names.iter().all(|name| name != it)) {
+        return Err(damaged(&format!("it has no table {missing}")));
+    }
+    if found == Some(FORMAT_WITHOUT_CHECKSUMS) || migrate::is_under_way(database)? {
+        if !may_write {
+            // In memory it would not be bounded.
+            let reason = "it has the format of an earlier version, and cannot be changed";
+            return Err(Error::Io(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, reason)));
+        }
+        migrate::migrate(database)?;
+    }
+    check_numbers(&database.begin_read()?.open_table(NUMBERS)?)?;
+    Ok(None)
+}
+
+/// Lets go of a store. This writes, and so it may come across damage once more.
+pub(super) fn put_away(database: Option<Database>) {
+    let closed = guarded(|| {
+        drop(database);
+        Ok(())
     });
-    let database = database.map_err(failed)?;
-    guarded(|| read(database, identity, options, &path)).map_err(failed)?
+    if let Err(error) = closed {
+        debug!(%error, "the store was not closed in order");
+    }
 }
 
 /// Opens the store of a directory that is claimed without writing to it.
@@ -189,21 +244,22 @@ pub(super) fn freeze(options: &DiskOptions, reason: String) -> Result<Opened, Di
     let path = file(&options.path);
     let failed = |error: Error| DiskError::new(&path, &error);
     let file = fs::File::open(&path).map_err(|error| failed(error.into()))?;
+    check_length(&path, &file)?;
     let identity = Identity::of(&file).map_err(|error| failed(error.into()))?;
     let overlay = Overlay::over(file).map_err(|error| failed(error.into()))?;
     let database = guarded(|| {
         Ok(Builder::new().set_cache_size(options.cache_bytes).create_with_backend(overlay)?)
     });
-    let database = database.map_err(failed)?;
-    if guarded(|| stored_format(&database)).map_err(failed)?.is_none() {
-        return Err(failed(Error::Corrupted("it was not made to the end".to_owned())));
+    let mut database = database.map_err(failed)?;
+    if let Some(found) = guarded(|| check_format(&mut database, false)).map_err(failed)? {
+        return Err(DiskError::Newer { path, found });
     }
-    let opened = guarded(|| read(database, identity, options, &path)).map_err(failed)??;
+    let opened = guarded(|| read(database, identity, options)).map_err(failed)?;
     Ok(Opened { frozen: Some(reason), ..opened })
 }
 
 /// Opens something for which another process may have to end first.
-fn wait_for<T>(
+pub(super) fn wait_for<T>(
     waiting: &mut Waiting,
     open: impl Fn() -> Result<T, DiskError>,
 ) -> Result<T, DiskError> {
@@ -216,7 +272,7 @@ fn wait_for<T>(
 }
 
 /// Only its owner may look into it.
-fn make_directory(path: &Path) -> io::Result<()> {
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -230,46 +286,40 @@ fn make_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-#[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
-    fs::File::open(path)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-/// Opens a file, for which another process may have to end first.
+/// Opens a file that is there.
 pub(super) fn open_file(
     path: &Path,
-    cache_bytes: usize,
-    patience: Duration,
-) -> Result<Database, DiskError> {
-    wait_for(&mut Waiting::new(path, patience), || {
-        let opened = guarded(|| {
-            let database = Builder::new().set_cache_size(cache_bytes).create(path);
-            database.map_err(Error::from)
-        });
-        opened.map_err(|error| DiskError::new(path, &error))
-    })
+    options: &DiskOptions,
+) -> Result<(Database, Identity), DiskError> {
+    let failed = |error: io::Error| DiskError::new(path, &error.into());
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
+    check_length(path, &file)?;
+    tighten(path, &file).map_err(failed)?;
+    let identity = Identity::of(&file).map_err(failed)?;
+    let opened = guarded(|| {
+        let backend = FileBackend::new(file)?;
+        Ok(Builder::new().set_cache_size(options.cache_bytes).create_with_backend(backend)?)
+    });
+    Ok((opened.map_err(|error| DiskError::new(path, &error))?, identity))
 }
 
-/// Runs something that may come across a damaged page, upon which the library sometimes panics.
+/// The library would make a new store of an empty file.
+fn check_length(path: &Path, file: &fs::File) -> Result<(), DiskError> {
+    let length = file.metadata().map_err(|error| DiskError::new(path, &error.into()))?.len();
+    if 0 < length {
+        return Ok(());
+    }
+    Err(DiskError::Damaged { path: path.to_owned(), reason: "its file is empty".to_owned() })
+}
+
+/// Runs something that may come across a damaged page. The library panics on some of these, and one bad page must not
+/// take away the thread that writes or reads, nor the process.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(Error::Corrupted("a page cannot be understood".to_owned())))
 }
 
-fn read(
-    database: Database,
-    identity: Identity,
-    options: &DiskOptions,
-    path: &Path,
-) -> Result<Result<Opened, DiskError>, Error> {
-    if let Some(found) = stored_format(&database)?.filter(|it| *it != FORMAT) {
-        return Ok(Err(DiskError::Newer { path: path.to_owned(), found }));
-    }
+fn read(database: Database, identity: Identity, options: &DiskOptions) -> Result<Opened, Error> {
     let token_key = prepare(&database, options)?;
     let transaction = database.begin_read()?;
     let numbers = transaction.open_table(NUMBERS)?;
@@ -290,15 +340,22 @@ fn read(
     }
     for entry in transaction.open_table(DROPPED)?.range(0..)? {
         let (position, remembered) = entry?;
-        let remembered = Remembered::decode(remembered.value())?;
-        remembered.note_in(&mut lost, Position(position.value()));
+        let position = Position(position.value());
+        Remembered::decode(position, remembered.value())?.note_in(&mut lost, position);
     }
     let mut totals = vec![(0, 0); options.rules.len() + 1];
     let stored = transaction.open_table(TOTALS)?;
     for (rule, total) in (0..).zip(&mut totals) {
         *total = stored.get(rule)?.map_or((0, 0), |it| it.value());
     }
-    let rules = transaction.open_table(BYTES)?.get(bytes::RULES)?.map(|it| it.value().to_vec());
+    let rules = kept_bytes(&transaction.open_table(BYTES)?, bytes::RULES)?;
+    let is_to_be_sorted = rules.unwrap_or_default() != options.fingerprint();
+    let checksum = numbers.get(number::TOTALS_CHECKSUM)?.map(|it| it.value());
+    // Of other rules, all events are counted anew.
+    if !is_to_be_sorted && checksum.map_or(!stored.is_empty()?, |it| it != totals_checksum(&totals))
+    {
+        return Err(damaged("the totals of its rules are not what was written"));
+    }
     let log = Log {
         last: Position(number(number::LAST)? as u64),
         accepted: number(number::ACCEPTED)?,
@@ -307,12 +364,12 @@ fn read(
         next_reply: number(number::NEXT_REPLY)? as u64,
         reply_bytes: number(number::REPLY_BYTES)? as u64,
     };
-    let is_to_be_sorted = rules.unwrap_or_default() != options.fingerprint();
     let frozen = None;
-    Ok(Ok(Opened { database, log, lost, token_key, is_to_be_sorted, identity, frozen }))
+    Ok(Opened { database, log, lost, token_key, is_to_be_sorted, identity, frozen })
 }
 
-fn stored_format(database: &Database) -> Result<Option<i64>, Error> {
+/// The format that a store says it has.
+pub(super) fn stored_format(database: &Database) -> Result<Option<i64>, Error> {
     match database.begin_read()?.open_table(NUMBERS) {
         Ok(numbers) => Ok(numbers.get(number::FORMAT)?.map(|it| it.value())),
         Err(TableError::TableDoesNotExist(_)) => Ok(None),
@@ -320,25 +377,48 @@ fn stored_format(database: &Database) -> Result<Option<i64>, Error> {
     }
 }
 
-/// Makes what a new store lacks, and notes that a gateway runs on it. This is written at once, so a store that cannot be
-/// written to is found out here.
-fn prepare(database: &Database, options: &DiskOptions) -> Result<TokenKey, Error> {
+/// What is kept under a name.
+fn kept_bytes(
+    table: &impl redb::ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+) -> Result<Option<Vec<u8>>, Error> {
+    let Some(sealed) = table.get(name)? else { return Ok(None) };
+    Ok(Some(Place::new("bytes", name.as_bytes()).unseal(sealed.value())?.to_vec()))
+}
+
+/// Makes the tables of a new store, and what it says of itself.
+pub(super) fn prepare_new(database: &Database, options: &DiskOptions) -> Result<(), Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
-    let token_key = {
+    {
         for it in Shelf::ALL {
             transaction.open_table(shelf(it))?;
         }
         let mut tables = Tables::open(&transaction)?;
         let mut kept = transaction.open_table(BYTES)?;
-        let known = kept.get(bytes::TOKEN_KEY)?.and_then(|it| it.value().try_into().ok());
-        let token_key = known.map_or_else(TokenKey::random, TokenKey::from_bytes);
-        kept.insert(bytes::TOKEN_KEY, &token_key.as_bytes()[..])?;
-        if known.is_none() {
-            kept.insert(bytes::RULES, &*options.fingerprint())?;
-        }
-        let numbers = &mut tables.numbers;
-        numbers.insert(number::FORMAT, FORMAT)?;
+        let mut keep = |name: &str, value: Vec<u8>| {
+            kept.insert(name, &*Place::new("bytes", name.as_bytes()).seal(value)).map(drop)
+        };
+        keep(bytes::TOKEN_KEY, TokenKey::random().as_bytes().to_vec())?;
+        keep(bytes::RULES, options.fingerprint())?;
+        tables.numbers.insert(number::FORMAT, FORMAT)?;
+        seal_numbers(&mut tables.numbers)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+/// Notes that a gateway runs on a store. This is written at once, so a store that cannot be
+/// written to is found out here.
+fn prepare(database: &Database, options: &DiskOptions) -> Result<TokenKey, Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    let token_key = {
+        let known = kept_bytes(&transaction.open_table(BYTES)?, bytes::TOKEN_KEY)?;
+        let known = known.and_then(|it| it.try_into().ok());
+        let token_key = known.map(TokenKey::from_bytes);
+        let token_key = token_key.ok_or_else(|| damaged("it has no key for cursor tokens"))?;
+        let mut numbers = transaction.open_table(NUMBERS)?;
+        check_numbers(&numbers)?;
         let was_unsynced = numbers.get(number::UNSYNCED)?.is_some_and(|it| it.value() != 0);
         if was_unsynced {
             // Subscribers may have seen events that are gone: their places are left empty, and they are told.
@@ -350,6 +430,7 @@ fn prepare(database: &Database, options: &DiskOptions) -> Result<TokenKey, Error
         }
         let is_unsynced = options.durability != Durability::Sync;
         numbers.insert(number::UNSYNCED, i64::from(is_unsynced))?;
+        seal_numbers(&mut numbers)?;
         token_key
     };
     transaction.commit()?;
@@ -358,6 +439,12 @@ fn prepare(database: &Database, options: &DiskOptions) -> Result<TokenKey, Error
 
 /// Whether the store itself is damaged, which no new try mends.
 pub(super) fn is_damage(error: &Error) -> bool {
-    matches!(error, Error::Corrupted(_))
-        || matches!(error, Error::Io(error) if error.kind() == io::ErrorKind::InvalidData)
+    matches!(
+        error,
+        Error::Corrupted(_)
+            | Error::TableDoesNotExist(_)
+            | Error::TableTypeMismatch { .. }
+            | Error::TypeDefinitionChanged { .. }
+            | Error::TableIsMultimap(_)
+    ) || matches!(error, Error::Io(error) if error.kind() == io::ErrorKind::InvalidData)
 }

@@ -9,8 +9,9 @@ use std::{
 use redb::{Database, Error, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _};
 
 use super::{
-    codec::{self, Remembered, micros},
+    codec::{self, Remembered, damaged, micros},
     recent::Shared,
+    seal::check_numbers,
     tables::{
         BUCKET, DROPPED, EVENTS, IDS, IndexKey, NUMBERS, TOPICS, index_key, index_parts, number,
     },
@@ -19,10 +20,9 @@ use super::{
 use crate::{
     event::{Event, EventId, Position},
     history::{
-        Budget, Located, Missing, Page, SAME_ID, Search, Start, Torn,
+        Budget, Located, Meter, Missing, Page, SAME_ID, Search, Start, Torn,
         hash::{Hash, hash},
         lost::{Begin, Lost},
-        scan_length,
     },
     hub::Interest,
 };
@@ -44,8 +44,10 @@ impl<'s> Snapshot<'s> {
         let transaction = database.begin_read()?;
         let events = transaction.open_table(EVENTS)?;
         let numbers = transaction.open_table(NUMBERS)?;
+        check_numbers(&numbers)?;
         let last = numbers.get(number::LAST)?.map_or(0, |it| it.value() as u64);
-        let floor = events.first()?.map_or(last, |(position, _)| position.value() - 1);
+        let floor =
+            events.first()?.map_or(last, |(position, _)| position.value().saturating_sub(1));
         Ok(Self {
             events,
             topics: transaction.open_table(TOPICS)?,
@@ -63,6 +65,16 @@ impl<'s> Snapshot<'s> {
         }
         let Some(record) = self.events.get(position.0)? else { return Ok(None) };
         self.read(position, record.value()).map(Some)
+    }
+
+    /// The event at a position that the index of topics names.
+    fn indexed(&self, position: Position, topic: Hash) -> Result<Arc<Event>, Error> {
+        let event = self.event(position)?;
+        let event = event.ok_or_else(|| damaged("a topic names an event that is not there"))?;
+        if event.update.topics.iter().all(|it| hash(it.as_str()) != topic) {
+            return Err(damaged("a topic names an event of other topics"));
+        }
+        Ok(event)
     }
 
     fn read(&self, position: Position, record: &[u8]) -> Result<Arc<Event>, Error> {
@@ -110,15 +122,15 @@ impl<'s> Snapshot<'s> {
             heads.extend(first.map(|position| Reverse((position, topic))));
         }
         let mut done = after;
-        let (mut n_looked_at, scan_length) = (0, scan_length(interest));
+        let mut meter = Meter::new(interest);
         while let Some(Reverse((position, topic))) = heads.pop() {
             if done < position {
-                if n_looked_at == scan_length {
+                if meter.is_spent() {
                     return Ok(Some(done));
                 }
-                n_looked_at += 1;
-                if let Some(event) = self.event(position)?.filter(|it| interest.covers(&it.update))
-                {
+                let event = self.indexed(position, topic)?;
+                meter.spend(&event.update);
+                if let Some(event) = Some(event).filter(|it| interest.covers(&it.update)) {
                     if found.is_full() {
                         return Ok(Some(done));
                     }
@@ -139,9 +151,9 @@ impl<'s> Snapshot<'s> {
         found: &mut Found,
     ) -> Result<Option<Position>, Error> {
         let mut done = after;
-        let scan_length = scan_length(interest);
-        for (looked_at, entry) in self.events.range(after.0 + 1..)?.enumerate() {
-            if looked_at == scan_length || found.is_full() {
+        let mut meter = Meter::new(interest);
+        for entry in self.events.range(after.0 + 1..)? {
+            if meter.is_spent() || found.is_full() {
                 return Ok(Some(done));
             }
             let (position, record) = entry?;
@@ -150,6 +162,7 @@ impl<'s> Snapshot<'s> {
                 Some(event) => event,
                 None => self.read(position, record.value())?,
             };
+            meter.spend(&event.update);
             if interest.covers(&event.update) {
                 found.push(event);
             }
@@ -225,13 +238,22 @@ impl<'s> Snapshot<'s> {
             let Some(position) = next else { break };
             // Recently read events are remembered longer than the store has them.
             let is_kept = self.events.get(position.0)?.is_some();
-            match if is_kept { self.event(position)? } else { None } {
+            let event = if is_kept { self.event(position)? } else { None };
+            if event.as_ref().is_some_and(|it| it.update.id != *id) {
+                return Err(damaged("an id names an event of another id"));
+            }
+            match event {
                 Some(event) if interest.may_know(&event.update) => return Ok(Some(position)),
                 Some(_) => {}
                 None => {
                     let trace = self.dropped.get(position.0)?;
-                    let trace = trace.map(|it| Remembered::decode(it.value())).transpose()?;
-                    if trace.is_none_or(|it| it.may_be_known(interest.rights())) {
+                    let trace =
+                        trace.ok_or_else(|| damaged("an id names an event that is not there"))?;
+                    let trace = Remembered::decode(position, trace.value())?;
+                    if trace.id != hash {
+                        return Err(damaged("an id names a dropped event of another id"));
+                    }
+                    if trace.may_be_known(interest.rights()) {
                         remembered = Some(position);
                     }
                 }
@@ -252,42 +274,41 @@ impl<'s> Snapshot<'s> {
             is_over: true,
             ..search
         };
-        let step_length = search.step_length(interest);
+        let mut meter = Meter::new(interest);
         let Some(topics) = interest.exact_topics() else {
-            for entry in self.events.range(..=search.after.0)?.rev().take(step_length) {
+            for entry in self.events.range(..=search.after.0)?.rev() {
+                if search.has_to_rest(&meter) {
+                    return Ok(search);
+                }
                 let (position, record) = entry?;
                 let position = Position(position.value());
                 self.shared.count_read();
                 let event = codec::decode(position, record.value())?;
-                search.looked_at(position, interest.covers(&event.update));
-                if search.is_over {
-                    return Ok(search);
-                }
+                meter.spend(&event.update);
+                search.note(position, interest.covers(&event.update));
             }
-            let is_at_start = self.events.range(..=search.after.0)?.next().is_none();
-            return Ok(if is_at_start { at_start(search) } else { search });
+            return Ok(if search.is_over { search } else { at_start(search) });
         };
         let behind = Position(search.after.0.saturating_add(1));
         let mut heads = BinaryHeap::new();
         for topic in topics.iter().map(|it| hash(it.as_str())) {
             heads.extend(self.previous_of(topic, behind)?.map(|it| (it, topic)));
         }
-        let end = search.n_looked_at + step_length;
         let mut done = behind;
         while let Some((position, topic)) = heads.pop() {
-            if position < done
-                && let Some(event) = self.event(position)?
-            {
-                if search.n_looked_at == end {
+            if position < done {
+                if search.has_to_rest(&meter) {
                     return Ok(search);
                 }
-                search.looked_at(position, interest.covers(&event.update));
-                if search.is_over {
-                    return Ok(search);
-                }
+                let event = self.indexed(position, topic)?;
+                meter.spend(&event.update);
+                search.note(position, interest.covers(&event.update));
             }
             done = position;
             heads.extend(self.previous_of(topic, position)?.map(|it| (it, topic)));
+        }
+        if search.is_over {
+            return Ok(search);
         }
         Ok(at_start(search))
     }
@@ -303,7 +324,7 @@ impl<'s> Snapshot<'s> {
                 continue;
             };
             let (position, record) = entry?;
-            if codec::accepted(record.value())? < time {
+            if codec::accepted(Position(position.value()), record.value())? < time {
                 before = position.value();
             } else {
                 end = middle;

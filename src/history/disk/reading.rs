@@ -9,6 +9,7 @@ use redb::{Database, Error, ReadableDatabase as _};
 use tracing::error;
 
 use super::{
+    codec,
     open::{guarded, is_damage},
     place::Misplaced,
     read::Snapshot,
@@ -85,7 +86,9 @@ impl Reading {
     pub(super) fn reply(&self, key: &str) -> Result<Option<Box<[u8]>>, HistoryError> {
         let found = self.with(|database| {
             let replies = database.begin_read()?.open_table(REPLIES)?;
-            Ok(replies.get(key)?.map(|it| (it.value().0, Box::from(it.value().1))))
+            let Some(reply) = replies.get(key)? else { return Ok(None) };
+            let (number, sealed) = reply.value();
+            Ok(Some((number, Box::from(codec::decode_reply(key, number, sealed)?.1))))
         });
         match found.map_err(|error| self.unreadable(&error))? {
             Some((number, _)) if self.next_reply.load(Relaxed) <= number => {
@@ -155,14 +158,20 @@ impl Reading {
             error!(%error, "the store cannot be read");
             self.trouble(error);
         }
-        HistoryError::Unavailable(error.to_string())
+        let trouble = self.in_trouble().filter(|it| it.is_damage && is_damage(error));
+        HistoryError::Unavailable(trouble.map_or_else(|| error.to_string(), |it| it.reason))
     }
 
     pub(super) fn trouble(&self, error: &Error) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let is_damage = is_damage(error);
         if trouble.as_ref().is_none_or(|it| !it.is_damage) {
-            let reason = error.to_string();
+            let mut reason = error.to_string();
+            if is_damage {
+                reason = format!(
+                    "the store is damaged ({reason}); stop the gateway and run `tidegate store verify`"
+                );
+            }
             *trouble = Some(Trouble { reason, is_damage });
         }
     }

@@ -13,7 +13,10 @@ use crate::{
 };
 
 /// The version of the tables and records below.
-pub(super) const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 2;
+
+/// The version without checksums, which is brought to [`FORMAT`] when it is opened.
+pub(super) const FORMAT_WITHOUT_CHECKSUMS: i64 = 1;
 
 /// By the names in [`number`].
 pub(super) const NUMBERS: TableDefinition<'_, &str, i64> = TableDefinition::new("numbers");
@@ -55,13 +58,34 @@ pub(super) const REPLY_ORDER: TableDefinition<'_, u64, (i64, &str, u64)> =
 
 /// The records of a shelf.
 pub(super) fn shelf(shelf: Shelf) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
-    TableDefinition::new(match shelf {
+    TableDefinition::new(shelf_name(shelf))
+}
+
+/// The name of a shelf's table.
+pub(super) fn shelf_name(shelf: Shelf) -> &'static str {
+    match shelf {
         Shelf::Jobs => "jobs",
         Shelf::JobPayloads => "job_payloads",
         Shelf::JobLogs => "job_logs",
         Shelf::JobTombstones => "job_tombstones",
-    })
+    }
 }
+
+/// All tables but those of the shelves. A store that lacks one is damaged.
+pub(super) const NAMES: [&str; 12] = [
+    "numbers",
+    "bytes",
+    "events",
+    "topics",
+    "ids",
+    "by_rule",
+    "counted",
+    "counts",
+    "totals",
+    "dropped",
+    "replies",
+    "reply_order",
+];
 
 /// Names in [`NUMBERS`].
 pub(super) mod number {
@@ -89,6 +113,8 @@ pub(super) mod number {
     pub(crate) const UNSYNCED: &str = "unsynced";
     /// The number of the next reply.
     pub(crate) const NEXT_REPLY: &str = "next_reply";
+    /// The checksum of the totals.
+    pub(crate) const TOTALS_CHECKSUM: &str = "totals_checksum";
     /// The weight of all replies.
     pub(crate) const REPLY_BYTES: &str = "reply_bytes";
 }

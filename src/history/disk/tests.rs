@@ -38,7 +38,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..30)
 }
 
-fn interest(topics: &[&str]) -> Arc<Interest> {
+pub(super) fn interest(topics: &[&str]) -> Arc<Interest> {
     let matcher = |topic: &&str| Matcher::exact(topic, 99).expect("a topic");
     Arc::new(Interest::new(Matchers::new(topics.iter().map(matcher)), None, Rights::Everything))
 }

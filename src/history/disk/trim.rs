@@ -6,7 +6,7 @@ use redb::{
 
 use super::{
     DiskOptions,
-    codec::Remembered,
+    codec::{Remembered, damaged},
     tables::{BY_RULE, TOTALS, index_key, number},
     write::Session,
 };
@@ -15,14 +15,16 @@ use crate::event::Position;
 impl Session<'_, '_> {
     /// Removes an event, and remembers that it was there.
     pub(super) fn drop_event(&mut self, position: Position) -> Result<(), Error> {
-        let Some(event) = self.remove(position)? else { return Ok(()) };
+        // Every index that leads here has an entry for each event, and none beside.
+        let event = self.remove(position)?;
+        let event = event.ok_or_else(|| damaged("an index names an event that is not there"))?;
         let remembered = Remembered::from(&event);
-        self.tables.dropped.insert(position.0, &*remembered.encode())?;
+        self.tables.dropped.insert(position.0, &*remembered.encode(position))?;
         self.drops.push((position, remembered));
         while self.options.remembered < self.tables.dropped.len()? {
             let Some((position, remembered)) = self.tables.dropped.pop_first()? else { break };
             let position = Position(position.value());
-            let remembered = Remembered::decode(remembered.value())?;
+            let remembered = Remembered::decode(position, remembered.value())?;
             self.tables.ids.remove(index_key(remembered.id, position))?;
             let numbers = &mut self.tables.numbers;
             for reach in remembered.reaches() {

@@ -6,10 +6,11 @@ use redb::{Database, Error, ReadableTable as _, WriteTransaction};
 
 use super::{
     DiskOptions,
-    codec::{self, Remembered, micros, time},
+    codec::{self, Remembered, damaged, micros, time},
+    seal::{Place, seal_numbers, totals_checksum},
     tables::{
         BUCKET, BYTES, Tables, bytes, count_key, count_position, count_range, index_key, number,
-        shelf,
+        shelf, shelf_name,
     },
 };
 use crate::{
@@ -135,7 +136,8 @@ pub(super) fn prepare_sorting(
         session.sort_in(&event)?;
     }
     let (log, drops) = session.finish()?;
-    transaction.open_table(BYTES)?.insert(bytes::RULES, &*options.fingerprint())?;
+    let rules = Place::new("bytes", bytes::RULES.as_bytes()).seal(options.fingerprint());
+    transaction.open_table(BYTES)?.insert(bytes::RULES, &*rules)?;
     let (events, undo) = (Vec::new(), Vec::new());
     Ok(Prepared { transaction, log, events, drops, undo, is_over: false })
 }
@@ -169,10 +171,19 @@ fn write_records(
     let mut undo = Vec::with_capacity(records.len());
     for Record { shelf: of, key, value } in records {
         let mut table = transaction.open_table(shelf(of))?;
+        let place = Place::new(shelf_name(of), &key);
         let before = match value {
-            Some(value) => table.insert(&*key, &*value)?.map(|it| it.value().into()),
-            None => table.remove(&*key)?.map(|it| it.value().into()),
+            Some(value) => {
+                let sealed = place.seal(value.into_vec());
+                let before = table.insert(&*key, &*sealed)?;
+                before.map(|it| place.unseal(it.value()).map(Into::into)).transpose()?
+            }
+            None => {
+                let before = table.remove(&*key)?;
+                before.map(|it| place.unseal(it.value()).map(Into::into)).transpose()?
+            }
         };
+        drop(table);
         undo.push(Record { shelf: of, key, value: before });
     }
     // Of several values under one key, the first one was there before.
@@ -201,6 +212,8 @@ impl<'t, 'o> Session<'t, 'o> {
         for (rule, total) in (0..).zip(&log.totals) {
             self.tables.totals.insert(rule, total)?;
         }
+        numbers.insert(number::TOTALS_CHECKSUM, totals_checksum(&log.totals))?;
+        seal_numbers(numbers)?;
         Ok((log, self.drops))
     }
 
@@ -208,7 +221,7 @@ impl<'t, 'o> Session<'t, 'o> {
         let position = Position(self.log.last.0 + 1);
         // A clock that was set back must not make `since` unordered.
         let accepted = self.log.accepted.max(now);
-        let record = codec::encode(accepted, &update);
+        let record = codec::encode(position, accepted, &update);
         self.tables.events.insert(position.0, &*record)?;
         self.tables.ids.insert(index_key(hash(update.id.as_str()), position), ())?;
         for topic in &update.topics {
@@ -262,7 +275,12 @@ impl<'t, 'o> Session<'t, 'o> {
             self.tables.topics.remove(index_key(hash(topic.as_str()), position))?;
         }
         let rule = self.options.rule_of(&event.update);
-        let weight = self.tables.by_rule.remove((rule, position.0))?.map_or(0, |it| it.value().0);
+        let entry = self.tables.by_rule.remove((rule, position.0))?.map(|it| it.value());
+        let (weight, accepted) =
+            entry.ok_or_else(|| damaged("an event has no entry by its rule"))?;
+        if accepted != micros(event.accepted_at) {
+            return Err(damaged("the time of an event by its rule is not its own"));
+        }
         let total = &mut self.log.totals[rule as usize];
         *total = (total.0.saturating_sub(1), total.1.saturating_sub(u64::from(weight)));
         let is_counted = self.options.rule(rule).is_some_and(|it| it.events_per_topic.is_some());
@@ -285,7 +303,8 @@ impl<'t, 'o> Session<'t, 'o> {
         }
         let number = self.log.next_reply;
         let weight = (2 * reply.key.len() + reply.value.len()) as u64;
-        self.tables.replies.insert(&*reply.key, (number, &*reply.value))?;
+        let record = codec::encode_reply(&reply.key, number, now, &reply.value);
+        self.tables.replies.insert(&*reply.key, (number, &*record))?;
         self.tables.reply_order.insert(number, (now, &*reply.key, weight))?;
         self.log.next_reply += 1;
         self.log.reply_bytes += weight;
@@ -294,7 +313,17 @@ impl<'t, 'o> Session<'t, 'o> {
 
     pub(super) fn remove_reply(&mut self, number: u64) -> Result<(), Error> {
         if let Some(entry) = self.tables.reply_order.remove(number)? {
-            let (_, key, weight) = entry.value();
+            let (given, key, weight) = entry.value();
+            let reply = self.tables.replies.get(key)?;
+            let reply = reply.ok_or_else(|| damaged("a reply is not where its order says"))?;
+            let (found, record) = reply.value();
+            let (found_given, value) = codec::decode_reply(key, found, record)?;
+            if (found, found_given) != (number, given)
+                || weight != (2 * key.len() + value.len()) as u64
+            {
+                return Err(damaged("the order of replies is not theirs"));
+            }
+            drop(reply);
             self.log.reply_bytes = self.log.reply_bytes.saturating_sub(weight);
             self.tables.replies.remove(key)?;
         }

@@ -11,7 +11,8 @@ use tracing::{error, info, warn};
 use super::{
     Disk, DiskOptions, Durability,
     codec::micros,
-    open::{self, Opened, guarded, open_claimed},
+    inspect::Inspection,
+    open::{self, Opened, guarded, open_claimed, put_away},
     place::Identity,
     reading::Reading,
     tables::BYTES,
@@ -39,6 +40,8 @@ pub(super) struct Writer {
     pub(super) unsynced_since: Option<Instant>,
     /// The file that is open, if one is.
     pub(super) identity: Option<Identity>,
+    /// How much of what is stored was looked at since the start.
+    pub(super) inspection: Inspection,
 }
 
 #[derive(Debug)]
@@ -125,9 +128,9 @@ impl Disk {
             return None;
         }
         let mut slot = self.reading.database.write().unwrap_or_else(PoisonError::into_inner);
-        *slot = None;
+        put_away(slot.take());
         writer.identity = None;
-        let opened = match open_claimed(&self.options, false) {
+        let opened = match open_claimed(&self.options) {
             Ok(opened) => opened,
             Err(error) => {
                 warn!(%error, "the store cannot be opened again");
@@ -244,9 +247,9 @@ impl Disk {
     /// Tries whether a store can be written to that could not be when the gateway started. Readers wait meanwhile.
     pub(super) fn thaw(&self, writer: &mut Writer) {
         let mut slot = self.reading.database.write().unwrap_or_else(PoisonError::into_inner);
-        *slot = None;
+        put_away(slot.take());
         writer.identity = None;
-        let opened = match open_claimed(&self.options, false) {
+        let opened = match open_claimed(&self.options) {
             Ok(opened) if self.is_same(writer, &opened) => opened,
             _ => {
                 match open::freeze(&self.options, String::new()) {

@@ -8,8 +8,9 @@ use actix_web::{
 };
 use serde::Serialize;
 
-use super::{accepted, parameter};
+use super::parameter;
 use crate::{
+    accept::preferred,
     auth,
     event::Topic,
     gateway::Gateway,
@@ -51,7 +52,7 @@ pub(super) async fn list_jobs(request: HttpRequest) -> Result<HttpResponse, Prob
     let now = tracker.now().time;
     let (counts, waiting) = (tracker.counts(), tracker.oldest_queued());
     let next = jobs.last().filter(|_| jobs.len() == limit).map(|job| job.id.as_str());
-    if accepted(&request, &["application/json", "text/html"]) == Some("text/html") {
+    if preferred(&request, &["application/json", "text/html"]) == Some("text/html") {
         let kind = kind.unwrap_or_default();
         let older = next.map(|before| {
             url::form_urlencoded::Serializer::new(String::new())

@@ -12,7 +12,7 @@ use actix_web::{
     http::{
         StatusCode,
         header::{
-            ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderValue, IF_NONE_MATCH, LINK,
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderValue, IF_NONE_MATCH, LINK,
             LOCATION, REFERRER_POLICY, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
         },
     },
@@ -24,13 +24,10 @@ use self::{
     watch::watch,
     worker::{append_log, claim_job, complete_job, fail_job, report_progress},
 };
-use super::{
-    Job, Outcome, State, page,
-    request::{self, Create},
-    status::Status,
-};
+use super::{Job, Outcome, State, page, request::Create, status::Status};
 use crate::{
-    auth,
+    accept::preferred,
+    auth, body,
     event::Topic,
     form,
     gateway::Gateway,
@@ -84,17 +81,19 @@ pub fn configure(config: &mut ServiceConfig) {
 
 /// `POST /jobs`: 202 and the job's address; with `Prefer: wait` perhaps its end.
 async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, Problem> {
-    auth::publisher(&request).await?.check(&[Topic::of_jobs()])?;
+    let publisher = auth::publisher(&request).await?;
+    publisher.check(&[Topic::of_jobs()])?;
     let gateway = Gateway::of(&request);
     let settings = gateway.tracker().settings();
     let limit = gateway.settings().limits.body_bytes;
-    let body = request::read_bytes(&request, payload, limit).await?;
+    let body = body::receive(&request, payload, limit).await?;
     let create = || {
         let create: Create = serde_json::from_slice(&body)
             .map_err(|error| Problem::malformed(format!("the body: {error}")))?;
         create.check(settings)
     };
     let key = idempotency_key(&request, gateway.settings().limits.idempotency_key_bytes)?;
+    let key = key.map(|key| publisher.identity().scope(&key));
     let id = match key {
         None => gateway.tracker().create(create()?).await?.0.id,
         Some(key) => match gateway
@@ -151,7 +150,7 @@ async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpR
 /// `GET /jobs/{id}`: the holding page, the status document or the events, whatever is accepted.
 async fn view_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(&request);
-    match accepted(&request, &["application/json", "text/html", "text/event-stream"]) {
+    match preferred(&request, &["application/json", "text/html", "text/event-stream"]) {
         Some("text/html") => match gateway.tracker().job(&id).await {
             Ok(job) => {
                 let root = root(&request, &gateway);
@@ -253,7 +252,7 @@ async fn retry_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpRe
 
 /// A form without a script goes back to the page.
 fn asked(request: &HttpRequest, gateway: &Gateway, job: &Job) -> HttpResponse {
-    if accepted(request, &["application/json", "text/html"]) == Some("text/html") {
+    if preferred(request, &["application/json", "text/html"]) == Some("text/html") {
         let page = format!("{}/jobs/{}?page", root(request, gateway), job.id);
         return HttpResponse::SeeOther()
             .insert_header((LOCATION, page))
@@ -329,32 +328,4 @@ pub(crate) fn parameter(request: &HttpRequest, name: &str) -> Result<Option<Stri
         }
     }
     Ok(None)
-}
-
-/// The one of `offers` that the client likes best (RFC 9110, section 12.5.1); the first one if it does not say.
-fn accepted(request: &HttpRequest, offers: &[&'static str]) -> Option<&'static str> {
-    let header = request.headers().get_all(ACCEPT).filter_map(|it| it.to_str().ok());
-    let mut ranges: Vec<(String, f64)> = header
-        .flat_map(|it| it.split(','))
-        .map(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let quality = parts.find_map(|it| it.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
-            (name, quality)
-        })
-        .filter(|(name, _)| !name.is_empty())
-        .collect();
-    if ranges.is_empty() {
-        return offers.first().copied();
-    }
-    ranges.sort_by(|a, b| b.1.total_cmp(&a.1));
-    ranges.iter().filter(|(_, quality)| 0.0 < *quality).find_map(|(range, _)| {
-        offers.iter().copied().find(|offer| {
-            range == "*/*"
-                || range == offer
-                || range
-                    .strip_suffix('*')
-                    .is_some_and(|it| it.ends_with('/') && offer.starts_with(it))
-        })
-    })
 }

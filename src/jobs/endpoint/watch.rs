@@ -6,6 +6,7 @@ use actix_web::{
 };
 
 use crate::{
+    auth,
     delivery::Subscription,
     event::Topic,
     gateway::Gateway,
@@ -48,6 +49,8 @@ pub(super) async fn watch(
     if request.method() == Method::HEAD {
         return Ok(response.finish());
     }
+    // The id of the job is enough, with any token and with none.
+    let is_stranger = auth::subscriber(request).await.is_ok_and(|it| it.is_stranger());
     let matchers = Matchers::new([Matcher::Exact(Topic::of_job(&job.id))]);
     let interest = Interest::new(matchers, None, Rights::Everything);
     let subscription = Subscription {
@@ -56,7 +59,7 @@ pub(super) async fn watch(
         gap: None,
         n_dropped: 0,
         terms: stream_terms(gateway, Transport::Sse, None),
-        seat: seat(request, gateway)?,
+        seat: seat(request, gateway, is_stranger)?,
     };
     let mut style =
         stream::style(gateway, StreamWriter::Sse { visible_heartbeats: false, is_chunked: false });

@@ -10,7 +10,7 @@ use serde_json::{json, value::RawValue};
 
 use super::parameter;
 use crate::{
-    auth,
+    auth, body,
     event::Topic,
     gateway::Gateway,
     jobs::{
@@ -105,7 +105,7 @@ pub(super) async fn append_log(
     let gateway = Gateway::of(&request);
     let lease = request::lease(&request)?;
     let limit = gateway.settings().limits.body_bytes;
-    let body = request::read_bytes(&request, payload, limit).await?;
+    let body = body::receive(&request, payload, limit).await?;
     let offset = log_offset(&request, body.len())?;
     let text = String::from_utf8(body.into())
         .map_err(|_| Problem::malformed("the log text is not valid UTF-8"))?;

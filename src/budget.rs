@@ -1,0 +1,168 @@
+//! How much of something there may be, in all and for one address.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use foldhash::fast::RandomState;
+
+/// The bits of an IPv6 address that one customer of a provider shares at least.
+const IPV6_NETWORK: u32 = 64;
+
+/// A budget; clones are the same budget.
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<BudgetCore>);
+
+#[derive(Debug)]
+struct BudgetCore {
+    per_address: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    capacity: usize,
+    in_all: usize,
+    by_address: HashMap<IpAddr, usize, RandomState>,
+}
+
+/// Why there is no room; with the limit that was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// All together have as much as they may.
+    InAll(usize),
+    /// Those at this address have as much as they may.
+    Address(usize),
+}
+
+/// A part of a budget; dropping it gives it back.
+#[derive(Debug)]
+pub struct Share {
+    budget: Budget,
+    address: Option<IpAddr>,
+    amount: usize,
+}
+
+impl Budget {
+    /// `capacity` in all, of which those at one address may take `per_address`.
+    #[must_use]
+    pub fn new(capacity: usize, per_address: usize) -> Self {
+        let taken = Mutex::new(Taken { capacity, ..Taken::default() });
+        Self(Arc::new(BudgetCore { per_address, taken }))
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves at most `capacity`, and returns how much there is now.
+    pub fn limit(&self, capacity: usize) -> usize {
+        let mut taken = self.taken();
+        taken.capacity = taken.capacity.min(capacity);
+        taken.capacity
+    }
+
+    /// Takes nothing yet, for a peer at `address`. Peers at loopback addresses count in all only.
+    #[must_use]
+    pub fn share(&self, address: Option<IpAddr>) -> Share {
+        Share { budget: self.clone(), address: counted(address), amount: 0 }
+    }
+
+    /// Takes `amount` for a peer at a [counted] address. The caller gives it back.
+    ///
+    /// # Errors
+    /// If there is not so much; the peer's own limit comes first.
+    pub(crate) fn take(&self, address: Option<IpAddr>, amount: usize) -> Result<(), Full> {
+        let mut taken = self.taken();
+        let limit = self.0.per_address;
+        if let Some(address) = address {
+            let here = taken.by_address.get(&address).copied().unwrap_or_default();
+            if limit < here.saturating_add(amount) {
+                return Err(Full::Address(limit));
+            }
+        }
+        if taken.capacity < taken.in_all.saturating_add(amount) {
+            return Err(Full::InAll(taken.capacity));
+        }
+        taken.in_all += amount;
+        if let Some(address) = address {
+            *taken.by_address.entry(address).or_default() += amount;
+        }
+        Ok(())
+    }
+
+    /// Gives back what was taken.
+    pub(crate) fn give_back(&self, address: Option<IpAddr>, amount: usize) {
+        let mut taken = self.taken();
+        taken.in_all -= amount;
+        let Some(address) = address else { return };
+        if let Some(here) = taken.by_address.get_mut(&address) {
+            *here -= amount;
+            if *here == 0 {
+                taken.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+impl Share {
+    /// Takes `amount` more.
+    ///
+    /// # Errors
+    /// If there is not so much.
+    pub fn grow(&mut self, amount: usize) -> Result<(), Full> {
+        self.budget.take(self.address, amount)?;
+        self.amount += amount;
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if 0 < self.amount {
+            self.budget.give_back(self.address, self.amount);
+        }
+    }
+}
+
+/// The address that a peer's limit is counted for: an IPv4 address stands for itself, an IPv6 address for its network.
+/// Loopback addresses have no limit of their own.
+pub(crate) fn counted(address: Option<IpAddr>) -> Option<IpAddr> {
+    let address = match address?.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            let host_bits = u128::BITS - IPV6_NETWORK;
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> host_bits << host_bits))
+        }
+        address => address,
+    };
+    Some(address).filter(|it| !it.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().expect("an address"))
+    }
+
+    #[test]
+    fn a_peers_own_limit_comes_before_the_total_and_shares_come_back() {
+        let budget = Budget::new(100, 60);
+        let mut one = budget.share(address("192.0.2.1"));
+        one.grow(40).expect("room");
+        let mut same = budget.share(address("::ffff:192.0.2.1"));
+        assert_eq!(same.grow(30), Err(Full::Address(60)));
+        same.grow(20).expect("room");
+        let mut other = budget.share(address("192.0.2.2"));
+        assert_eq!(other.grow(50), Err(Full::InAll(100)));
+        drop(one);
+        other.grow(50).expect("room again");
+        drop((same, other));
+        assert!(budget.taken().by_address.is_empty(), "nothing is kept of those who left");
+        let mut loopback = budget.share(address("127.0.0.1"));
+        loopback.grow(100).expect("no limit of its own");
+    }
+}

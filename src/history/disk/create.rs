@@ -1,0 +1,115 @@
+//! Making a store: it is filled under another name and takes its own at the end. So a file with the store's name is
+//! whole, and one that is empty or short is damaged, whenever the process was killed.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use redb::{Builder, Database, Error, backends::FileBackend};
+
+use super::{DiskError, DiskOptions, open::guarded};
+
+/// Makes a store with what `fill` puts into it, unless there is one when it is done. The directory is claimed.
+pub(super) fn create<T, E: From<DiskError>>(
+    options: &DiskOptions,
+    path: &Path,
+    fill: impl FnOnce(&Database) -> Result<T, E>,
+) -> Result<T, E> {
+    let refused = |error: io::Error| DiskError::refused(path, &error);
+    let failed = |error: Error| DiskError::new(path, &error);
+    let unfinished = unfinished(path);
+    let file = claim(&unfinished).map_err(failed)?;
+    // Of a process that was killed meanwhile.
+    file.set_len(0).map_err(refused)?;
+    let database = guarded(|| {
+        let mut builder = Builder::new();
+        builder.set_cache_size(options.cache_bytes);
+        Ok(builder.create_with_backend(FileBackend::new(file)?)?)
+    });
+    let database = database.map_err(failed)?;
+    let forget = || {
+        let _ = fs::remove_file(&unfinished);
+    };
+    let filled = fill(&database).inspect_err(|_| forget())?;
+    guarded(|| Ok(database.close()?)).inspect_err(|_| forget()).map_err(failed)?;
+    if path.exists() {
+        forget();
+        return Err(failed(Error::DatabaseAlreadyOpen).into());
+    }
+    fs::rename(&unfinished, path).map_err(refused)?;
+    if let Some(directory) = path.parent() {
+        // Or a loss of power could take away the file's name, and all that is in it.
+        sync_directory(directory).map_err(refused)?;
+    }
+    Ok(filled)
+}
+
+/// The name of a store that is being made.
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("redb.new")
+}
+
+/// Opens the file under which a store is made, for this process alone. Where directories cannot be locked, this is what
+/// keeps two processes apart.
+fn claim(path: &Path) -> Result<File, Error> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    let file = options.open(path)?;
+    match file.try_lock() {
+        // Another process may have finished it meanwhile, and then it is a store.
+        Ok(()) if is_at(&file, path) => Ok(file),
+        Ok(()) | Err(fs::TryLockError::WouldBlock) => Err(Error::DatabaseAlreadyOpen),
+        Err(fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let identity = |it: fs::Metadata| (it.dev(), it.ino());
+    file.metadata().map(identity).ok() == fs::metadata(path).map(identity).ok()
+}
+
+#[cfg(not(unix))]
+fn is_at(_file: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+/// Makes the names in a directory safe from a loss of power.
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Takes the rights of others from a store that was made with them.
+#[cfg(unix)]
+pub(super) fn tighten(path: &Path, file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        file.set_permissions(fs::Permissions::from_mode(mode & 0o700))?;
+        tracing::warn!(
+            path = %path.display(),
+            "others could read the store (mode {mode:03o}); now only its owner can ({:03o})",
+            mode & 0o700,
+        );
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+pub(super) fn tighten(_path: &Path, _file: &File) -> io::Result<()> {
+    Ok(())
+}

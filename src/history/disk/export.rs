@@ -1,0 +1,407 @@
+//! Events and records of a store as lines of JSON, and a store made of these.
+//!
+//! The last line counts what there is before it, so that a part is never taken for the whole. A store is made under
+//! another name and gets its own at the end, so that a part of one is never served.
+
+use std::{
+    io::{self, BufRead, Write},
+    sync::Arc,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use redb::{Database, Error, ReadableDatabase as _};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    DiskError, DiskOptions,
+    codec::{Unreadable, decode},
+    create::create,
+    migrate,
+    open::{self, guarded, prepare_new},
+    place::{Claim, Waiting},
+    seal::Place,
+    store::{StoreError, contained, there},
+    tables::{EVENTS, FORMAT, shelf, shelf_name},
+    write::{Log, prepare_import},
+};
+use crate::{
+    event::{ClientKey, Event, EventId, EventType, Position, Topic, Update},
+    history::{Record, Shelf},
+};
+
+/// The version of what is exported.
+const VERSION: u32 = 2;
+
+/// The version that had no last line.
+const WITHOUT_END: u32 = 1;
+
+/// Lines that are imported in one transaction.
+const LINES: usize = 1000;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Version(u32),
+    Event(EventLine),
+    Record { shelf: String, key: String, value: String },
+    End(End),
+}
+
+/// What the lines before the last one hold.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct End {
+    events: u64,
+    records: u64,
+    /// What could not be read: records, and parts that are counted once whatever was in them.
+    left_out: u64,
+    /// Of all bytes before this line.
+    crc32: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EventLine {
+    position: u64,
+    accepted_at: Timestamp,
+    id: String,
+    topics: Vec<String>,
+    data: String,
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry: Option<u64>,
+    #[serde(default)]
+    private: bool,
+    #[serde(default)]
+    except: Vec<String>,
+}
+
+/// Lines on their way out.
+struct Exporting<'o, W> {
+    output: &'o mut W,
+    hasher: crc32fast::Hasher,
+    end: End,
+}
+
+impl<W: Write> Exporting<'_, W> {
+    fn put(&mut self, line: &Line) -> io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        self.hasher.update(&text);
+        self.output.write_all(&text)
+    }
+}
+
+/// Writes events and records as lines of JSON; replies are left out. What is damaged is left out as well.
+///
+/// # Errors
+/// If something was left out, or cannot be written.
+pub fn export(options: &DiskOptions, output: &mut impl Write) -> Result<(), StoreError> {
+    let path = there(options)?;
+    contained(&path, || {
+        let mut waiting = Waiting::new(&path, options.patience);
+        let _claim = Claim::on(&options.path, &mut waiting)?;
+        let opened = open::wait_for(&mut waiting, || open::open_file(&path, options));
+        let (database, _) = opened?;
+        // A damaged store of the former format is not migrated, but saved as it is.
+        let has_checksums = guarded(|| {
+            Ok(open::stored_format(&database)? == Some(FORMAT)
+                && !migrate::is_under_way(&database)?)
+        });
+        let has_checksums = has_checksums.unwrap_or(true);
+        let (hasher, end) = (crc32fast::Hasher::new(), End::default());
+        let mut exporting = Exporting { output, hasher, end };
+        exporting.put(&Line::Version(VERSION))?;
+        export_events(&database, has_checksums, &mut exporting)?;
+        for it in Shelf::ALL {
+            export_shelf(&database, it, has_checksums, &mut exporting)?;
+        }
+        exporting.end.crc32 = exporting.hasher.clone().finalize();
+        let end = std::mem::take(&mut exporting.end);
+        let left_out = end.left_out;
+        let (events, records) = (end.events, end.records);
+        exporting.put(&Line::End(end))?;
+        exporting.output.flush()?;
+        open::put_away(Some(database));
+        if 0 < left_out {
+            return Err(StoreError::LeftOut(format!(
+                "{left_out} damaged records or parts were left out; {events} events and {records} records were exported"
+            )));
+        }
+        Ok(())
+    })
+}
+
+/// A record as it is with its checksum, which one of a store that is not migrated may lack.
+fn checked(has_checksums: bool, place: Place<'_>, stored: &[u8]) -> Result<Vec<u8>, Unreadable> {
+    match place.unseal(stored) {
+        Err(_) if !has_checksums => Ok(place.seal(stored.to_vec())),
+        Err(error) => Err(error),
+        Ok(_) => Ok(stored.to_vec()),
+    }
+}
+
+fn export_events(
+    database: &Database,
+    has_checksums: bool,
+    exporting: &mut Exporting<'_, impl Write>,
+) -> io::Result<()> {
+    let behind = |after: Position| -> Result<Option<(Position, Option<Event>)>, Error> {
+        let events = database.begin_read()?.open_table(EVENTS)?;
+        let Some(entry) = events.range(after.0 + 1..)?.next() else { return Ok(None) };
+        let (position, record) = entry?;
+        let position = Position(position.value());
+        let key = position.0.to_be_bytes();
+        let event = checked(has_checksums, Place::new("events", &key), record.value())
+            .and_then(|sealed| decode(position, &sealed));
+        Ok(Some((position, event.ok())))
+    };
+    let mut after = Position::START;
+    loop {
+        match guarded(|| behind(after)) {
+            // A damaged key may name any position; going back would never end.
+            Ok(Some((position, event))) if after < position && position.0 < u64::MAX => {
+                after = position;
+                match event {
+                    Some(event) => {
+                        exporting.end.events += 1;
+                        exporting.put(&Line::Event(EventLine::of(&event)))?;
+                    }
+                    None => exporting.end.left_out += 1,
+                }
+            }
+            Ok(None) => return Ok(()),
+            // Behind a page that cannot be read nothing more is found in this table.
+            Ok(Some(_)) | Err(_) => {
+                exporting.end.left_out += 1;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A key, and its value if that can be read.
+type Entry = (Vec<u8>, Option<Vec<u8>>);
+
+fn export_shelf(
+    database: &Database,
+    of: Shelf,
+    has_checksums: bool,
+    exporting: &mut Exporting<'_, impl Write>,
+) -> io::Result<()> {
+    let name = shelf_name(of);
+    let behind = |after: Option<&[u8]>| -> Result<Option<Entry>, Error> {
+        let table = database.begin_read()?.open_table(shelf(of))?;
+        for entry in table.range(after.unwrap_or_default()..)? {
+            let (key, value) = entry?;
+            let key = key.value();
+            if Some(key) == after {
+                continue;
+            }
+            let place = Place::new(name, key);
+            let sealed = checked(has_checksums, place, value.value());
+            let value = sealed.and_then(|it| Ok(place.unseal(&it)?.to_vec()));
+            return Ok(Some((key.to_vec(), value.ok())));
+        }
+        Ok(None)
+    };
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        match guarded(|| behind(after.as_deref())) {
+            Ok(Some((key, value))) if after.as_ref().is_none_or(|it| *it < key) => {
+                match value {
+                    Some(value) => {
+                        let shelf = name.to_owned();
+                        let (key, value) = (STANDARD.encode(&key), STANDARD.encode(value));
+                        exporting.end.records += 1;
+                        exporting.put(&Line::Record { shelf, key, value })?;
+                    }
+                    None => exporting.end.left_out += 1,
+                }
+                after = Some(key);
+            }
+            Ok(None) => return Ok(()),
+            Ok(Some(_)) | Err(_) => {
+                exporting.end.left_out += 1;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Makes a store of what was exported, all of it or none. Positions and times stay, so that ids are found; tokens of
+/// the old store are not good for the new one. `without_end` takes an export of the former format, which does not tell
+/// whether it is whole.
+///
+/// # Errors
+/// If there is a store already, or the input is not what was exported.
+pub fn import(
+    options: &DiskOptions,
+    input: impl BufRead,
+    without_end: bool,
+) -> Result<String, StoreError> {
+    let path = open::file(&options.path);
+    if path.exists() {
+        return Err(StoreError::Exists(options.path.display().to_string()));
+    }
+    open::make_directory(&options.path)?;
+    let mut waiting = Waiting::new(&path, options.patience);
+    let _claim = Claim::on(&options.path, &mut waiting)?;
+    contained(&path, || {
+        let end = create(options, &path, |database| {
+            let prepared = guarded(|| prepare_new(database, options));
+            prepared.map_err(|error| DiskError::new(&path, &error))?;
+            Importing::new(database, options).all(input, without_end)
+        })?;
+        let left_out = match end.left_out {
+            0 => String::new(),
+            left_out => format!("; {left_out} had been left out of the export"),
+        };
+        let (events, records) = (end.events, end.records);
+        Ok(format!("{}: {events} events and {records} records{left_out}\n", path.display()))
+    })
+}
+
+struct Importing<'d> {
+    database: &'d Database,
+    options: &'d DiskOptions,
+    log: Log,
+    events: Vec<Event>,
+    records: Vec<Record>,
+    /// What there was so far.
+    found: End,
+}
+
+impl<'d> Importing<'d> {
+    fn new(database: &'d Database, options: &'d DiskOptions) -> Self {
+        let log = Log { totals: vec![(0, 0); options.rules.len() + 1], ..Log::default() };
+        let (events, records) = (Vec::new(), Vec::new());
+        Self { database, options, log, events, records, found: End::default() }
+    }
+
+    fn all(mut self, mut input: impl BufRead, without_end: bool) -> Result<End, StoreError> {
+        let mut hasher = crc32fast::Hasher::new();
+        let (mut text, mut n_lines, mut version, mut end) = (Vec::new(), 0, 0, None);
+        while 0 < input.read_until(b'\n', &mut text)? {
+            n_lines += 1;
+            let failed = |reason: String| StoreError::Line { line: n_lines, reason };
+            if text.last() != Some(&b'\n') {
+                return Err(StoreError::Cut { lines: n_lines });
+            }
+            if end.is_some() {
+                return Err(failed("there is more after the last line".to_owned()));
+            }
+            let line = serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
+            match line {
+                Line::Version(found @ (VERSION | WITHOUT_END)) if n_lines == 1 => version = found,
+                _ if n_lines == 1 => {
+                    return Err(failed("not an export of a version known here".to_owned()));
+                }
+                Line::Version(_) => return Err(failed("a second beginning".to_owned())),
+                Line::Event(event) => {
+                    let event = event.into_event();
+                    let event = event.ok_or_else(|| failed("not a client key".to_owned()))?;
+                    if event.position <= self.log.last
+                        || self.events.last().is_some_and(|it| event.position <= it.position)
+                    {
+                        return Err(failed("its position is not behind the one before".to_owned()));
+                    }
+                    self.events.push(event);
+                    self.found.events += 1;
+                }
+                Line::Record { shelf, key, value } => {
+                    let record = record(&shelf, &key, &value);
+                    self.records.push(record.ok_or_else(|| failed("not a record".to_owned()))?);
+                    self.found.records += 1;
+                }
+                Line::End(said) => {
+                    self.found.crc32 = hasher.clone().finalize();
+                    end = Some(said);
+                }
+            }
+            hasher.update(&text);
+            text.clear();
+            if LINES <= self.events.len() + self.records.len() {
+                self.write()?;
+            }
+        }
+        self.write()?;
+        match end {
+            None if version == WITHOUT_END && without_end => Ok(self.found),
+            None if version == WITHOUT_END => Err(StoreError::WithoutEnd),
+            None => Err(StoreError::Cut { lines: n_lines }),
+            Some(end) => {
+                self.found.left_out = end.left_out;
+                if self.found == end { Ok(end) } else { Err(miscounted(&end, &self.found)) }
+            }
+        }
+    }
+
+    fn write(&mut self) -> Result<(), StoreError> {
+        let (events, records) =
+            (std::mem::take(&mut self.events), std::mem::take(&mut self.records));
+        let stored = guarded(|| {
+            let prepared = prepare_import(self.database, self.options, &self.log, events, records)?;
+            let log = prepared.log.clone();
+            prepared.transaction.commit()?;
+            Ok(log)
+        });
+        let path = open::file(&self.options.path);
+        self.log = stored.map_err(|error| DiskError::new(&path, &error))?;
+        Ok(())
+    }
+}
+
+fn miscounted(said: &End, found: &End) -> StoreError {
+    let counts = (said.events, said.records) == (found.events, found.records);
+    StoreError::Miscounted(if counts {
+        "its checksum is another one".to_owned()
+    } else {
+        format!(
+            "{} events and {} records, but there are {} and {}",
+            said.events, said.records, found.events, found.records
+        )
+    })
+}
+
+fn record(shelf: &str, key: &str, value: &str) -> Option<Record> {
+    Some(Record {
+        shelf: Shelf::ALL.into_iter().find(|it| shelf_name(*it) == shelf)?,
+        key: STANDARD.decode(key).ok()?.into(),
+        value: Some(STANDARD.decode(value).ok()?.into()),
+    })
+}
+
+impl EventLine {
+    fn of(event: &Event) -> Self {
+        let Update { topics, data, id, kind, retry, private, except } = &*event.update;
+        Self {
+            position: event.position.0,
+            accepted_at: event.accepted_at,
+            id: id.as_str().to_owned(),
+            topics: topics.iter().map(|it| it.as_str().to_owned()).collect(),
+            data: data.to_string(),
+            kind: kind.as_ref().map(|it| it.as_str().to_owned()),
+            retry: *retry,
+            private: *private,
+            except: except.iter().map(|it| STANDARD.encode(it.as_bytes())).collect(),
+        }
+    }
+
+    fn into_event(self) -> Option<Event> {
+        let except = self.except.iter().map(|it| {
+            let bytes = STANDARD.decode(it).ok()?;
+            Some(ClientKey::kept(bytes.try_into().ok()?))
+        });
+        let update = Update {
+            topics: self.topics.iter().map(|it| Topic::kept(it)).collect(),
+            data: self.data.into(),
+            id: EventId::kept(&self.id),
+            kind: self.kind.map(|it| EventType::kept(&it)),
+            retry: self.retry,
+            private: self.private,
+            except: except.collect::<Option<_>>()?,
+        };
+        Some(Event::new(Position(self.position), self.accepted_at, Arc::new(update)))
+    }
+}
