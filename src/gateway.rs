@@ -14,7 +14,7 @@ use crate::{
     delivery::Seats,
     event::{Draft, EventId, Invalid, Limits, Update},
     history::{Disk, History, Memory, PublishError},
-    hub::{Hub, MatcherLimits},
+    hub::{Hub, MatcherLimits, prepare},
     jobs::Tracker,
     ops::Metrics,
     publish::{Capacity, Ledger},
@@ -45,6 +45,12 @@ struct Inner {
     strangers: Seats,
     /// Bytes of request bodies under way.
     bodies: Budget,
+    /// What the patterns of subscriptions from one address cost.
+    pattern_costs: Budget,
+    /// Bytes of the matchers of subscriptions.
+    matcher_bytes: Budget,
+    /// Subscriptions on the list, for each address.
+    listed: Budget,
     /// Places for steps of searches in the history, for half of the threads that read a store.
     searches: Semaphore,
     sessions: Sessions,
@@ -107,6 +113,9 @@ impl Gateway {
             job_grant_lines: LinePace::new(1),
             strangers: Seats::new(limits.strangers, limits.subscribers_per_address),
             bodies: Budget::new(limits.bodies_bytes, limits.bodies_bytes_per_address),
+            pattern_costs: Budget::new(usize::MAX, limits.matchers_cost_per_address),
+            matcher_bytes: Budget::new(limits.matchers_bytes, limits.matchers_bytes_per_address),
+            listed: Budget::new(usize::MAX, settings.mercure.max_subscriptions_per_address),
             searches: Semaphore::new((settings.history.readers / 2).max(1)),
             seats: Seats::new(limits.subscribers, limits.subscribers_per_address),
             sessions,
@@ -140,6 +149,7 @@ impl Gateway {
     pub async fn publish(&self, draft: Draft) -> Result<EventId, Refused> {
         let update = self.validate(draft)?;
         let id = update.id.clone();
+        prepare(update.topics.iter()).await;
         self.0.hub.publish(vec![update]).await?;
         Ok(id)
     }
@@ -202,6 +212,21 @@ impl Gateway {
     /// Bytes of request bodies under way.
     pub(crate) fn bodies(&self) -> &Budget {
         &self.0.bodies
+    }
+
+    /// What the patterns of subscriptions from one address cost.
+    pub(crate) fn pattern_costs(&self) -> &Budget {
+        &self.0.pattern_costs
+    }
+
+    /// Bytes of the matchers of subscriptions.
+    pub(crate) fn matcher_bytes(&self) -> &Budget {
+        &self.0.matcher_bytes
+    }
+
+    /// Subscriptions on the list, for each address.
+    pub(crate) fn listed(&self) -> &Budget {
+        &self.0.listed
     }
 
     /// Places for steps of searches in the history. They are few, so that readers are left for others.

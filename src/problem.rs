@@ -283,22 +283,52 @@ impl Problem {
     /// 429 or 503: the bodies of requests that are on their way take as much memory as they may.
     #[must_use]
     pub(crate) fn bodies_full(full: Full) -> Self {
+        const WHAT: &str = "bytes of bodies of requests on their way";
+        Self::spent(full, WHAT, ["bodies", "bodies_per_address"], "limits.bodies_bytes")
+    }
+
+    /// 429 or 503: the matchers of subscriptions take as much memory as they may.
+    #[must_use]
+    pub(crate) fn matchers_full(full: Full) -> Self {
+        const WHAT: &str = "bytes of matchers of subscriptions";
+        Self::spent(full, WHAT, ["matchers", "matchers_per_address"], "limits.matchers_bytes")
+    }
+
+    /// 429: the patterns of subscriptions from one address cost as much as they may.
+    #[must_use]
+    pub(crate) fn patterns_full(full: Full) -> Self {
+        const WHAT: &str = "as the cost of patterns of subscriptions";
+        Self::spent(full, WHAT, ["patterns", "patterns_per_address"], "limits.matchers_cost")
+    }
+
+    /// 429: as many subscriptions from one address are on the list as may be.
+    #[must_use]
+    pub(crate) fn listed_full(full: Full) -> Self {
+        const WHAT: &str = "subscriptions on the list";
+        let reasons = ["subscriptions", "subscriptions_per_address"];
+        Self::spent(full, WHAT, reasons, "mercure.max_subscriptions")
+    }
+
+    /// A budget is used up: of all peers (503), or of the peer's own address (429), whose setting ends in `_per_address`.
+    fn spent(
+        full: Full,
+        what: &str,
+        [of_all, of_address]: [&'static str; 2],
+        setting: &str,
+    ) -> Self {
         match full {
             Full::InAll(limit) => {
-                let detail = format!(
-                    "the bodies of requests on their way take {limit} bytes, which is the limit (limits.bodies_bytes)"
-                );
-                Self::unavailable("bodies", detail).with_limit(limit)
+                let detail =
+                    format!("there is room for {limit} {what} ({setting}), and it is used up");
+                Self::unavailable(of_all, detail).with_limit(limit)
             }
             Full::Address(limit) => {
                 let detail = format!(
-                    "the bodies of requests on their way from this address take {limit} bytes, which is the limit \
-                     (limits.bodies_bytes_per_address)"
+                    "there is room for {limit} {what} from one address ({setting}_per_address), and it is used up"
                 );
                 let status = StatusCode::TOO_MANY_REQUESTS;
-                Self::new(status, "bodies_per_address", "Too many requests", detail)
-                    .with_limit(limit)
-                    .with_retry_after(1)
+                let problem = Self::new(status, of_address, "Too many requests", detail);
+                problem.with_limit(limit).with_retry_after(1)
             }
         }
     }

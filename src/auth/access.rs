@@ -238,10 +238,7 @@ async fn bearer(
     let claims = token::verify(gateway.keyring(), &token, &demands).await.map_err(refused)?;
     let selectors = claims.grants(gateway.matcher_limits().matchers).map_err(refused)?;
     // Both, so that a token is good or not whatever it is used for.
-    let refused = |invalid: Invalid| match invalid {
-        Invalid::NoRoom { .. } => Problem::parameter(&invalid),
-        flaw => Problem::token_invalid(&metadata_url(), flaw.to_string()),
-    };
+    let refused = |invalid: Invalid| Problem::token_invalid(&metadata_url(), invalid.to_string());
     let (hub, limits) = (gateway.hub_url(), gateway.matcher_limits());
     let publish = matchers(&selectors.publish, hub, limits).map_err(refused)?;
     let subscribe = matchers(&selectors.subscribe, hub, limits).map_err(refused)?;

@@ -22,7 +22,7 @@ struct More {
     /// Whom it counts for.
     address: Option<IpAddr>,
     /// What ends with the subscription.
-    guard: Option<Box<dyn fmt::Debug + Send>>,
+    guards: Vec<Box<dyn fmt::Debug + Send>>,
 }
 
 impl Seats {
@@ -44,7 +44,7 @@ impl Seats {
     pub fn take(&self, address: Option<IpAddr>) -> Result<Seat, Full> {
         let address = counted(address);
         self.0.take(address, 1)?;
-        let more = address.map(|it| Box::new(More { address: Some(it), guard: None }));
+        let more = address.map(|it| Box::new(More { address: Some(it), guards: Vec::new() }));
         Ok(Seat { seats: self.clone(), more })
     }
 
@@ -61,7 +61,7 @@ impl Seat {
     /// The same seat, with something that is dropped when the subscriber leaves it.
     #[must_use]
     pub fn guarding(mut self, guard: impl fmt::Debug + Send + 'static) -> Self {
-        self.more.get_or_insert_default().guard = Some(Box::new(guard));
+        self.more.get_or_insert_default().guards.push(Box::new(guard));
         self
     }
 }

@@ -42,7 +42,7 @@ impl MatcherKind {
     }
 
     /// The field to name if a matcher of this kind is refused.
-    fn field(self) -> &'static str {
+    pub(crate) fn field(self) -> &'static str {
         match self {
             Self::Exact => "match",
             Self::UrlPattern => "match_urlpattern",
@@ -59,12 +59,12 @@ pub struct MatcherLimits {
     pub matchers: usize,
     /// Bytes of one matcher.
     pub bytes: usize,
-    /// What one pattern or template may cost: 1, and 10 for each variable or wildcard behind the first, 1 for each byte
-    /// of a component with a regular expression, 1 for each 64 bytes.
+    /// What one pattern or template may cost: 1, and 10 for each variable or wildcard behind the first, 1 for each 8 bytes
+    /// of a compiled component with a regular expression, 1 for each 64 bytes of text.
     pub cost: usize,
     /// What those of one subscription or token may cost together.
     pub cost_of_set: usize,
-    /// What all in the process may cost together.
+    /// What those of all subscriptions may cost together; equal ones count once.
     pub cost_of_all: usize,
 }
 
@@ -95,7 +95,7 @@ impl Matcher {
             return Ok(Self::Everything);
         }
         let topic = Topic::parse_field(kind.field(), value, limits.bytes)?;
-        let allowance = Allowance { each: limits.cost, all: limits.cost_of_all };
+        let allowance = Allowance { each: limits.cost };
         let pattern = match kind {
             MatcherKind::Exact => return Ok(Self::Exact(topic)),
             MatcherKind::Selector if !value.contains('{') => return Ok(Self::Exact(topic)),
@@ -121,6 +121,12 @@ impl Matcher {
         Topic::parse(value, limit).map(Self::Exact)
     }
 
+    /// Bytes that a subscriber's matcher is counted with: its text, and what it takes besides.
+    pub(crate) fn weight(text: &str) -> usize {
+        const BESIDES: usize = 64;
+        text.len() + BESIDES
+    }
+
     fn cost(&self) -> usize {
         match self {
             Self::Everything | Self::Exact(_) => 0,
@@ -136,13 +142,12 @@ fn refusal(kind: MatcherKind, unusable: Unusable, limits: &MatcherLimits) -> Inv
             let rule = match kind {
                 MatcherKind::UriTemplate => "is not a URI template (RFC 6570)",
                 MatcherKind::UrlPattern | MatcherKind::Exact | MatcherKind::Selector => {
-                    "is not a URL pattern, or one with a regular expression that is too large"
+                    "is not a URL pattern, or one with a regular expression that takes more than 8 KiB when it is compiled"
                 }
             };
             Invalid::Rule { field, rule }
         }
         Unusable::Costly => Invalid::TooCostly { field, limit: limits.cost },
-        Unusable::Full => Invalid::NoRoom { field, limit: limits.cost_of_all },
     }
 }
 
@@ -207,6 +212,26 @@ impl Matchers {
     #[must_use]
     pub fn naming_jobs(self) -> Self {
         Self { names_jobs: true, ..self }
+    }
+
+    /// What its patterns cost together.
+    #[must_use]
+    pub fn cost(&self) -> usize {
+        self.patterns.iter().map(|it| it.cost()).sum()
+    }
+
+    /// Bytes that they are counted with.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let topics = self.topics.iter().map(|it| Matcher::weight(it.as_str()));
+        let patterns = self.patterns.iter().map(|it| Matcher::weight(it.as_str()));
+        topics.chain(patterns).sum()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        usize::from(self.everything) + self.topics.len() + self.patterns.len()
     }
 
     /// Whether one of them accepts `topic` and its text says that it is about jobs.

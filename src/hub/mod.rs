@@ -16,12 +16,13 @@ use std::sync::{
 
 use tokio::sync::watch;
 
+pub(crate) use self::pattern::prepare;
 pub use self::{
     doorbell::Doorbell,
     index::{Enlisted, Index},
     interest::{Interest, Rights},
     matcher::{Matcher, MatcherKind, MatcherLimits, Matchers},
-    pattern::{Pattern, PatternKind, PatternStats, pattern_stats},
+    pattern::{Pattern, PatternKind, PatternStats, SubscribedPatterns, pattern_stats},
 };
 use crate::{
     delivery::{Tail, Totals},

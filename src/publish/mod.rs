@@ -18,6 +18,7 @@ use crate::{
     event::{Draft, Update},
     gateway::Gateway,
     history::Batch,
+    hub::prepare,
     problem::Problem,
 };
 
@@ -142,6 +143,7 @@ async fn dispatch(
         Encoding::Form => Reply::text(ids.into_iter().next().unwrap_or_default()),
         Encoding::Json => Reply::json(&serde_json::json!({ "ids": ids })),
     };
+    prepare(updates.iter().flat_map(|it| &it.topics)).await;
     let replies = claim.map(|it| it.to_keep(&reply)).into_iter().collect();
     gateway.hub().commit(Batch { updates, replies, ..Batch::default() }).await?;
     Ok(reply)

@@ -169,6 +169,8 @@ pub struct MercureSettings {
     pub leave_grace: Duration,
     /// Subscriptions on the list.
     pub max_subscriptions: usize,
+    /// Those of them from one address. Loopback addresses are not counted.
+    pub max_subscriptions_per_address: usize,
     /// Events of subscriptions kept, beside all others.
     pub subscription_events: usize,
 }
@@ -182,6 +184,7 @@ impl Default for MercureSettings {
             subscriptions: false,
             leave_grace: Duration::ZERO,
             max_subscriptions: 200_000,
+            max_subscriptions_per_address: 20_000,
             subscription_events: 10_000,
         }
     }

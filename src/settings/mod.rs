@@ -306,8 +306,17 @@ pub struct LimitSettings {
     pub matcher_cost: usize,
     /// What the patterns and templates of one subscription or token may cost to match.
     pub matchers_cost: usize,
-    /// What all patterns and templates in use may cost to match.
+    /// What the patterns and templates of the subscriptions from one address may cost to match. Loopback addresses are not
+    /// counted.
+    pub matchers_cost_per_address: usize,
+    /// What the patterns and templates of all subscriptions may cost to match.
     pub matchers_total_cost: usize,
+    /// Bytes of the matchers of all subscriptions, beyond 1 KiB for each.
+    #[serde(with = "size")]
+    pub matchers_bytes: usize,
+    /// The same of subscriptions from one address.
+    #[serde(with = "size")]
+    pub matchers_bytes_per_address: usize,
     /// Events that `last` may ask for.
     pub backlog: usize,
     /// Events that a search for those looks at.
@@ -352,7 +361,10 @@ impl Default for LimitSettings {
             matchers: 1000,
             matcher_cost: 1000,
             matchers_cost: 10_000,
+            matchers_cost_per_address: 20_000,
             matchers_total_cost: 100_000,
+            matchers_bytes: 64 << 20,
+            matchers_bytes_per_address: 16 << 20,
             backlog: 10_000,
             search_events: 100_000,
             subscribers: 100_000,

@@ -11,9 +11,10 @@ use tracing::error;
 use super::params::Params;
 use crate::{
     delivery::{Gap, Seat, Subscription, Terms},
-    event::Position,
+    event::{Invalid, Position},
     gateway::Gateway,
     history::{HistoryError, Located, Missing, Search, Start, TokenKey},
+    hub::SubscribedPatterns,
     problem::Problem,
     server::client_address,
     settings::UnknownIds,
@@ -50,6 +51,32 @@ pub(crate) fn seat(
     Ok(seat.guarding(place))
 }
 
+/// Takes what the matchers of a subscriber need: of its own address first, then of all.
+fn room_for_matchers(
+    request: &HttpRequest,
+    gateway: &Gateway,
+    params: &Params,
+    seat: Seat,
+) -> Result<Seat, Problem> {
+    /// Bytes of matchers that come with every seat.
+    const INCLUDED: usize = 1024;
+    let matchers = params.interest.matchers();
+    let bytes = matchers.weight().saturating_sub(INCLUDED);
+    if bytes == 0 && matchers.patterns().is_empty() {
+        return Ok(seat);
+    }
+    let address = client_address(request, gateway.settings());
+    let (mut costs, mut weight) =
+        (gateway.pattern_costs().share(address), gateway.matcher_bytes().share(address));
+    weight.grow(bytes).map_err(Problem::matchers_full)?;
+    costs.grow(matchers.cost()).map_err(Problem::patterns_full)?;
+    let all = gateway.settings().limits.matchers_total_cost;
+    let patterns = SubscribedPatterns::take(&params.interest, all).map_err(|_| {
+        Problem::parameter(&Invalid::NoRoom { field: params.pattern_field, limit: all })
+    })?;
+    Ok(seat.guarding((costs, weight, patterns)))
+}
+
 /// Looks up where the subscriber that has `seat` begins.
 pub(super) async fn admit(
     request: &HttpRequest,
@@ -58,6 +85,7 @@ pub(super) async fn admit(
     seat: Seat,
 ) -> Result<Admitted, Problem> {
     let limits = &gateway.settings().limits;
+    let seat = room_for_matchers(request, gateway, params, seat)?;
     let history = gateway.hub().history();
     // A head has nothing that a search could find.
     let n_newest = params.n_newest().filter(|_| request.method() != Method::HEAD);
@@ -135,6 +163,7 @@ impl Admitted {
     /// poll session.
     pub(super) fn join(
         mut self,
+        request: &HttpRequest,
         gateway: &Gateway,
         params: &Params,
         session: Option<u64>,
@@ -147,8 +176,10 @@ impl Admitted {
         };
         let payload_for = |matcher: &str| params.profile.payload_for(matcher);
         if let Some(newcomer) = Newcomer::new(params.interest.matchers(), signs, payload_for) {
+            let mut share = gateway.listed().share(client_address(request, gateway.settings()));
+            share.grow(params.interest.matchers().count()).map_err(Problem::listed_full)?;
             let presence = registry.join(newcomer).map_err(Problem::listed_out)?;
-            self.seat = self.seat.guarding(presence);
+            self.seat = self.seat.guarding((share, presence));
         }
         Ok(self)
     }

@@ -70,7 +70,7 @@ struct Options<'a> {
 pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let (gateway, params, target) = understand(&request).await?;
     let admitted = admit(&request, &gateway, &params).await;
-    let admitted = match admitted.and_then(|it| it.join(&gateway, &params, None)) {
+    let admitted = match admitted.and_then(|it| it.join(&request, &gateway, &params, None)) {
         Ok(admitted) => admitted,
         Err(problem) => return Ok(later(&request, &gateway, &params, &target, problem)),
     };

@@ -32,6 +32,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[derive(Debug)]
 pub(super) struct Params {
     pub(super) interest: Arc<Interest>,
+    /// The parameter to name if there is no room for its patterns.
+    pub(super) pattern_field: &'static str,
     /// Whether it has no token where one is needed.
     pub(super) is_stranger: bool,
     /// What is known of the subscriber besides its rights.
@@ -143,6 +145,8 @@ impl Params {
             // What only the old dialect asks for.
             None => matchers.iter().all(|(kind, _)| *kind == MatcherKind::Selector),
         };
+        let pattern_field = matchers.iter().find(|(kind, _)| *kind != MatcherKind::Exact);
+        let pattern_field = pattern_field.map_or("match", |(kind, _)| kind.field());
         let values = matchers.iter().map(|(kind, value)| (*kind, value.as_str()));
         let matchers = Matchers::parse(values, gateway.hub_url(), gateway.matcher_limits())
             .map_err(|invalid| Problem::parameter(&invalid))?;
@@ -151,6 +155,7 @@ impl Params {
         let client = client.transpose().map_err(|invalid| Problem::parameter(&invalid))?;
         Ok(Self {
             interest: Arc::new(Interest::new(matchers, client, subscriber.rights.clone())),
+            pattern_field,
             is_stranger: subscriber.is_stranger(),
             profile: subscriber.profile.clone(),
             is_old_dialect: tells && understands_old && is_old,

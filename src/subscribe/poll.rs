@@ -58,7 +58,7 @@ pub async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Problem> 
     let (wait, preferred) = wait(&request, &params, settings)?;
     let wait = admission::within(wait, params.expires);
     let mut turn = gateway.sessions().begin(params.session.as_deref());
-    let admitted = admitted.join(&gateway, &params, Some(turn.number()))?;
+    let admitted = admitted.join(&request, &gateway, &params, Some(turn.number()))?;
     let cursor_echo = admitted.cursor_echo.clone();
     let terms = Terms { transport: Transport::Poll, heartbeat: None, lifetime: wait };
     let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");

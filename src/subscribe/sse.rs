@@ -57,7 +57,7 @@ async fn answer(
     let gateway = Gateway::of(request);
     let prepared = prepare(request, query, &gateway).await;
     let joined = prepared.and_then(|(params, admitted)| {
-        let admitted = admitted.join(&gateway, &params, None)?;
+        let admitted = admitted.join(request, &gateway, &params, None)?;
         Ok((params, admitted))
     });
     match joined {

@@ -113,7 +113,7 @@ async fn bodies_on_their_way_share_a_budget() {
     })
     .await;
     let refused = problem(publish("192.0.2.4", 140_000).await, 503).await;
-    assert!(text_at(&refused, "/detail").contains("limits.bodies_bytes)"));
+    assert!(text_at(&refused, "/detail").contains("(limits.bodies_bytes)"));
     drop((held, others));
     eventually("what was held comes back", async || {
         publish("192.0.2.1", 140_000).await.status() == 200

@@ -7,6 +7,7 @@ mod support;
 mod admission; // rights and room before anything is read or held
 mod auth; // tokens: which are good, and for how long
 mod bench; // `tidegate bench`: what it counts, what it refuses
+mod budgets; // what patterns and matchers may cost, in all and for one address
 mod clients; // what the libraries of frameworks send, and what they need of the answer
 #[cfg(target_os = "linux")]
 mod connections; // connections without a request: how long they stay, and who gives way

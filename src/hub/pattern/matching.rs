@@ -20,6 +20,11 @@ const MOST_TOPICS: usize = 256;
 /// Matches that a stripe holds before it begins anew; with all stripes full, 8 MiB.
 const MOST_MATCHES: usize = 65_536;
 
+/// Work that [`prepare`] does at a time: the costs of patterns, each times the length of the topic in units of
+/// [`BYTES_PER_WORK`]. About a millisecond.
+const STEP: usize = 4096;
+const BYTES_PER_WORK: usize = 64;
+
 static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
 
 #[derive(Debug, Default)]
@@ -90,6 +95,55 @@ pub(in crate::hub) fn matching(topic: &Topic) -> Arc<[PatternId]> {
     let matching: Arc<[PatternId]> = matching.into();
     stripe.keep(topic, Known { tested_to, matching: matching.clone() });
     matching
+}
+
+/// Finds out which patterns match `topics`, in short steps with others in between, so that shards find it known. It costs
+/// nothing while no subscription uses a pattern.
+pub(crate) async fn prepare(topics: impl Iterator<Item = &Topic>) {
+    if !table::is_subscribed() {
+        return;
+    }
+    for topic in topics {
+        while !step(topic) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Tests some more patterns on a topic. Returns whether all are tested.
+fn step(topic: &Topic) -> bool {
+    let (next, known) = (table::next(), known(topic));
+    let (tested_to, matching) = match known {
+        Some(known) if next <= known.tested_to => return true,
+        Some(known) => (known.tested_to, known.matching),
+        None => (PatternId(0), Arc::default()),
+    };
+    // Not under the lock: others may test the same patterns meanwhile, which is work done twice and nothing worse.
+    let untested = table::since(tested_to);
+    let mut resolver = Resolver::new(topic);
+    let (mut left, mut is_done) = (STEP, true);
+    let (mut found, mut tested_to) = (table::in_use(&matching), tested_to);
+    let length = 1 + topic.as_str().len() / BYTES_PER_WORK;
+    for pattern in &untested {
+        if left == 0 {
+            is_done = false;
+            break;
+        }
+        left = left.saturating_sub(pattern.cost() * length);
+        if pattern.test(&mut resolver) {
+            found.push(pattern.id());
+        }
+        tested_to = PatternId(pattern.id().0 + 1);
+    }
+    if is_done {
+        tested_to = tested_to.max(next);
+    }
+    let mut stripe = CACHE.stripe(topic);
+    if stripe.topics.get(topic).is_none_or(|it| it.tested_to < tested_to) {
+        stripe.keep(topic, Known { tested_to, matching: found.into() });
+    }
+    drop(stripe);
+    is_done
 }
 
 /// Empties the cache: there are no patterns any more.

@@ -4,6 +4,7 @@
 //! user. What matches a topic is found once and shared by all shards.
 
 mod matching;
+mod subscribed;
 mod table;
 mod template;
 mod url;
@@ -21,6 +22,8 @@ use std::{
 
 use ::url::Url;
 
+pub(crate) use self::matching::prepare;
+pub use self::subscribed::SubscribedPatterns;
 pub(super) use self::{
     matching::{known, matching},
     url::Resolver,
@@ -34,6 +37,10 @@ const FURTHER_VARIABLE: usize = 10;
 
 /// Bytes of text that cost 1.
 const BYTES_PER_COST: usize = 64;
+
+/// Bytes of a compiled regular expression that cost 1: about a quarter of a state, each of which is followed at every
+/// character of a topic.
+const COMPILED_BYTES_PER_COST: usize = 8;
 
 /// Patterns tested since the process began.
 static N_TESTS: AtomicU64 = AtomicU64::new(0);
@@ -98,8 +105,6 @@ pub(super) enum Unusable {
     Malformed,
     /// It costs more than one pattern may.
     Costly,
-    /// There is no room for more patterns in the process.
-    Full,
 }
 
 /// What patterns may cost.
@@ -107,8 +112,6 @@ pub(super) enum Unusable {
 pub(super) struct Allowance {
     /// One of them.
     pub(super) each: usize,
-    /// All of them together.
-    pub(super) all: usize,
 }
 
 impl Pattern {
@@ -172,12 +175,14 @@ impl Pattern {
 impl Form {
     /// How much a test of it costs at worst.
     fn cost(&self, text: &str) -> usize {
-        let (n_variables, regexp_bytes) = match self {
-            Self::Url(pattern) => (pattern.n_wildcards(), pattern.regexp_bytes()),
+        let (n_variables, compiled_bytes) = match self {
+            Self::Url(pattern) => (pattern.n_wildcards(), pattern.compiled_bytes()),
             Self::Template(template) => (template.n_variables(), 0),
         };
         let n_further = n_variables.saturating_sub(1);
-        1 + n_further * FURTHER_VARIABLE + regexp_bytes + text.len() / BYTES_PER_COST
+        1 + n_further * FURTHER_VARIABLE
+            + compiled_bytes / COMPILED_BYTES_PER_COST
+            + text.len() / BYTES_PER_COST
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::{Allowance, Form, Key, Pattern, PatternId, Unusable};
+use super::{Allowance, Form, Key, Pattern, PatternId, Unusable, subscribed::Full};
 
 /// No [`Arc`] of a pattern may be dropped while this is locked, since the last one to go locks it.
 static TABLE: LazyLock<RwLock<Table>> = LazyLock::new(RwLock::default);
@@ -27,6 +27,10 @@ struct Table {
     by_id: BTreeMap<PatternId, Weak<Pattern>>,
     /// The cost of everything in `by_id`.
     cost: usize,
+    /// How many subscriptions use a pattern, of those that any uses.
+    subscribed: HashMap<PatternId, usize, RandomState>,
+    /// The cost of everything in `subscribed`.
+    subscribed_cost: usize,
 }
 
 fn read() -> RwLockReadGuard<'static, Table> {
@@ -57,9 +61,6 @@ pub(super) fn intern(
     if let Some(known) = table.by_key.get(&key).and_then(Weak::upgrade) {
         return Ok(known);
     }
-    if allowance.all < table.cost.saturating_add(cost) {
-        return Err(Unusable::Full);
-    }
     let id = PatternId(NEXT.fetch_add(1, SeqCst));
     let pattern = Arc::new(Pattern { id, key: Arc::new(key), form, cost });
     table.cost += cost;
@@ -82,6 +83,45 @@ pub(super) fn forget(pattern: &Pattern) -> bool {
         table.by_key.shrink_to_fit();
     }
     table.by_id.is_empty()
+}
+
+/// Counts a subscription to each of `patterns`, unless all that are subscribed to would cost more than `all`.
+pub(super) fn subscribe(patterns: &[Arc<Pattern>], all: usize) -> Result<(), Full> {
+    if patterns.is_empty() {
+        return Ok(());
+    }
+    let mut table = write();
+    let is_new = |it: &&Arc<Pattern>| !table.subscribed.contains_key(&it.id);
+    let cost: usize = patterns.iter().filter(is_new).map(|it| it.cost).sum();
+    if all < table.subscribed_cost.saturating_add(cost) {
+        return Err(Full);
+    }
+    table.subscribed_cost += cost;
+    for pattern in patterns {
+        *table.subscribed.entry(pattern.id).or_default() += 1;
+    }
+    Ok(())
+}
+
+/// Takes back one [`subscribe`].
+pub(super) fn unsubscribe(patterns: &[Arc<Pattern>]) {
+    if patterns.is_empty() {
+        return;
+    }
+    let mut table = write();
+    for pattern in patterns {
+        let Some(n_subscriptions) = table.subscribed.get_mut(&pattern.id) else { continue };
+        *n_subscriptions -= 1;
+        if *n_subscriptions == 0 {
+            table.subscribed.remove(&pattern.id);
+            table.subscribed_cost -= pattern.cost;
+        }
+    }
+}
+
+/// Whether any subscription uses a pattern.
+pub(super) fn is_subscribed() -> bool {
+    !read().subscribed.is_empty()
 }
 
 /// The id that no pattern has reached yet.

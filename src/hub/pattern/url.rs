@@ -12,9 +12,12 @@ use urlpattern::{
 
 use crate::event::Topic;
 
-/// Bytes that a compiled component may take if its author wrote regular expressions into it; a count of repetitions
-/// can make a short one as large as it likes.
-const MOST_COMPILED_GROUPS: usize = 32 << 10;
+/// Bytes that a compiled component may take if its author wrote regular expressions into it: a count of repetitions can
+/// make a short one as large as it likes, and a test follows every state of the program at each character.
+const MOST_COMPILED_GROUPS: usize = 8 << 10;
+
+/// The least size that a compiled component is tried with, and so the step in which its size is known.
+const LEAST_COMPILED: usize = 256;
 
 /// Bytes that any other compiled component may take. Its size follows from its length, so none comes near.
 const MOST_COMPILED: usize = 4 << 20;
@@ -39,7 +42,7 @@ pub(super) struct UrlPattern {
     base: Url,
     demands: Box<[(Component, Matcher<LazyRegex>)]>,
     n_wildcards: usize,
-    regexp_bytes: usize,
+    compiled_bytes: usize,
 }
 
 impl UrlPattern {
@@ -72,7 +75,7 @@ impl UrlPattern {
             (Component::Username, parsed.username),
             (Component::Password, parsed.password),
         ];
-        let (mut n_wildcards, mut regexp_bytes) = (0, 0);
+        let (mut n_wildcards, mut compiled_bytes) = (0, 0);
         let mut demands = Vec::new();
         for (name, component) in components {
             if accepts_everything(&component.matcher) {
@@ -80,11 +83,11 @@ impl UrlPattern {
             }
             n_wildcards += component.group_name_list.len();
             if component.has_regexp_group {
-                regexp_bytes += tried_regexp(&component.matcher)?.text.len();
+                compiled_bytes += compiled_size(&component.matcher)?;
             }
             demands.push((name, component.matcher));
         }
-        Some(Self { base: base.clone(), demands: demands.into(), n_wildcards, regexp_bytes })
+        Some(Self { base: base.clone(), demands: demands.into(), n_wildcards, compiled_bytes })
     }
 
     /// How many named groups, `*` and regular expressions it has.
@@ -92,9 +95,9 @@ impl UrlPattern {
         self.n_wildcards
     }
 
-    /// The length of the components that have regular expressions of the author.
-    pub(super) fn regexp_bytes(&self) -> usize {
-        self.regexp_bytes
+    /// Bytes of the compiled components that have regular expressions of the author.
+    pub(super) fn compiled_bytes(&self) -> usize {
+        self.compiled_bytes
     }
 
     /// Whether the topic matches. One that is no address, not even relative to the hub's, matches nothing.
@@ -142,11 +145,19 @@ fn has_stray_bracket(text: &str) -> bool {
     !text.starts_with('/') && text.bytes().any(is_stray)
 }
 
-/// The regular expression of a component into which its author wrote some, compiled here and now; `None` if it is
-/// malformed or too large.
-fn tried_regexp(matcher: &Matcher<LazyRegex>) -> Option<&LazyRegex> {
+/// The size of a component into which its author wrote regular expressions, compiled here and now; `None` if it is
+/// malformed or too large. The engine does not tell the size, but it keeps to a limit.
+fn compiled_size(matcher: &Matcher<LazyRegex>) -> Option<usize> {
     let InnerMatcher::RegExp { regexp: Ok(regexp) } = &matcher.inner else { return None };
-    regexp.compile(MOST_COMPILED_GROUPS).map(|_| regexp)
+    let limits = std::iter::successors(Some(LEAST_COMPILED), |limit| Some(limit * 2));
+    let mut limits = limits.take_while(|limit| *limit <= MOST_COMPILED_GROUPS);
+    let (limit, compiled) = limits.find_map(|limit| {
+        let compiled = RegexBuilder::new(&regexp.text).size_limit(limit).build();
+        Some((limit, compiled.ok()?))
+    })?;
+    // It was not compiled before: the component has just been parsed.
+    let _ = regexp.compiled.set(Some(compiled));
+    Some(limit)
 }
 
 /// A regular expression that is compiled when it is first needed: most patterns never need theirs.
@@ -157,9 +168,9 @@ pub(super) struct LazyRegex {
 }
 
 impl LazyRegex {
-    /// The compiled expression; `None` if it is malformed or over `limit` bytes. Only the first call's limit counts.
-    fn compile(&self, limit: usize) -> Option<&Regex> {
-        let compile = || RegexBuilder::new(&self.text).size_limit(limit).build().ok();
+    /// The compiled expression; `None` if it is malformed or too large.
+    fn compile(&self) -> Option<&Regex> {
+        let compile = || RegexBuilder::new(&self.text).size_limit(MOST_COMPILED).build().ok();
         self.compiled.get_or_init(compile).as_ref()
     }
 }
@@ -175,7 +186,7 @@ impl RegExp for LazyRegex {
 
     fn matches<'a>(&self, text: &'a str) -> Option<Vec<Option<&'a str>>> {
         // Nobody looks at what the groups captured.
-        self.compile(MOST_COMPILED)?.is_match(text).then(Vec::new)
+        self.compile()?.is_match(text).then(Vec::new)
     }
 
     fn pattern_string(&self) -> &str {
