@@ -22,7 +22,6 @@ mod wheel;
 #[cfg(unix)]
 mod writing;
 
-pub(crate) use self::seats::network;
 pub use self::{
     body::{Body, Ending, Style},
     catch_up::Gap,

@@ -8,18 +8,14 @@ use actix_http::{
 use actix_rt::net::TcpStream;
 use actix_server::GracefulShutdownSignal;
 use actix_service::{
-    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_service,
-    map_config,
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory,
+    fn_service, map_config,
 };
 use actix_tls::accept::{
     TlsError,
     rustls_0_23::{Acceptor, TlsStream},
 };
-use actix_web::{
-    Error,
-    body::BoxBody,
-    dev::AppConfig,
-};
+use actix_web::{Error, body::BoxBody, dev::AppConfig};
 use rustls::ServerConfig;
 
 use super::{
@@ -67,10 +63,8 @@ impl Terms {
         descriptors: Descriptors,
         stopping: GracefulShutdownSignal,
     ) -> Self {
-        let times = Times {
-            head: settings.server.head_timeout,
-            keep_alive: settings.server.keep_alive,
-        };
+        let times =
+            Times { head: settings.server.head_timeout, keep_alive: settings.server.keep_alive };
         Self {
             times,
             descriptors,

@@ -1,66 +1,39 @@
 //! How many connections there are from one address.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
-
-use foldhash::fast::RandomState;
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    delivery::network,
+    budget::{Budget, Share},
     settings::{ServerSettings, Settings},
 };
 
 /// The connections of each address; clones count together.
 #[derive(Debug, Clone)]
-pub(super) struct Addresses(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    server: ServerSettings,
-    limit: usize,
-    open: Mutex<HashMap<IpAddr, usize, RandomState>>,
+pub(super) struct Addresses {
+    server: Arc<ServerSettings>,
+    budget: Budget,
 }
 
 /// A connection that is counted until this is dropped.
 #[derive(Debug)]
-pub(super) struct Counted(Option<(Addresses, IpAddr)>);
+pub(super) struct Counted(#[expect(dead_code, reason = "it is held")] Option<Share>);
 
 impl Addresses {
     pub(super) fn new(settings: &Settings) -> Self {
-        let limit = settings.limits.connections_per_address;
-        Self(Arc::new(Inner { server: settings.server.clone(), limit, open: Mutex::default() }))
+        let budget = Budget::new(usize::MAX, settings.limits.connections_per_address);
+        Self { server: Arc::new(settings.server.clone()), budget }
     }
 
     /// Counts a connection from `peer`, or returns `None` if it is one too many. Loopback addresses and trusted proxies
-    /// may have any number.
+    /// may have any number, and wait for no lock.
     pub(super) fn count(&self, peer: IpAddr) -> Option<Counted> {
-        let address = network(peer);
-        if address.is_loopback() || self.0.server.trusts(peer.to_canonical()) {
+        let peer = peer.to_canonical();
+        if peer.is_loopback() || self.server.trusts(peer) {
             return Some(Counted(None));
         }
-        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = open.entry(address).or_default();
-        if self.0.limit <= *here {
-            return None;
-        }
-        *here += 1;
-        Some(Counted(Some((self.clone(), address))))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let Some((addresses, address)) = &self.0 else { return };
-        let mut open = addresses.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = open.get_mut(address) {
-            *here -= 1;
-            if *here == 0 {
-                open.remove(address);
-            }
-        }
+        let mut share = self.budget.share(Some(peer));
+        share.grow(1).ok()?;
+        Some(Counted(Some(share)))
     }
 }
 
@@ -80,11 +53,9 @@ mod tests {
         assert!(count("192.0.2.1").is_none());
         let _others = ["2001:db8::1", "2001:db8::2"].map(|it| count(it).expect("room"));
         assert!(count("2001:db8::3").is_none() && count("2001:db8:0:1::").is_some());
-        let _exempt = ["127.0.0.1", "::1", "10.1.2.3", "::ffff:10.1.2.3"].map(|it| {
-            [count(it), count(it), count(it)].map(|it| it.expect("room for any number"))
-        });
+        let _exempt = ["127.0.0.1", "::1", "10.1.2.3", "::ffff:10.1.2.3"]
+            .map(|it| [count(it), count(it), count(it)].map(|it| it.expect("room for any number")));
         drop(one);
         assert!(count("192.0.2.1").is_some());
-        assert_eq!(addresses.0.open.lock().expect("a lock").len(), 2);
     }
 }
