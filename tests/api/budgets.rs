@@ -78,7 +78,7 @@ async fn an_address_uses_up_its_own_share_and_no_more() {
         ("LIMITS__MATCHERS_BYTES_PER_ADDRESS", "4KiB"),
     ]);
     let template = |at: usize| format!("match_uritemplate=/{at}/%7Ba%7D");
-    let three = [0, 1, 2].map(|it| template(it)).join("&");
+    let three = [0, 1, 2].map(template).join("&");
     let first = Stream::open(subscribe(&gateway, "192.0.2.1", &three)).await;
     let own = refused(&gateway, "192.0.2.1", &template(0), 429).await;
     assert!(text_at(&own, "/detail").contains("limits.matchers_cost_per_address"), "{own}");

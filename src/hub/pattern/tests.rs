@@ -140,7 +140,14 @@ fn what_costs_too_much_is_refused_before_it_is_compiled() {
     assert_eq!(costly(&"{+a}".repeat(3000)), Err(Unusable::Costly));
     assert_eq!(costly(&format!("{{/{}}}", vec!["a"; 3000].join(","))), Err(Unusable::Costly));
     assert_eq!(url(&"/*".repeat(5000)).map(|it| it.cost()), Err(Unusable::Costly));
-    assert_eq!(url(&format!("/({})", "a".repeat(1000))).map(|it| it.cost()), Err(Unusable::Costly));
+    // Over 8 KiB when it is compiled.
+    assert_eq!(
+        url(&format!("/({})", "a".repeat(1000))).map(|it| it.cost()),
+        Err(Unusable::Malformed)
+    );
+    let cost = |text: &str| url(text).map(|it| it.cost()).unwrap_or_default();
+    let (short, long) = (cost("/([0-9]+)"), cost("/((?:.?){20}Z)"));
+    assert!(0 < short && 2 * short < long, "{short} and {long}");
 }
 
 #[test]
