@@ -46,10 +46,13 @@ impl Descriptors {
     }
 
     fn left_above(self, number: u64) -> Left {
-        match self.limit.saturating_sub(number) {
-            ..=LAST => Left::Hardly,
-            ..=RESERVE => Left::Few,
-            _ => Left::Enough,
+        let left = self.limit.saturating_sub(number);
+        if RESERVE < left {
+            Left::Enough
+        } else if LAST < left {
+            Left::Few
+        } else {
+            Left::Hardly
         }
     }
 
