@@ -84,7 +84,10 @@ function shortened(data) {
 }
 
 function gapText(data) {
-  const { cursor, reason } = JSON.parse(data);
+  const { cursor, reason, events } = JSON.parse(data);
+  if (reason === "searched") {
+    return `gap: the search for past events ended after ${events} events, its limit; earlier ones may be missing.`;
+  }
   const why = reason === "trimmed" ? "has dropped what came after" : "does not know";
   return `gap: events may be missing here. The gateway ${why} ${cursor}; what follows begins with the earliest it has.`;
 }

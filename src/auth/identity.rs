@@ -15,23 +15,30 @@ pub(crate) struct Identity([u8; 16]);
 impl Identity {
     /// Everything that publishes in development mode.
     pub(super) fn development() -> Self {
-        Self::of("development", "")
+        Self::of("development", "", "")
     }
 
     /// The bearer of a token. `has_own_keys` says whether its issuer has keys of its own, and not those of `[auth]`.
     pub(super) fn of_claims(claims: &Claims, has_own_keys: bool) -> Self {
         let text = |name: &str| claims.all().get(name).and_then(Value::as_str);
         match (text("iss"), text("sub")) {
-            (issuer, Some(subject)) => Self::of(issuer.unwrap_or_default(), subject),
-            (Some(issuer), None) if has_own_keys => Self::of("key of an issuer", issuer),
-            (_, None) => Self::of("key of the gateway", ""),
+            (issuer, Some(subject)) => Self::of("subject", issuer.unwrap_or_default(), subject),
+            (Some(issuer), None) if has_own_keys => Self::of("issuer", issuer, ""),
+            (_, None) => Self::of("gateway", "", ""),
         }
     }
 
-    fn of(issuer: &str, subject: &str) -> Self {
-        let digest = Sha256::new_with_prefix(issuer).chain_update([0]).chain_update(subject);
+    /// `kind` keeps apart what is known by different things, such as a subject and an issuer.
+    fn of(kind: &str, issuer: &str, subject: &str) -> Self {
+        let mut hash = Sha256::new();
+        for part in [kind, issuer, subject] {
+            // An issuer may hold any character, so that no separator would do.
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        let digest = hash.finalize();
         let mut identity = [0; 16];
-        identity.copy_from_slice(&digest.finalize()[..16]);
+        identity.copy_from_slice(&digest[..16]);
         Self(identity)
     }
 

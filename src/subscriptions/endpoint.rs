@@ -2,7 +2,7 @@
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
-    http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, VARY},
+    http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, VARY},
     web::{self, ServiceConfig},
 };
 use serde::Serialize;
@@ -14,6 +14,7 @@ use super::{
     registry::{Listed, Registry},
 };
 use crate::{
+    accept::preferred,
     auth::{self, Dialect},
     event::{EventId, Position, Topic},
     gateway::Gateway,
@@ -77,8 +78,7 @@ async fn show_subscriptions(request: HttpRequest) -> Result<HttpResponse, Proble
 }
 
 fn wants_json_ld(request: &HttpRequest) -> bool {
-    let mut accepted = request.headers().get_all(ACCEPT).filter_map(|it| it.to_str().ok());
-    accepted.any(|it| it.to_ascii_lowercase().contains(JSON_LD))
+    preferred(request, &[JSON, JSON_LD]) == Some(JSON_LD)
 }
 
 /// The list as one client sees it.

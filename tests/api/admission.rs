@@ -35,6 +35,10 @@ async fn strangers_watch_jobs_that_are_there_and_hold_few_seats() {
     let _two = Stream::open(request).await;
     let refused = problem(gateway.get(&format!("/events?match={job}")).await, 503).await;
     assert!(text_at(&refused, "/detail").contains("limits.strangers"), "{refused}");
+    // A token that is refused makes no one known.
+    let request = gateway.client.get(gateway.url(&job)).header("accept", "text/event-stream");
+    let forged = request.bearer_auth("a.b.c").send().await.expect("a reply");
+    assert!(text_at(&problem(forged, 503).await, "/detail").contains("limits.strangers"));
     let token = modern_subscriber(&[("exact", "t")]);
     let _granted = gateway.open_as(&token, &format!("/events?match={job}")).await;
     let _unknown_with_rights = gateway.open_as(&token, &format!("/events?match={unknown}")).await;

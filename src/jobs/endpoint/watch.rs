@@ -49,8 +49,8 @@ pub(super) async fn watch(
     if request.method() == Method::HEAD {
         return Ok(response.finish());
     }
-    // The id of the job is enough, with any token and with none.
-    let is_stranger = auth::subscriber(request).await.is_ok_and(|it| it.is_stranger());
+    // The id of the job is enough, with any token and with none; a token that is refused makes nothing known.
+    let is_stranger = auth::subscriber(request).await.map_or(true, |it| it.is_stranger());
     let matchers = Matchers::new([Matcher::Exact(Topic::of_job(&job.id))]);
     let interest = Interest::new(matchers, None, Rights::Everything);
     let subscription = Subscription {
