@@ -40,11 +40,12 @@ pub(crate) fn accepts(request: &HttpRequest, kind: &'static str) -> bool {
 
 /// How exactly a range names a media type; `None` if it does not. Parameters of ranges are passed over.
 fn specificity(range: &Mime, kind: &str) -> Option<u8> {
-    let (family, name) = kind.split_once('/')?;
+    let (family, _) = kind.split_once('/')?;
     match (range.type_().as_str(), range.subtype().as_str()) {
         ("*", "*") => Some(0),
         (it, "*") if it == family => Some(1),
-        (it, its_name) if it == family && its_name == name => Some(2),
+        // The whole name, as what the crate calls a subtype lacks a suffix such as `+json`.
+        _ if range.essence_str() == kind => Some(2),
         _ => None,
     }
 }
@@ -84,6 +85,9 @@ mod tests {
         ] {
             assert_eq!(preferred_of(header), expected, "{header}");
         }
+        let suffixed = ["application/json", "application/ld+json"];
+        let request = TestRequest::default().insert_header((ACCEPT, suffixed[1])).to_http_request();
+        assert_eq!(preferred(&request, &suffixed), Some(suffixed[1]));
         assert_eq!(preferred(&TestRequest::default().to_http_request(), &OFFERS), Some(OFFERS[0]));
     }
 }
