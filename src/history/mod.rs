@@ -31,7 +31,7 @@ use crate::{
     hub::{Interest, Rights},
 };
 
-/// Events of one id that are looked at for one that a subscriber may know of, so that many under one id hold up nobody.
+/// Events of one id that are looked at for one that a subscriber may know of, so that many under one id do not hold up others.
 const SAME_ID: usize = 64;
 
 /// What is written at once, wholly or not at all.

@@ -51,7 +51,7 @@ fn fill(path: &Path) {
     disk.close();
 }
 
-/// What somebody who reads all of it gets: each part, or that it cannot be read.
+/// What a reader of all of it gets: each part, or that it cannot be read.
 #[derive(Debug, PartialEq)]
 struct Seen {
     scanned: Option<Vec<String>>,

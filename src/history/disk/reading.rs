@@ -77,7 +77,7 @@ impl Reading {
         page
     }
 
-    /// Has nobody begin behind what may yet be taken back.
+    /// Keeps subscribers from beginning behind what may yet be taken back.
     pub(super) fn confirmed_start(&self, located: Located) -> Located {
         Located { after: located.after.min(self.last()), ..located }
     }

@@ -94,7 +94,7 @@ impl Disk {
             }
         } else {
             self.reading.clear_trouble();
-            // Nobody is answered, or gets an event, that the next process would not find.
+            // No publisher is answered and no subscriber gets an event that the next process would not find.
             if let Some(misplaced) = self.misplaced(writer) {
                 writer.uncertain = Some(Uncertain { stored: log, undo });
                 return Err(HistoryError::Unknown(misplaced.to_owned()));
@@ -147,7 +147,7 @@ impl Disk {
             match self.take_back(&opened.database, &log, &writer.log, uncertain) {
                 Ok(rewound) => log = rewound,
                 Err(error) => {
-                    warn!(%error, "a batch that nobody was told of cannot be taken back yet");
+                    warn!(%error, "a batch that no reader was told of cannot be taken back yet");
                     return None;
                 }
             }
@@ -176,7 +176,7 @@ impl Disk {
         true
     }
 
-    /// Takes back a commit of which nobody was told.
+    /// Takes back a commit of which no reader was told.
     fn take_back(
         &self,
         database: &Database,
@@ -229,7 +229,7 @@ impl Disk {
                     writer.log = log;
                 }
                 Err(error) => {
-                    warn!(%error, "a batch that nobody was told of cannot be taken back yet");
+                    warn!(%error, "a batch that no reader was told of cannot be taken back yet");
                     writer.uncertain = Some(uncertain);
                     self.reading.trouble(&error);
                     if self.reopen(writer, true).is_none() {
