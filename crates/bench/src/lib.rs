@@ -1,7 +1,7 @@
 //! What this machine carries: `tidegate bench` holds subscribers, publishes, and says what arrived, how fast, and what
 //! it cost the server.
 //!
-//! A [`Plan`] comes from the command line, a [`Report`] goes out. One thread holds all subscribers, another one all
+//! A `Plan` comes from the command line, a [`Report`] goes out. One thread holds all subscribers, another one all
 //! publishers, so that what is measured is the server. It speaks HTTP/1.1 to any Mercure hub and knows of a gateway
 //! only what its clients know.
 
