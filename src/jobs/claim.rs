@@ -1,6 +1,6 @@
 //! Giving jobs to workers: the oldest first, the worker that has waited longest first, and never to one that is gone.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
@@ -30,7 +30,16 @@ impl Tracker {
         kinds: &[String],
         wait: Duration,
     ) -> Result<Option<Claimed>, JobError> {
-        let deadline = tokio::time::Instant::now() + wait;
+        self.claim_until(kinds, tokio::time::sleep(wait)).await
+    }
+
+    /// Like [`claim`](Self::claim), but waits `until` then.
+    pub(super) async fn claim_until(
+        &self,
+        kinds: &[String],
+        until: impl Future<Output = ()>,
+    ) -> Result<Option<Claimed>, JobError> {
+        let mut until = pin!(until);
         let mut draining = self.0.hub.draining();
         loop {
             let turn = self.table().ask(kinds);
@@ -43,7 +52,7 @@ impl Tracker {
                             Ok(cell) => Offered { tracker: self, cell: Some(cell) },
                             Err(_) => return Ok(None),
                         },
-                        () = tokio::time::sleep_until(deadline) => return Ok(None),
+                        () = &mut until => return Ok(None),
                         _ = draining.wait_for(|draining| *draining) => return Ok(None),
                     }
                 }

@@ -105,7 +105,8 @@ impl JobHandle {
     pub async fn cancelled(&self) {
         const LONG: Duration = Duration::from_secs(3600);
         loop {
-            let waited = self.tracker.wait(&self.id, LONG, |job| job.state != State::Running).await;
+            let is_over = |job: &Job| job.state != State::Running;
+            let waited = self.tracker.wait(&self.id, tokio::time::sleep(LONG), is_over).await;
             match waited {
                 // While the hub drains, waiting returns at once.
                 Ok(job) if job.state == State::Running && !self.tracker.0.hub.is_draining() => {}
@@ -236,7 +237,8 @@ mod tests {
 
     /// The job as it is at its end.
     async fn end(tracker: &Tracker, id: &str) -> Job {
-        let job = tracker.wait(id, DEADLINE, |job| job.state.is_final()).await.expect("a job");
+        let job =
+            tracker.wait(id, sleep(DEADLINE), |job| job.state.is_final()).await.expect("a job");
         assert!(job.state.is_final(), "it is {}", job.state.as_str());
         job
     }

@@ -6,7 +6,7 @@ use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde_json::value::RawValue;
@@ -233,11 +233,11 @@ impl Tracker {
         Ok(self.cell(id)?.job.lock().await.clone())
     }
 
-    /// Waits until `is_over`, at most for `wait`, and returns the job.
+    /// Waits until the job `is_over`, or `until` then, and returns it.
     pub(super) async fn wait(
         &self,
         id: &str,
-        wait: Duration,
+        until: impl Future<Output = ()>,
         is_over: impl Fn(&Job) -> bool,
     ) -> Result<Job, JobError> {
         let cell = self.cell(id)?;
@@ -255,9 +255,10 @@ impl Tracker {
                 }
             }
         };
-        match tokio::time::timeout(wait, waiting).await {
-            Ok(job) => Ok(job),
-            Err(_) => Ok(cell.job.lock().await.clone()),
+        tokio::select! {
+            biased;
+            job = waiting => Ok(job),
+            () = until => Ok(cell.job.lock().await.clone()),
         }
     }
 

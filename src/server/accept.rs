@@ -20,7 +20,7 @@ use rustls::ServerConfig;
 
 use super::{
     addresses::Addresses,
-    connection::{Connection, Handle},
+    connection::{Connection, Decrypted, Handle},
     descriptors::{Descriptors, Left},
     presence::{Presence, Served, Times, make_room},
 };
@@ -87,7 +87,8 @@ impl Terms {
             .client_request_timeout(Duration::ZERO)
             .keep_alive(KeepAlive::Os)
             .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-            .h1_allow_half_closed(false)
+            // Answers are for peers that have half closed as well. What waits looks after them itself.
+            .h1_allow_half_closed(true)
             .h1_write_buffer_size(WRITE_BUFFER)
             .graceful_shutdown_signal(move || {
                 let stopping = stopping.clone();
@@ -147,6 +148,7 @@ where
         .http()
         .on_connect_ext(move |connection: &Connection, extensions| {
             extensions.insert(connection.presence());
+            extensions.insert(connection.peer());
             if has_socket_sink {
                 extensions.insert::<Handle>(connection.handle());
             }
@@ -177,8 +179,9 @@ where
         .map_err(|error: S::Error| error.into().error_response());
     let http = terms
         .http()
-        .on_connect_ext(|stream: &TlsStream<Connection>, extensions| {
-            extensions.insert(stream.get_ref().0.presence());
+        .on_connect_ext(|stream: &Decrypted, extensions| {
+            extensions.insert(stream.connection().presence());
+            extensions.insert(stream.connection().peer());
             extensions.insert(Encrypted);
         })
         .finish(map_config(app, |()| AppConfig::default()));
@@ -196,6 +199,7 @@ where
             let is_http_2 = session.alpn_protocol() == Some(HTTP_2);
             let peer = connection.peer_address();
             connection.presence().is_encrypted(is_http_2);
+            let stream = Decrypted::new(stream);
             (stream, if is_http_2 { Protocol::Http2 } else { Protocol::Http1 }, peer)
         })
         .and_then(http.map_err(TlsError::Service))

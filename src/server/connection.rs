@@ -15,9 +15,10 @@ use std::{
 };
 
 use actix_rt::net::{ActixStream, Ready, TcpStream};
+use actix_tls::accept::rustls_0_23::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{addresses::Counted, presence::Presence};
+use super::{addresses::Counted, peer::Peer, presence::Presence};
 
 /// What is done with a socket that was taken from actix.
 type TakeOver = Box<dyn FnOnce(std::net::TcpStream)>;
@@ -39,12 +40,14 @@ pub(super) struct Connection {
     stream: Option<TcpStream>,
     handle: Handle,
     presence: Rc<Presence>,
+    peer: Peer,
     _counted: Counted,
 }
 
 impl Connection {
     pub(super) fn new(stream: TcpStream, presence: Rc<Presence>, counted: Counted) -> Self {
-        Self { stream: Some(stream), handle: Handle::default(), presence, _counted: counted }
+        let (handle, peer) = Default::default();
+        Self { stream: Some(stream), handle, presence, peer, _counted: counted }
     }
 
     pub(super) fn peer_address(&self) -> Option<SocketAddr> {
@@ -59,8 +62,18 @@ impl Connection {
         self.presence.clone()
     }
 
+    pub(super) fn peer(&self) -> Peer {
+        self.peer.clone()
+    }
+
     fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.peer.end();
     }
 }
 
@@ -72,6 +85,7 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = self.stream()?.poll_read(cx, buffer);
+        self.peer.has_sent(&read, buffer.filled().len() == before);
         match &read {
             Poll::Ready(Ok(())) if before < buffer.filled().len() => self.presence.has_read(),
             Poll::Ready(_) => {}
@@ -139,5 +153,65 @@ impl ActixStream for Connection {
             Some(stream) => ActixStream::poll_write_ready(stream, cx),
             None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
+    }
+}
+
+/// What is within the TLS of a connection. The peer may end its side there, and leave the socket as it is.
+pub(super) struct Decrypted {
+    stream: TlsStream<Connection>,
+    peer: Peer,
+}
+
+impl Decrypted {
+    pub(super) fn new(stream: TlsStream<Connection>) -> Self {
+        let peer = stream.get_ref().0.peer();
+        Self { stream, peer }
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        self.stream.get_ref().0
+    }
+}
+
+impl AsyncRead for Decrypted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.peer.has_sent(&read, buffer.filled().len() == before);
+        read
+    }
+}
+
+impl AsyncWrite for Decrypted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -8,6 +8,7 @@ mod connection;
 mod descriptors;
 mod guard;
 mod listen;
+mod peer;
 mod presence;
 mod public;
 mod refusals;
@@ -32,6 +33,7 @@ use self::{accept::Terms, listen::Inherited, tls::Certificate};
 pub(crate) use self::{
     connection::Handle,
     guard::{is_from_own_page, is_safe},
+    peer::Peer,
     public::{client_address, public_base},
     routes::resource,
 };

@@ -35,7 +35,7 @@ use crate::{
     form,
     gateway::Gateway,
     problem::Problem,
-    server::public_base,
+    server::{Peer, public_base},
     settings::PollSettings,
     transport::{Transport, json, subscription},
 };
@@ -63,7 +63,8 @@ pub async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Problem> 
     let terms = Terms { transport: Transport::Poll, heartbeat: None, lifetime: wait };
     let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");
     let mut feed = shard.subscribe(admitted.subscription(&params, terms));
-    let batch = collect(&mut feed, &mut turn, wait, &params, settings).await;
+    let peer = Peer::of(&request);
+    let batch = collect(&mut feed, &mut turn, &peer, wait, &params, settings).await;
 
     let mut response = HttpResponse::Ok();
     headers::uncached(&mut response);
@@ -150,10 +151,11 @@ fn wait(
     })
 }
 
-/// Takes what there is; if that is nothing, waits for something, or for the end of the poll.
+/// Takes what there is; if that is nothing, waits for something, or for the end of the poll or of its peer's side.
 async fn collect(
     feed: &mut Feed,
     turn: &mut Turn,
+    peer: &Peer,
     wait: Duration,
     params: &Params,
     settings: &PollSettings,
@@ -164,10 +166,12 @@ async fn collect(
             batch.more = true;
             return batch;
         }
-        let item = if batch.events.is_empty() && !wait.is_zero() {
+        let is_waiting = batch.events.is_empty() && !wait.is_zero() && !peer.has_ended();
+        let item = if is_waiting {
             tokio::select! {
                 item = feed.next() => Some(item),
                 () = turn.replaced() => None,
+                () = peer.clone().ended() => continue,
             }
         } else {
             feed.next_waiting().await

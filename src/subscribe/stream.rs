@@ -3,6 +3,7 @@
 
 use std::{
     convert::Infallible,
+    future::Future,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -19,7 +20,7 @@ use tracing::warn;
 use crate::{
     delivery::{Body, Ending, Shard, Style, Subscription},
     gateway::Gateway,
-    server::Handle,
+    server::{Handle, Peer},
     transport::StreamWriter,
 };
 
@@ -36,8 +37,8 @@ pub(crate) fn respond(
 ) -> HttpResponse {
     let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");
     if request.version() >= Version::HTTP_2 {
-        let feed = shard.subscribe(subscription);
-        return response.body(Streaming(Body::new(feed, style, head)));
+        let body = Body::new(shard.subscribe(subscription), style, head);
+        return response.body(Streaming::new(request, body));
     }
     response.force_close();
     let is_chunked = request.version() == Version::HTTP_11 && style.writer.is_chunkable();
@@ -51,7 +52,10 @@ pub(crate) fn respond(
             let rest = Some((shard.clone(), subscription, style));
             response.body(HandOver { head, handle, rest })
         }
-        None => response.body(Streaming(Body::new(shard.subscribe(subscription), style, head))),
+        None => {
+            let body = Body::new(shard.subscribe(subscription), style, head);
+            response.body(Streaming::new(request, body))
+        }
     };
     // Without chunks the end of the connection is the end of the body.
     response.head_mut().no_chunking(!is_chunked);
@@ -77,7 +81,19 @@ pub(crate) fn retry_later(gateway: &Gateway) -> Duration {
 }
 
 /// A stream that is a response of actix from its beginning to its end.
-struct Streaming(Body);
+struct Streaming {
+    body: Body,
+    peer: Peer,
+    /// When the peer has ended its side: it may be gone, which nothing else tells as long as nothing is written.
+    ended: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+impl Streaming {
+    fn new(request: &HttpRequest, body: Body) -> Self {
+        let peer = Peer::of(request);
+        Self { body, ended: Box::pin(peer.clone().ended()), peer }
+    }
+}
 
 impl MessageBody for Streaming {
     type Error = Infallible;
@@ -90,7 +106,14 @@ impl MessageBody for Streaming {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        self.0.poll_chunk(cx).map(|chunk| chunk.map(Ok))
+        if self.peer.has_ended() {
+            return Poll::Ready(None);
+        }
+        let chunk = self.body.poll_chunk(cx);
+        if chunk.is_pending() {
+            return self.ended.as_mut().poll(cx).map(|()| None);
+        }
+        chunk.map(|chunk| chunk.map(Ok))
     }
 }
 

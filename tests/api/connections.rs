@@ -1,20 +1,13 @@
 //! Connections without a request: how long they stay, and who gives way when descriptors run short.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::sleep,
 };
-use tokio_rustls::{
-    TlsConnector,
-    client::TlsStream,
-    rustls::{
-        self,
-        pki_types::{CertificateDer, ServerName, pem::PemObject as _},
-    },
-};
+use tokio_rustls::client::TlsStream;
 
 use crate::support::{Gateway, raw::Raw, tls};
 
@@ -100,22 +93,6 @@ async fn what_arrived_while_the_process_stood_still_is_served() {
     }
 }
 
-async fn tls_stream(gateway: &Gateway, pem: &str, protocol: &str) -> TlsStream<TcpStream> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")).expect("a root");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider);
-    let config = config.with_safe_default_protocol_versions().expect("versions of TLS");
-    let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-    let url = gateway.secure_url("");
-    let address = url.trim_start_matches("https://").trim_end_matches('/');
-    let stream = TcpStream::connect(address).await.expect("a connection");
-    let name = ServerName::try_from("localhost").expect("a name");
-    let connector = TlsConnector::from(Arc::new(config));
-    connector.connect(name, stream).await.expect("a handshake")
-}
-
 async fn until_end(stream: &mut TlsStream<TcpStream>) -> Vec<u8> {
     let mut read = Vec::new();
     // An end without a word of TLS is an end.
@@ -128,7 +105,7 @@ async fn until_end(stream: &mut TlsStream<TcpStream>) -> Vec<u8> {
 async fn the_times_hold_over_tls_as_well() {
     let (gateway, _files, pem) =
         tls::gateway(&[("SERVER__HEAD_TIMEOUT", "1s"), ("SERVER__KEEP_ALIVE", "1s")]);
-    let mut half = tls_stream(&gateway, &pem, "http/1.1").await;
+    let mut half = gateway.secure_stream(&pem, "http/1.1").await;
     half.write_all(HEALTH.as_bytes()).await.expect("a writable connection");
     half.write_all(&HEALTH.as_bytes()[..20]).await.expect("a writable connection");
     half.flush().await.expect("a writable connection");
@@ -140,7 +117,7 @@ async fn the_times_hold_over_tls_as_well() {
     let mut request = vec![0, 0, u8::try_from(head.len()).expect("short"), 1, 5, 0, 0, 0, 1];
     request.extend_from_slice(head);
     for sent in [preface.clone(), [preface, request].concat()] {
-        let mut stream = tls_stream(&gateway, &pem, "h2").await;
+        let mut stream = gateway.secure_stream(&pem, "h2").await;
         stream.write_all(&sent).await.expect("a writable connection");
         stream.flush().await.expect("a writable connection");
         assert!(!until_end(&mut stream).await.is_empty());

@@ -23,6 +23,7 @@ mod eventsource; // EventSource: bytes, heads, resume, heartbeats
 mod failing_history; // what happens to streams when the history cannot be read
 mod fairness; // a crowd does not hold up the few
 mod gaps; // what cannot be served is said, and only to those whom it concerns
+mod half_closed; // peers that have said all they will say, and peers that are gone
 #[cfg(target_os = "linux")]
 mod handing_on; // restarts on a listener that stays
 mod handover; // what the way of a socket from actix to its shard rests on

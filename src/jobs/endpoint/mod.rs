@@ -34,7 +34,7 @@ use crate::{
     pages::NO_REFERRER,
     problem::Problem,
     publish::{Claim as KeyClaim, Fingerprint, Reply, idempotency_key},
-    server::{public_base, resource},
+    server::{Peer, public_base, resource},
     subscribe::preferred_wait,
 };
 
@@ -126,7 +126,8 @@ async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpR
     };
     let wait = preferred_wait(&request).map(|wait| wait.min(settings.max_wait));
     let is_over = |job: &Job| job.state.is_final();
-    let job = gateway.tracker().wait(&id, wait.unwrap_or_default(), is_over).await?;
+    let waiting = Peer::of(&request).waits(wait.unwrap_or_default());
+    let job = gateway.tracker().wait(&id, waiting, is_over).await?;
     let location = format!("{}/jobs/{id}", root(&request, &gateway));
     let mut response = match job.state {
         State::Succeeded if wait.is_some() => {
@@ -187,7 +188,8 @@ async fn view_status(
         Some(_) => !is_known(job),
         None => job.state.is_final(),
     };
-    let job = gateway.tracker().wait(id, wait.unwrap_or_default(), is_over).await?;
+    let waiting = Peer::of(request).waits(wait.unwrap_or_default());
+    let job = gateway.tracker().wait(id, waiting, is_over).await?;
     let mut response =
         if is_known(&job) { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     if let Some(wait) = wait {

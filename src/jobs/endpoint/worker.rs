@@ -18,6 +18,7 @@ use crate::{
         request::{self, Claim, Complete, Fail},
     },
     problem::Problem,
+    server::Peer,
     subscribe::preferred_wait,
 };
 
@@ -36,7 +37,8 @@ pub(super) async fn claim_job(
     claim.check(settings)?;
     let preferred = preferred_wait(&request).map(|wait| wait.min(settings.max_wait));
     let wait = claim.wait(settings)?.or(preferred).unwrap_or_default();
-    let Some(claimed) = gateway.tracker().claim(&claim.types, wait).await? else {
+    let waiting = Peer::of(&request).waits(wait);
+    let Some(claimed) = gateway.tracker().claim_until(&claim.types, waiting).await? else {
         return Ok(HttpResponse::NoContent().finish());
     };
     let job = &claimed.job;

@@ -1,9 +1,18 @@
 //! A gateway with TLS, its certificate, and clients that trust it.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use reqwest::Client;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{
+        self,
+        pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    },
+};
 
 use super::Gateway;
 
@@ -66,5 +75,22 @@ impl Gateway {
     pub fn secure_url(&self, path: &str) -> String {
         let base = self.urls.iter().find(|it| it.starts_with("https://"));
         format!("{}{path}", base.expect("it listens with TLS").trim_end_matches('/'))
+    }
+
+    /// A connection of its own over TLS, for a version of HTTP as TLS calls it.
+    pub async fn secure_stream(&self, pem: &str, protocol: &str) -> TlsStream<TcpStream> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")).expect("a root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions().expect("versions of TLS");
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let url = self.secure_url("");
+        let address = url.trim_start_matches("https://").trim_end_matches('/');
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connector = TlsConnector::from(Arc::new(config));
+        connector.connect(name, stream).await.expect("a handshake")
     }
 }
