@@ -2,14 +2,12 @@
 
 use std::{fmt, future::ready, io, net::SocketAddr, rc::Rc, time::Duration};
 
-use actix_http::{
-    HttpServiceBuilder, KeepAlive, Protocol, Request, Response, error::DispatchError,
-};
+use actix_http::{HttpServiceBuilder, KeepAlive, Request, Response, error::DispatchError};
 use actix_rt::net::TcpStream;
 use actix_server::GracefulShutdownSignal;
 use actix_service::{
     IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory,
-    fn_service, map_config,
+    fn_factory, fn_service, map_config,
 };
 use actix_tls::accept::{
     TlsError,
@@ -22,6 +20,7 @@ use super::{
     addresses::Addresses,
     connection::{Connection, Decrypted, Handle},
     descriptors::{Descriptors, Left},
+    http2,
     presence::{Presence, Served, Times, make_room},
 };
 use crate::settings::Settings;
@@ -54,6 +53,7 @@ pub(super) struct Terms {
     addresses: Addresses,
     /// Whether streams may leave actix for a shard.
     has_socket_sink: bool,
+    bounds: http2::Bounds,
     stopping: GracefulShutdownSignal,
 }
 
@@ -65,8 +65,13 @@ impl Terms {
     ) -> Self {
         let times =
             Times { head: settings.server.head_timeout, keep_alive: settings.server.keep_alive };
+        let bounds = http2::Bounds {
+            streams: settings.limits.streams_per_connection,
+            write_deadline: settings.delivery.write_deadline,
+        };
         Self {
             times,
+            bounds,
             descriptors,
             addresses: Addresses::new(settings),
             has_socket_sink: settings.delivery.socket_sink,
@@ -175,32 +180,72 @@ where
     S::Service: 'static,
     <S::Service as Service<Request>>::Future: 'static,
 {
-    let app = apply_fn_factory(app.into_factory(), serve)
-        .map_err(|error: S::Error| error.into().error_response());
-    let http = terms
-        .http()
-        .on_connect_ext(|stream: &Decrypted, extensions| {
-            extensions.insert(stream.connection().presence());
-            extensions.insert(stream.connection().peer());
-            extensions.insert(Encrypted);
-        })
-        .finish(map_config(app, |()| AppConfig::default()));
     let mut config = config.clone();
     config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1.to_vec()];
     let mut acceptor = Acceptor::new(config);
     acceptor.set_handshake_timeout(HANDSHAKE_TIMEOUT);
-    let terms = terms.clone();
-    let admit = move |stream: TcpStream| ready(admit(stream, &terms).map_err(TlsError::Tls));
+    let admitting = terms.clone();
+    let admit = move |stream: TcpStream| ready(admit(stream, &admitting).map_err(TlsError::Tls));
     fn_service(admit)
         .map(|(connection, _)| connection)
         .and_then(acceptor.map_err(TlsError::into_service_error))
-        .map(|stream: TlsStream<Connection>| {
-            let (connection, session) = stream.get_ref();
-            let is_http_2 = session.alpn_protocol() == Some(HTTP_2);
-            let peer = connection.peer_address();
-            connection.presence().is_encrypted(is_http_2);
-            let stream = Decrypted::new(stream);
-            (stream, if is_http_2 { Protocol::Http2 } else { Protocol::Http1 }, peer)
-        })
-        .and_then(http.map_err(TlsError::Service))
+        .and_then(by_version(app.into_factory(), terms.clone()).map_err(TlsError::Service))
+}
+
+/// Serves decrypted connections in the version of HTTP that their handshake chose. Both versions share one `app`.
+fn by_version<S>(
+    app: S,
+    terms: Terms,
+) -> impl ServiceFactory<
+    TlsStream<Connection>,
+    Config = (),
+    Response = (),
+    Error = DispatchError,
+    InitError = (),
+>
+where
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<Error> + 'static,
+    S::InitError: fmt::Debug,
+    S::Response: Into<Response<BoxBody>> + 'static,
+    S::Future: 'static,
+    S::Service: 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+{
+    let app = Rc::new(app.map_err(|error: S::Error| error.into().error_response()));
+    fn_factory(move || {
+        let (app, terms) = (app.clone(), terms.clone());
+        async move {
+            let app = app.new_service(AppConfig::default()).await.map_err(drop)?;
+            let app = Rc::new(app);
+            let for_http_1 = app.clone();
+            let http_1 = terms
+                .http()
+                .on_connect_ext(|stream: &Decrypted, extensions| {
+                    extensions.insert(stream.connection().presence());
+                    extensions.insert(stream.connection().peer());
+                    extensions.insert(Encrypted);
+                })
+                .h1(apply_fn_factory(
+                    fn_factory(move || ready(Ok::<_, ()>(for_http_1.clone()))),
+                    serve,
+                ));
+            let http_1 = Rc::new(http_1.new_service(()).await?);
+            Ok(fn_service(move |stream: TlsStream<Connection>| {
+                let (connection, session) = stream.get_ref();
+                let is_http_2 = session.alpn_protocol() == Some(HTTP_2);
+                let peer = connection.peer_address();
+                connection.presence().is_encrypted(is_http_2);
+                let stream = Decrypted::new(stream);
+                let (app, http_1, terms) = (app.clone(), http_1.clone(), terms.clone());
+                async move {
+                    if !is_http_2 {
+                        return http_1.call((stream, peer)).await;
+                    }
+                    http2::serve(stream, peer, app, terms.bounds, terms.stopping).await;
+                    Ok(())
+                }
+            }))
+        }
+    })
 }

@@ -7,6 +7,7 @@ mod addresses;
 mod connection;
 mod descriptors;
 mod guard;
+mod http2;
 mod listen;
 mod peer;
 mod presence;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use actix_web::{
-    HttpRequest,
+    HttpMessage as _, HttpRequest,
     http::header::{FORWARDED, HOST, HeaderName},
 };
 use url::Url;
@@ -93,7 +93,7 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 
 /// Whether `request` came over TLS, to this process.
 fn is_encrypted(request: &HttpRequest) -> bool {
-    request.conn_data::<Encrypted>().is_some()
+    request.conn_data::<Encrypted>().is_some() || request.extensions().contains::<Encrypted>()
 }
 
 #[cfg(test)]

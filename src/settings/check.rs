@@ -129,6 +129,7 @@ fn check_counts(settings: &Settings) -> Result<(), String> {
         ("limits.matchers", settings.limits.matchers),
         ("auth.token_bytes", settings.auth.token_bytes),
         ("limits.connections_per_address", settings.limits.connections_per_address),
+        ("limits.streams_per_connection", settings.limits.streams_per_connection as usize),
         ("jobs.max_attempts", settings.jobs.max_attempts as usize),
     ];
     match at_least_one.into_iter().find(|(_, value)| *value == 0) {

@@ -328,6 +328,8 @@ pub struct LimitSettings {
     /// Connections from one address, or from one IPv6 network of 64 bits, beside its streams. Loopback addresses and
     /// trusted proxies may have any number.
     pub connections_per_address: usize,
+    /// Streams of HTTP/2 at once on one connection: its requests under way, event streams among them.
+    pub streams_per_connection: u32,
     /// Subscribers without a token where one is needed: they watch jobs whose ids they know.
     pub strangers: usize,
     /// How an event stream is refused that there is no room for.
@@ -370,6 +372,7 @@ impl Default for LimitSettings {
             subscribers: 100_000,
             subscribers_per_address: 1000,
             connections_per_address: 2000,
+            streams_per_connection: 128,
             strangers: 10_000,
             refusal: Refusal::Status,
         }

@@ -28,6 +28,7 @@ mod half_closed; // peers that have said all they will say, and peers that are g
 mod handing_on; // restarts on a listener that stays
 mod handover; // what the way of a socket from actix to its shard rests on
 mod hostile; // clients that stall, vanish, or take their time
+mod http2; // what one connection may hold, and responses that are not taken
 mod iframe; // the forever iframe: bytes, head, escapes, ends
 mod job_model; // the state machine of a job against a naive one
 mod jobs; // jobs over HTTP: creators, workers, watchers
