@@ -36,7 +36,7 @@ pub(super) struct Connection {
     pub(super) style: Rc<Style>,
     /// Bytes that are sent before any event.
     notice: Option<Box<Bytes>>,
-    /// The event of which `n_half` bytes have been sent, unless that is 0.
+    /// The position of the event that was partly sent, unless `n_half` is 0.
     half: Position,
     n_half: usize,
     /// Bytes of events sent so far.

@@ -25,8 +25,8 @@ const RINGS: usize = 16;
 /// Number of topic counters. Topics that share one may cause an unnecessary ring.
 const COUNTERS: usize = 4096;
 
-/// How far a shard may lag behind the tail without a ring, in bytes: about sixty small events, but
-/// never more than an eighth of the tail.
+/// How far a shard may lag behind the tail without a ring, in bytes. About sixty small events, but
+/// at most an eighth of the tail.
 const UNTOLD: u64 = 32 * 1024;
 const UNTOLD_PART: u64 = 8;
 
