@@ -23,9 +23,9 @@ use crate::{
 /// How long an ended stream waits for its client to close, so that the client receives all of it.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Limit on the bytes written in one call. The kernel accepts a call's bytes as a whole once it has
-/// room, and reports room again when most have left. So this is the resolution at which a slow
-/// client's progress is seen.
+/// Limit on the bytes of a single event written in one call; vectored writes of several events have
+/// none. The kernel accepts a call's bytes as a whole once it has room, and reports room again when
+/// most have left. So this is the resolution at which a slow client's progress is seen.
 const WRITE_AT_ONCE: usize = 16 * 1024;
 
 /// Bytes of input that are read and discarded before other sockets are served.
