@@ -1,4 +1,4 @@
-//! A subscription as a stream of chunks, for transports that stream.
+//! A subscription as a stream of chunks, for streaming transports.
 
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,52 +13,52 @@ use crate::{
     transport::{StreamWriter, subscription},
 };
 
-/// The most that is handed over at once. actix asks for more while it has less than 4 KiB to write, and keeps for good
-/// what its buffer has grown to; like this the 8 KiB that it starts with are always enough.
+/// Size of the largest chunk. actix requests more while it has less than 4 KiB to write, and never
+/// shrinks its buffer. With this size, its initial 8 KiB always suffice.
 const CHUNK: usize = 4000;
 
-/// Chunks in a row after which others get their turn.
+/// Consecutive chunks after which the task yields.
 const CHUNKS_IN_A_ROW: u32 = 64;
 
 /// How streams of one kind are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Style {
-    /// As which bytes.
+    /// The encoder.
     pub writer: StreamWriter,
-    /// Whether the hub's own events are told in the old dialect of Mercure.
+    /// Whether events about subscriptions are written in the old dialect of Mercure.
     pub is_old_dialect: bool,
-    /// How they end.
+    /// How the streams end.
     pub ending: Ending,
-    /// Time without progress after which a socket that takes nothing is given up.
+    /// Time without progress after which a blocked socket is closed.
     pub write_deadline: Duration,
 }
 
 /// How a stream ends, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ending {
-    /// Bytes behind the head after which the document is recycled, `None` for never.
+    /// Bytes after the head at which the document is recycled; `None` for never.
     pub recycle_after: Option<usize>,
-    /// The type of the event after which nothing comes.
+    /// The type of the event after which the stream ends.
     pub last_event: Option<&'static str>,
-    /// The shortest time after which a client should return when the gateway stops.
+    /// The reconnection delay for clients; the minimum if the gateway stops or the history fails.
     pub retry: Duration,
-    /// By how much that time is spread at random, so that clients do not all return at once.
+    /// The maximum random addition in these two cases, so that clients do not all return at once.
     pub retry_spread: Duration,
 }
 
 impl Style {
-    /// The event as a subscriber gets it: in its dialect, and without topics that it may not see.
+    /// The event as shown to a subscriber: in its dialect, and without topics that it may not see.
     pub(super) fn shown<'event>(&self, event: &'event Event, interest: &Interest) -> &'event Event {
         let event = if self.is_old_dialect { subscription::in_old_dialect(event) } else { event };
         if self.writer.shows_topics() { interest.shown(event) } else { event }
     }
 
-    /// The bytes of an event as it is [shown](Self::shown).
+    /// The bytes of an event that was made by [`shown`](Self::shown).
     pub(super) fn event<'event>(&self, event: &'event Event, key: &TokenKey) -> &'event Bytes {
         self.writer.event(event, key)
     }
 
-    /// The last bytes of a stream that ends for `reason`; its client can go on from `token`.
+    /// The last bytes of a stream that ends for `reason`. Its client can resume from `token`.
     pub(super) fn end(&self, reason: EndReason, token: &str) -> Bytes {
         let Ending { retry, retry_spread, .. } = self.ending;
         let retry = match reason {
@@ -70,35 +70,35 @@ impl Style {
         self.writer.end(reason, retry, token)
     }
 
-    /// Whether nothing comes behind `event`.
+    /// Whether the stream ends after `event`.
     pub(super) fn is_last(&self, event: &Event) -> bool {
         let kind = event.update.kind.as_ref().map(|kind| kind.as_str());
         kind.is_some() && kind == self.ending.last_event
     }
 
-    /// Whether a stream with `n_bytes` behind its head is to be recycled.
+    /// Whether a stream with `n_bytes` after its head is to be recycled.
     pub(super) fn is_full(&self, n_bytes: usize) -> bool {
         self.ending.recycle_after.is_some_and(|limit| limit.max(1) <= n_bytes)
     }
 }
 
-/// The body of a streaming response: a head, then whatever the feed has, encoded.
+/// The body of a streaming response: a head, then the encoded items of the feed.
 #[derive(Debug)]
 pub struct Body {
     feed: Feed,
     style: Style,
-    /// What is encoded and not handed over yet.
+    /// Encoded bytes not yet returned.
     rest: Bytes,
-    /// Bytes of the head that are not handed over yet.
+    /// Bytes of the head not yet returned.
     n_head: usize,
-    /// Bytes behind the head.
+    /// Bytes returned after the head.
     written: usize,
     in_a_row: u32,
     has_ended: bool,
 }
 
 impl Body {
-    /// A body that begins with `head`.
+    /// Creates a body that begins with `head`.
     #[must_use]
     pub fn new(feed: Feed, style: Style, head: Bytes) -> Self {
         let n_head = head.len();

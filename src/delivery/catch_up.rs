@@ -1,4 +1,4 @@
-//! What a subscriber missed: pages of the history on their way to it.
+//! Events that a subscriber missed: pages of the history on their way to it.
 
 use std::sync::Arc;
 
@@ -7,35 +7,37 @@ use crate::{
     history::{Budget, Missing, Page, TokenKey},
 };
 
-/// What is read from the history at a time, and so the most that a slow subscriber pins.
+/// Size of a page read from the history, and so the most that a slow subscriber keeps in memory.
 pub(super) const PAGE: Budget = Budget { events: 64, bytes: 16 * 1024 };
 
-/// What cannot be served; everything that the history still has follows instead.
+/// Events that cannot be served. The subscriber gets everything after them that the history still
+/// has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
-    /// The cursor in the subscriber's own words, or a token for where the gap begins.
+    /// The cursor as the client sent it, or a cursor token for the beginning of the gap.
     pub cursor: String,
-    /// Why.
+    /// Why the events are missing.
     pub missing: Missing,
-    /// Where it goes on.
+    /// The position after which the subscriber is served.
     pub after: Position,
 }
 
-/// A page as a subscriber gets it.
+/// The part of a page that a subscriber gets.
 pub(super) struct Leg {
-    /// What it has to be told first.
+    /// A gap to report first.
     pub(super) gap: Option<Gap>,
-    /// Where it begins.
+    /// The position after which it begins.
     pub(super) after: Position,
     /// The events, in order.
     pub(super) events: Vec<Arc<Event>>,
-    /// The position up to which it tells everything.
+    /// The position up to which it is complete.
     pub(super) scanned_to: Position,
 }
 
 impl Leg {
-    /// What of `page` a subscriber at `cursor` gets in a shard that has come to `position`: what is behind that is
-    /// served from the tail. `told` is the [`Torn::n_dropped`](crate::history::Torn) of what it was told of.
+    /// The part of `page` for a subscriber at `cursor`, up to the shard's `position`: later events
+    /// are served from the tail. `told` is the [`Torn::n_dropped`](crate::history::Torn) of the
+    /// last reported gap.
     pub(super) fn new(
         page: Page,
         cursor: Position,
@@ -45,7 +47,7 @@ impl Leg {
     ) -> Self {
         let Page { mut events, scanned_to, torn, .. } = page;
         let after = torn.map_or(cursor, |torn| torn.begins.max(cursor));
-        // One notice stands for everything that was missing when it was given.
+        // One notice covers everything that was missing when it was given.
         let untold = torn.filter(|torn| *told < torn.n_dropped);
         let gap = untold.map(|torn| {
             *told = torn.n_dropped;

@@ -1,4 +1,4 @@
-//! One subscriber's way through the history: first what it missed, then what comes, with no gap and no repetition.
+//! The items for one subscriber: first missed events, then live ones, without gaps or repetitions.
 
 use std::{
     collections::VecDeque,
@@ -24,34 +24,34 @@ use crate::{
     transport::Transport,
 };
 
-/// What a subscriber is to be told.
+/// What a subscriber receives.
 #[derive(Debug)]
 pub enum Item {
     /// An event for it.
     Event(Arc<Event>),
-    /// Something that it asked for cannot be served.
+    /// Requested events cannot be served.
     Gap(Gap),
-    /// Nothing has happened for a while, up to this position.
+    /// Up to this position there was nothing to send for a while.
     Heartbeat(Position),
-    /// The subscription ends; nothing comes after this.
+    /// The subscription ends; this is the last item.
     End(EndReason),
 }
 
 /// Why a subscription ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndReason {
-    /// It has lasted as long as it may.
+    /// It has reached its maximum lifetime.
     Lifetime,
-    /// The gateway stops.
+    /// The gateway is stopping.
     Drain,
-    /// The document has grown as much as it may.
+    /// The document has reached its maximum size.
     Recycled,
     /// The history cannot be read.
     Unavailable,
 }
 
 impl EndReason {
-    /// The reason as clients see it.
+    /// The reason's name for clients.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -63,7 +63,7 @@ impl EndReason {
     }
 }
 
-/// A subscription; dropping it ends it.
+/// A subscription, which ends when this is dropped.
 pub struct Feed {
     shard: Rc<Inner>,
     key: usize,
@@ -71,14 +71,14 @@ pub struct Feed {
     transport: Transport,
     gap: Option<Gap>,
     catching_up: Option<Box<CatchUp>>,
-    /// Whether it has looked for events.
+    /// Whether it has polled for events.
     has_begun: bool,
 }
 
 /// A page of the history on its way to the subscriber.
 enum CatchUp {
     Reading(Answer<Page>),
-    /// All of it has been handed out; others have their turn before the next one.
+    /// All of it has been handed out. The task yields before the next page.
     Resting,
     Read {
         events: VecDeque<Arc<Event>>,
@@ -97,14 +97,14 @@ impl Feed {
         Self { shard, key, interest, transport, gap, catching_up: None, has_begun: false }
     }
 
-    /// Everything up to here has been handed out.
+    /// The position up to which everything has been handed out.
     #[must_use]
     pub fn position(&self) -> Position {
         let state = self.shard.state.borrow();
         state.subscribers[self.key].served.cursor(state.position)
     }
 
-    /// Whether there may be more for it that was not handed out.
+    /// Whether there may be more events for it up to the shard's position.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         let state = self.shard.state.borrow();
@@ -112,30 +112,31 @@ impl Feed {
         served != Served::Live && served.cursor(state.position) < state.position
     }
 
-    /// The token for [`Feed::position`].
+    /// The cursor token for [`Feed::position`].
     #[must_use]
     pub fn token(&self) -> String {
         self.token_key().seal(self.position())
     }
 
-    /// What it asks for and may see.
+    /// What the subscriber subscribes to and may see.
     #[must_use]
     pub fn interest(&self) -> &Interest {
         &self.interest
     }
 
-    /// What keys the tokens of the history that it reads.
+    /// The key for cursor tokens of its history.
     #[must_use]
     pub fn token_key(&self) -> &TokenKey {
         self.shard.hub.history().token_key()
     }
 
-    /// The next item, when there is one.
+    /// Waits for the next item.
     pub async fn next(&mut self) -> Item {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// The next item without waiting for events to come: `None` if what there is has been handed out.
+    /// Returns the next item without waiting for new events; `None` if everything available has
+    /// been handed out.
     pub async fn next_waiting(&mut self) -> Option<Item> {
         std::future::poll_fn(|cx| match self.poll_next(cx) {
             Poll::Ready(item) => Poll::Ready(Some(item)),
@@ -147,7 +148,8 @@ impl Feed {
 
     /// Polls for the next item.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
-        // Before the end as well: whoever is given a token behind a gap has been told of it.
+        // Also before the end, whose cursor token is after the gap: the client has to learn of the
+        // gap first.
         if let Some(gap) = self.gap.take() {
             self.shard.stats.gap();
             return Poll::Ready(Item::Gap(gap));
@@ -189,7 +191,8 @@ impl Feed {
                     self.shard.stats.delivered(self.transport, 1);
                     return Poll::Ready(Item::Event(event));
                 }
-                // Whoever is ahead of the shard, having been told a position by another one, waits for it.
+                // A subscriber can be ahead of this shard, with a position from another shard. It
+                // waits until this one catches up.
                 Found::Nothing if end < after => {
                     *waker = Some(cx.waker().clone());
                     state.ahead.insert(self.key);
@@ -222,8 +225,8 @@ impl Feed {
         }
     }
 
-    /// Whether a page of a poll is on its way. A poll that does not wait has its end behind it at once; without this it
-    /// would get nothing of what it missed, and come back for ever.
+    /// Whether a page is on its way to a poll. A poll that does not wait expires at once. Without
+    /// this check it would get none of its missed events, and its client would poll forever.
     fn is_within_page(&self) -> bool {
         let is_on_its_way = match self.catching_up.as_deref() {
             Some(CatchUp::Reading(_)) => true,
@@ -253,6 +256,7 @@ impl Feed {
                 let mut state = self.shard.state.borrow_mut();
                 let now = state.tick;
                 let subscriber = &mut state.subscribers[self.key];
+                // The task yields before the next page is read: catching up must not delay others.
                 let Some(event) = events.pop_front() else {
                     subscriber.served = Served::Behind(*scanned_to);
                     drop(state);
@@ -268,7 +272,7 @@ impl Feed {
         }
     }
 
-    /// Takes in a page.
+    /// Accepts a page.
     fn accept(&mut self, page: Page) -> Option<Item> {
         let mut state = self.shard.state.borrow_mut();
         let position = state.position;

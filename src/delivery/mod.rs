@@ -1,8 +1,9 @@
-//! To each of them: from the committed event to the bytes that leave on a connection.
+//! Delivery: from the committed event to the bytes written to a connection.
 //!
-//! Events come in through the tail, announced by the doorbell; bytes go out to sockets, or in chunks of a [`Body`]. A subscriber is
-//! a cursor over tail and history, never a queue, so what it costs does not depend on how slow its client is. Nothing
-//! here knows HTTP, and nothing here decides who may see an event.
+//! The doorbell announces events, which the shards read from the tail. Bytes go to sockets, or into
+//! the chunks of a [`Body`]. A subscriber is a cursor over tail and history, never a queue, so a
+//! slow client costs no more than a fast one. Nothing here knows HTTP or decides who may see an
+//! event.
 
 mod body;
 mod catch_up;

@@ -1,28 +1,28 @@
-//! The events that a shard looked at last, at hand without a lock while its subscribers are written to.
+//! The events that a shard read last, available without a lock while it writes to its subscribers.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::event::{Event, Position};
 
-/// The most that is kept. The tail has these events too, mostly, so they cost little.
+/// Limits on what is kept. Most of these events are in the tail as well, so they cost little.
 const EVENTS: usize = 256;
 const BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(super) struct Recent {
-    /// Everything behind this position that the shard has looked at is here.
+    /// All events after this position that the shard has read are here.
     floor: Position,
     events: VecDeque<Arc<Event>>,
     weight: usize,
 }
 
 impl Recent {
-    /// Nothing, of a shard that has come to `position`.
+    /// Creates an empty list, for a shard at `position`.
     pub(super) fn new(position: Position) -> Self {
         Self { floor: position, events: VecDeque::new(), weight: 0 }
     }
 
-    /// Adds the next event that the shard looks at.
+    /// Adds the next event that the shard has read.
     pub(super) fn push(&mut self, event: Arc<Event>) {
         self.weight += event.weight();
         self.events.push_back(event);
@@ -33,7 +33,7 @@ impl Recent {
         }
     }
 
-    /// The events behind `after`, if none of them is gone already.
+    /// The events after `after`; `None` if some of them have been dropped.
     pub(super) fn behind(&self, after: Position) -> Option<impl Iterator<Item = &Arc<Event>>> {
         if after < self.floor {
             return None;

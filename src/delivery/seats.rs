@@ -1,46 +1,46 @@
-//! How many subscribers there may be, in all and from one address.
+//! Limits the number of subscribers, in total and per address.
 
 use std::{fmt, net::IpAddr};
 
 use crate::budget::{Budget, Full, counted};
 
-/// The seats of a gateway; clones are the same seats.
+/// The seats of a gateway; clones share the same seats.
 #[derive(Debug, Clone)]
 pub struct Seats(Budget);
 
-/// A seat that is taken; dropping it makes room for another subscriber.
+/// A taken seat. Dropping it makes room for another subscriber.
 #[derive(Debug)]
 pub struct Seat {
     seats: Seats,
-    /// In a box, because nearly everybody on one machine has none.
+    /// Boxed, because most subscribers at loopback addresses have none.
     more: Option<Box<More>>,
 }
 
-/// What comes with some seats.
+/// Additional data of some seats.
 #[derive(Debug, Default)]
 struct More {
-    /// Whom it counts for.
+    /// The address that the seat counts against.
     address: Option<IpAddr>,
-    /// What ends with the subscription.
+    /// Guards dropped with the seat.
     guards: Vec<Box<dyn fmt::Debug + Send>>,
 }
 
 impl Seats {
-    /// `capacity` seats, of which those at one address may take `capacity_per_address`.
+    /// Creates `capacity` seats; one address may take `capacity_per_address` of them.
     #[must_use]
     pub fn new(capacity: usize, capacity_per_address: usize) -> Self {
         Self(Budget::new(capacity, capacity_per_address))
     }
 
-    /// Leaves at most `capacity` seats, and tells how many there are now.
+    /// Lowers the capacity to at most `capacity`, and returns the capacity now.
     pub fn limit(&self, capacity: usize) -> usize {
         self.0.limit(capacity)
     }
 
-    /// Takes a seat for a subscriber at `address`. Loopback addresses may take all there are.
+    /// Takes a seat for a subscriber at `address`. Loopback addresses have no limit of their own.
     ///
     /// # Errors
-    /// If there is none.
+    /// If none is free.
     pub fn take(&self, address: Option<IpAddr>) -> Result<Seat, Full> {
         let address = counted(address);
         self.0.take(address, 1)?;
@@ -48,17 +48,17 @@ impl Seats {
         Ok(Seat { seats: self.clone(), more })
     }
 
-    /// Whether [`Seats::take`] would find a seat.
+    /// Checks whether [`Seats::take`] would find a seat.
     ///
     /// # Errors
-    /// If there is none.
+    /// If none is free.
     pub fn check(&self, address: Option<IpAddr>) -> Result<(), Full> {
         self.take(address).map(drop)
     }
 }
 
 impl Seat {
-    /// The same seat, with something that is dropped when the subscriber leaves it.
+    /// Adds a guard that is dropped with the seat.
     #[must_use]
     pub fn guarding(mut self, guard: impl fmt::Debug + Send + 'static) -> Self {
         self.more.get_or_insert_default().guards.push(Box::new(guard));

@@ -1,4 +1,4 @@
-//! A shard: the subscribers of one thread, and the task that brings them the events.
+//! A shard: the subscribers of one thread, and the task that delivers events to them.
 
 use std::{cell::RefCell, fmt, rc::Rc, rc::Weak, sync::Arc, time::Instant};
 
@@ -13,7 +13,7 @@ use super::{
 use super::{socket::Connection, sockets::Sockets};
 use crate::hub::{Doorbell, Hub};
 
-/// Events taken from the tail at a time.
+/// Events read from the tail at a time, and sockets written to from each queue.
 const BATCH: usize = 64;
 
 thread_local! {
@@ -32,13 +32,13 @@ pub(super) struct Inner {
     pub(super) state: RefCell<State>,
     #[cfg(unix)]
     pub(super) sockets: Sockets,
-    /// Tells the task that there is something to do which it does not wait for.
+    /// Wakes the task for work that it does not wait for otherwise.
     nudge: Notify,
 }
 
 impl Shard {
-    /// The shard of this thread for `hub`, however many listeners and applications the thread serves: a subscriber
-    /// is in one shard, and a shard sees each event once.
+    /// Returns this thread's shard for `hub`, whatever number of listeners and applications the
+    /// thread serves. A subscriber is in one shard, and a shard reads each event once.
     #[must_use]
     pub fn of_this_thread(hub: &Hub) -> Self {
         SHARDS.with_borrow_mut(|shards| {
@@ -70,8 +70,8 @@ impl Shard {
         &self.0.hub
     }
 
-    /// Adds a subscriber that polls for its events. To be called within a [`tokio::task::LocalSet`], as every actix
-    /// worker is.
+    /// Adds a subscriber that polls for its events. Must be called within a
+    /// [`tokio::task::LocalSet`]; every actix worker has one.
     #[must_use]
     pub fn subscribe(&self, mut subscription: Subscription) -> Feed {
         let (gap, interest) = (subscription.gap.take(), subscription.interest.clone());
@@ -80,8 +80,9 @@ impl Shard {
         Feed::new(self.0.clone(), key, interest, gap, transport)
     }
 
-    /// Adds a subscriber whose socket the shard itself writes to from now on. The head of its stream has been
-    /// written. To be called within a [`tokio::task::LocalSet`], as every actix worker is.
+    /// Adds a subscriber whose socket the shard writes to from now on. The head of its stream must
+    /// have been written. Must be called within a [`tokio::task::LocalSet`]; every actix worker has
+    /// one.
     ///
     /// # Errors
     /// If the socket cannot be watched.
@@ -99,7 +100,7 @@ impl Shard {
         self.0.welcome(key, gap)
     }
 
-    /// Refuses, for want of a socket sink on this system.
+    /// Refuses: there is no socket sink on this system.
     ///
     /// # Errors
     /// Always.
@@ -121,7 +122,8 @@ impl Inner {
         self.doorbell.want(&subscription.interest);
         self.stats.opened(subscription.terms.transport);
         let key = self.state.borrow_mut().add(subscription, sink);
-        // For what came before anybody told of it, so that a subscriber that does not wait gets it as well.
+        // Reads events that nothing rang for, so that a subscriber that does not wait gets them
+        // too.
         while !self.advance() {}
         self.nudge();
         key
@@ -133,7 +135,7 @@ impl Inner {
         self.stats.closed(transport);
     }
 
-    /// Starts the task that follows the tail, unless it runs.
+    /// Starts the task that follows the tail, unless it is running.
     fn run(self: &Rc<Self>) {
         let mut state = self.state.borrow_mut();
         if state.is_running {
@@ -158,17 +160,18 @@ impl Inner {
             };
             let is_draining = self.state.borrow().is_draining;
             tokio::select! {
-                // Lets requests and those who were woken have their turn before the next batch.
+                // Lets requests and woken tasks run before the next batch.
                 () = tokio::task::yield_now(), if !is_done => {}
                 rung = doorbell.recv() => match rung {
-                    // The doorbell says that there is something; what it is stands in the tail.
+                    // A ring only says that there are events; the tail has them. Missed rings do
+                    // not matter.
                     Ok(_) | Err(RecvError::Lagged(_)) => doorbell = doorbell.resubscribe(),
                     Err(RecvError::Closed) => break,
                 },
                 () = timer => self.fire(),
                 () = self.nudge.notified() => {}
                 () = self.watch_sockets() => {}
-                // Sees a drain that began before this task did as well.
+                // Also true for a drain that began before this task.
                 _ = draining.wait_for(|draining| *draining), if !is_draining => {
                     self.state.borrow_mut().drain();
                 }
@@ -176,8 +179,8 @@ impl Inner {
         }
     }
 
-    /// Looks at a batch of the events behind the shard's position, and writes to a batch of sockets. Returns whether
-    /// that was all there is.
+    /// Reads a batch of events after the shard's position, and writes to a batch of sockets.
+    /// Returns whether nothing is left to do.
     fn take_turn(self: &Rc<Self>) -> bool {
         let is_up_to_date = self.advance();
         self.serve_sockets(BATCH) && is_up_to_date
@@ -221,7 +224,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // A shard that is gone must not count as one that lags.
+        // A dropped shard must not count as lagging.
         self.stats.saw(u64::MAX);
     }
 }

@@ -1,7 +1,8 @@
-//! A socket that a shard writes to itself: what is on its way, and how much of it has left.
+//! A socket that a shard writes to itself: what is being written, and how much of it has been sent.
 //!
-//! Nothing is queued for a socket. While it takes nothing, only its subscriber's cursor is kept, and how much of the
-//! next event it has taken already; what a gap, a heartbeat or the end says is kept as bytes, one of them at a time.
+//! Nothing is queued for a socket. While it is blocked, only the subscriber's cursor and the number
+//! of bytes sent of the next event are kept. A gap, a heartbeat or an end is kept as bytes, one of
+//! them at a time.
 
 use std::{
     io::{self, IoSlice, Read as _, Write as _},
@@ -19,33 +20,34 @@ use crate::{
     history::TokenKey,
 };
 
-/// How long a stream that has ended waits for its client to close, so that the client gets all of it.
+/// How long an ended stream waits for its client to close, so that the client receives all of it.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// The most that is written in one call. The kernel takes a call's bytes as a whole once it has room, and reports room
-/// again when most of them have left; so this is the step in which the progress of a slow client is seen.
+/// Limit on the bytes of a single event written in one call; vectored writes of several events have
+/// none. The kernel accepts a call's bytes as a whole once it has room, and reports room again when
+/// most have left. So this is the resolution at which a slow client's progress is seen.
 const WRITE_AT_ONCE: usize = 16 * 1024;
 
-/// Bytes of a client that are read, and thrown away, before others get their turn.
+/// Bytes of input that are read and discarded before other sockets are served.
 const READ_AT_ONCE: usize = 64 * 1024;
 
 pub(super) struct Connection {
     stream: TcpStream,
     pub(super) style: Rc<Style>,
-    /// What goes out before any event.
+    /// Bytes that are sent before any event.
     notice: Option<Box<Bytes>>,
-    /// The event of which `n_half` bytes have gone out, if that is not 0.
+    /// The position of the event that was partly sent, unless `n_half` is 0.
     half: Position,
     n_half: usize,
-    /// Bytes of events that have gone out.
+    /// Bytes of events sent so far.
     n_written: usize,
-    /// Since when the client has taken nothing of what there was for it.
+    /// The time since which the client has accepted nothing, although there was something to send.
     stuck_since: Option<Tick>,
-    /// Whether it has been blocked, since when the kernel does not give it up by itself.
+    /// Whether it has ever been blocked. From then on the kernel does not close it by itself.
     is_slow: bool,
     phase: Phase,
     is_queued: bool,
-    /// Nothing comes behind the notice.
+    /// Whether the stream ends after the notice.
     is_ending: bool,
 }
 
@@ -54,7 +56,7 @@ pub(super) struct Connection {
 enum Phase {
     /// Something to write.
     Open,
-    /// The client to take what there is; since when it has taken nothing.
+    /// The client to accept data; it has accepted nothing since then.
     Blocked { since: Tick },
     /// A page of the history.
     Reading,
@@ -62,12 +64,12 @@ enum Phase {
     Lingering { since: Tick },
 }
 
-/// What became of an attempt to write.
+/// The result of an attempt to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wrote {
-    /// Everything.
+    /// Everything was written.
     All,
-    /// This many events in full, until the client took no more.
+    /// This many events were written in full before the socket blocked.
     Some(usize),
 }
 
@@ -92,7 +94,8 @@ impl Connection {
         registry.register(&mut self.stream, Token(key), Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Whether it is to be put into the queue of those that can be written to. It is told only once.
+    /// Marks it as queued for writing. Returns whether the caller has to queue it: it is open and
+    /// was not queued yet.
     pub(super) fn enqueue(&mut self) -> bool {
         !self.is_queued && self.phase == Phase::Open && {
             self.is_queued = true;
@@ -100,13 +103,13 @@ impl Connection {
         }
     }
 
-    /// Whether it can be written to, now that it was taken out of the queue.
+    /// Marks it as no longer queued. Returns whether it can be written to.
     pub(super) fn dequeue(&mut self) -> bool {
         self.is_queued = false;
         self.phase == Phase::Open
     }
 
-    /// When it has to be given up.
+    /// When it has to be closed.
     pub(super) fn deadline(&self) -> Option<Tick> {
         match self.phase {
             Phase::Open | Phase::Reading => None,
@@ -115,7 +118,7 @@ impl Connection {
         }
     }
 
-    /// Notes that the client takes something again. Returns whether it was waited for.
+    /// Notes that the socket is writable again. Returns whether it was blocked.
     pub(super) fn unblock(&mut self) -> bool {
         let was_blocked = matches!(self.phase, Phase::Blocked { .. });
         if was_blocked {
@@ -124,17 +127,17 @@ impl Connection {
         was_blocked
     }
 
-    /// Begins to wait for a page of the history.
+    /// Starts to wait for a page of the history.
     pub(super) fn begin_reading(&mut self) {
         self.phase = Phase::Reading;
     }
 
-    /// The page is there.
+    /// Ends the wait for a page of the history.
     pub(super) fn end_reading(&mut self) {
         self.phase = Phase::Open;
     }
 
-    /// Whether part of an event has gone out, so that the rest of it has to follow before anything else.
+    /// Whether part of an event has been sent, so that the rest has to follow before anything else.
     pub(super) fn is_within_event(&self) -> bool {
         0 < self.n_half
     }
@@ -143,12 +146,12 @@ impl Connection {
         self.is_ending
     }
 
-    /// Has `notice` go out next.
+    /// Makes `notice` the next bytes to send.
     pub(super) fn notify(&mut self, notice: Bytes) {
         self.notice = Some(Box::new(notice));
     }
 
-    /// Has `notice` go out last, or nothing.
+    /// Ends the stream, after `notice` if there is one.
     pub(super) fn end(&mut self, notice: Option<Bytes>) {
         self.is_ending = true;
         if let Some(notice) = notice {
@@ -156,7 +159,7 @@ impl Connection {
         }
     }
 
-    /// Whether as much has gone out as may before the end.
+    /// Whether the stream has reached the size at which it is recycled.
     pub(super) fn is_full(&self) -> bool {
         self.would_be_full(0)
     }
@@ -186,10 +189,10 @@ impl Connection {
         Ok(Wrote::All)
     }
 
-    /// Writes events, one behind the other, in as few calls as possible.
+    /// Writes consecutive events, in as few calls as possible.
     ///
     /// # Errors
-    /// If the connection is broken, or if the event of which half has gone out is not the next one.
+    /// If the connection is broken, or if the first event is not the one that was partly sent.
     pub(super) fn write_events(
         &mut self,
         events: &[&Event],
@@ -203,6 +206,7 @@ impl Connection {
         while let Some((first, others)) = events[n_complete..].split_first() {
             let style = &self.style;
             let rest = &style.event(first, key)[self.n_half..];
+            // A large event is written by itself, in steps that show a slow client's progress.
             let written = if others.is_empty() || WRITE_AT_ONCE <= rest.len() {
                 retry(|| self.stream.write(&rest[..rest.len().min(WRITE_AT_ONCE)]))?
             } else {
@@ -232,7 +236,7 @@ impl Connection {
     }
 
     fn block(&mut self, now: Tick) -> Wrote {
-        // That the kernel woke it is no progress, only what was taken is.
+        // Only accepted bytes are progress: a wake-up by the kernel is not.
         self.phase = Phase::Blocked { since: *self.stuck_since.get_or_insert(now) };
         if !self.is_slow {
             self.is_slow = true;
@@ -241,15 +245,16 @@ impl Connection {
         Wrote::Some(0)
     }
 
-    /// Sets after which time without progress the kernel gives the connection up, `None` for never. A slow client is
-    /// watched by its shard instead, which knows what was taken.
+    /// Sets the time without progress after which the kernel closes the connection; `None` for
+    /// never. The shard watches slow clients instead, because it knows how much they accepted.
     fn set_kernel_deadline(&self, _deadline: Option<Duration>) {
-        // Best effort: without it the connection may be given up too early, and the client comes back.
+        // Best effort: without it the connection may be closed too early, and the client
+        // reconnects.
         #[cfg(target_os = "linux")]
         let _ = socket2::SockRef::from(&self.stream).set_tcp_user_timeout(_deadline);
     }
 
-    /// Says that nothing comes any more, and waits for the client to close.
+    /// Shuts down the sending side, and waits for the client to close.
     ///
     /// # Errors
     /// If the connection is broken.
@@ -261,7 +266,8 @@ impl Connection {
         self.stream.shutdown(Shutdown::Write)
     }
 
-    /// Reads what the client sends, which is of no interest, but its end is. Returns whether that was all.
+    /// Reads and discards what the client sends, to notice when it closes. Returns whether
+    /// everything was read.
     ///
     /// # Errors
     /// If the client has closed, or the connection is broken.
@@ -279,7 +285,8 @@ impl Connection {
 }
 
 impl Drop for Connection {
-    /// Leaves a slow connection to the kernel, which would otherwise keep what was not taken without a deadline.
+    /// Leaves a slow connection to the kernel, with a deadline for the bytes that are still to be
+    /// accepted.
     fn drop(&mut self) {
         if self.is_slow {
             self.set_kernel_deadline(Some(self.style.write_deadline));
@@ -287,7 +294,7 @@ impl Drop for Connection {
     }
 }
 
-/// Does `call` until no signal interrupts it; `None` if the socket is not ready for it.
+/// Repeats `call` while signals interrupt it; `None` if the socket is not ready.
 fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
     loop {
         match call() {

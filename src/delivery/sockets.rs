@@ -1,7 +1,7 @@
-//! The sockets of a shard: which of them are ready, and what each gets when its turn has come.
+//! The sockets of a shard: which of them are ready, and serving those.
 //!
-//! They have an epoll set of their own, which the shard's task watches as one descriptor; so an idle socket costs its
-//! subscriber's slot and what the kernel keeps, and no task.
+//! They are in one epoll set, which the shard's task watches as a single descriptor. An idle socket
+//! costs its subscriber's slot and what the kernel keeps, but no task.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::event::Position;
 
-/// Sockets that are found ready at a time.
+/// Ready sockets reported at a time.
 const READY: usize = 256;
 
 /// The epoll set; opened with the first socket.
@@ -28,12 +28,13 @@ pub(super) struct Sockets(OnceCell<Set>);
 
 struct Set {
     poll: RefCell<(Poll, Events)>,
-    /// The set itself, as something that can be ready.
+    /// The set itself, as a descriptor that becomes readable.
     registry: AsyncFd<Registry>,
 }
 
 impl Sockets {
-    /// Where sockets are registered. If the set cannot be opened, for want of descriptors, the next socket tries again.
+    /// The registry for sockets. If the set cannot be opened, for lack of descriptors, the next
+    /// socket tries again.
     fn registry(&self) -> io::Result<&Registry> {
         let set = match self.0.get() {
             Some(set) => set,
@@ -60,7 +61,7 @@ fn watch(registry: Registry) -> io::Result<AsyncFd<Registry>> {
 }
 
 impl Inner {
-    /// Begins to serve a socket that was just added.
+    /// Starts to serve a socket that was just added.
     pub(super) fn welcome(&self, key: usize, gap: Option<Gap>) -> io::Result<()> {
         let watched = self.watch(key, gap);
         if watched.is_err() {
@@ -84,20 +85,20 @@ impl Inner {
         Ok(())
     }
 
-    /// Waits until sockets are ready, and looks at them.
+    /// Waits until sockets are ready, and handles them.
     pub(super) async fn watch_sockets(&self) {
         let Some(set) = self.sockets.0.get() else { return std::future::pending().await };
         let Ok(mut ready) = set.registry.readable().await else { return };
         let (poll, events) = &mut *set.poll.borrow_mut();
         if poll.poll(events, Some(Duration::ZERO)).is_err() {
-            // Interrupted; it is still ready.
+            // Interrupted; the set is still ready.
             return;
         }
         let mut n_ready = 0;
         for event in &*events {
             n_ready += 1;
             let key = event.token().0;
-            // A client that has closed its half does not want to go on.
+            // A client that has closed its sending side is taken for gone.
             if event.is_read_closed() || event.is_error() {
                 self.remove(key);
                 continue;
@@ -134,7 +135,7 @@ impl Inner {
         }
     }
 
-    /// Writes to a batch of the sockets that wait for it. Returns whether those were all.
+    /// Writes to a batch of the queued sockets. Returns whether none is left.
     pub(super) fn serve_sockets(self: &Rc<Self>, limit: usize) -> bool {
         let unread = self.state.borrow_mut().ready.take_unread();
         for key in unread {
@@ -164,7 +165,7 @@ impl Inner {
         }
     }
 
-    /// Has a socket go on with what the history has behind `after`.
+    /// Reads the history after `after` for a socket.
     fn read_history(self: &Rc<Self>, key: usize, after: Position) {
         let mut state = self.state.borrow_mut();
         let Some(subscriber) = state.subscribers.get_mut(key) else { return };

@@ -1,4 +1,4 @@
-//! What a shard knows of its subscribers, and what it decides for them when events or deadlines come.
+//! The state of a shard's subscribers, and how events and deadlines change it.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -24,46 +24,50 @@ use crate::{
     transport::Transport,
 };
 
-/// An event for at most this many subscribers is brought to them before those with more.
+/// Subscribers of an event with at most this many receivers are served before those of events with
+/// more.
 const FEW: usize = 32;
 
 pub(super) struct State {
     pub(super) is_running: bool,
     pub(super) is_draining: bool,
-    /// Everything up to here was looked at; whoever is [`Served::Live`] has got all that is for it.
+    /// The position up to which events were read. A subscriber that is [`Served::Live`] has
+    /// received everything for it up to here.
     pub(super) position: Position,
-    /// The time as of the last wake-up; fine enough for deadlines, and cheaper than asking for each event.
+    /// The time of the last wake-up: precise enough for deadlines, and cheaper than reading the
+    /// clock for each event.
     pub(super) tick: Tick,
     pub(super) subscribers: Slab<Subscriber>,
-    /// Subscribers that know of positions which this shard has yet to reach; woken when it moves.
+    /// Subscribers whose cursor is ahead of this shard. They are woken when it advances.
     pub(super) ahead: HashSet<usize, RandomState>,
     pub(super) wheel: Wheel,
     pub(super) recent: Recent,
     pub(super) ready: Ready,
     index: Index,
     found: Vec<u32>,
-    /// The styles of the sockets, each once.
+    /// The distinct styles of the sockets.
     styles: Vec<Rc<Style>>,
     arrivals: u32,
 }
 
-/// The sockets that have something to be written, each once.
+/// The sockets with something to write, each queued once.
 #[derive(Default)]
 pub(super) struct Ready {
-    /// Those that little is asked for.
+    /// New and unblocked sockets, and those with an event for few subscribers.
     few: VecDeque<u32>,
     many: VecDeque<u32>,
-    /// Those whose clients have sent more than was read.
+    /// Sockets with more input than was read.
     unread: Vec<u32>,
 }
 
 impl Ready {
-    /// Adds a socket whose client has more to read.
+    /// Adds a socket with more input to read.
     pub(super) fn push_unread(&mut self, key: u32) {
         self.unread.push(key);
     }
 
-    /// The sockets whose clients have more to read, each once: whoever sends without end is noted at each wake-up.
+    /// Takes the sockets with more input to read. Removes duplicates: a client that sends without
+    /// pause is added at each wake-up.
     pub(super) fn take_unread(&mut self) -> Vec<u32> {
         let mut unread = std::mem::take(&mut self.unread);
         unread.sort_unstable();
@@ -71,7 +75,7 @@ impl Ready {
         unread
     }
 
-    /// At most `limit` sockets of each queue, those with few before the others.
+    /// Takes at most `limit` sockets of each queue, first those in `few`.
     pub(super) fn take(&mut self, limit: usize) -> Vec<u32> {
         let few = self.few.drain(..self.few.len().min(limit));
         let mut taken: Vec<u32> = few.collect();
@@ -79,7 +83,7 @@ impl Ready {
         taken
     }
 
-    /// Whether nothing is left; then memory that a crowd has left behind is given back.
+    /// Whether nothing is left. If so, releases the memory of large queues.
     pub(super) fn settle(&mut self) -> bool {
         const KEPT: usize = 1024;
         let is_empty = self.few.is_empty() && self.many.is_empty() && self.unread.is_empty();
@@ -111,7 +115,7 @@ impl State {
         }
     }
 
-    /// Begins to follow the tail behind `position`.
+    /// Starts to follow the tail after `position`.
     pub(super) fn start(&mut self, position: Position, is_draining: bool) {
         self.is_running = true;
         self.is_draining = is_draining;
@@ -125,7 +129,7 @@ impl State {
         now
     }
 
-    /// The one `style` that all sockets share which have it.
+    /// Returns the shared copy of `style`.
     pub(super) fn share(&mut self, style: Style) -> Rc<Style> {
         if let Some(shared) = self.styles.iter().find(|it| ***it == style) {
             return shared.clone();
@@ -150,7 +154,7 @@ impl State {
         key
     }
 
-    /// The socket of a subscriber, if it is there and has one.
+    /// The socket of a subscriber; `None` if it is gone or has none.
     #[cfg(unix)]
     pub(super) fn connection(&mut self, key: usize) -> Option<&mut Connection> {
         match &mut self.subscribers.get_mut(key)?.sink {
@@ -159,7 +163,7 @@ impl State {
         }
     }
 
-    /// Takes a subscriber out, and tells what it wanted, and how.
+    /// Removes a subscriber. Returns its interest and transport.
     pub(super) fn remove(&mut self, key: usize) -> (Arc<Interest>, Transport) {
         let Subscriber { enlisted, interest, transport, .. } = self.subscribers.remove(key);
         self.wheel.cancel(number(key));
@@ -167,7 +171,7 @@ impl State {
         (interest, transport)
     }
 
-    /// Looks at the next events and notes whom they are for.
+    /// Reads the next events, and queues their subscribers.
     pub(super) fn look_at(&mut self, batch: &[Arc<Event>]) {
         if batch.is_empty() {
             return;
@@ -193,13 +197,13 @@ impl State {
                 subscriber.served = Served::Owed { first: position, more: false };
                 self.rouse(key, is_for_few);
             }
-            // Several of its matchers may lead to it.
+            // Several matchers of a subscriber may match the same event.
             Served::Owed { first, more } => *more |= *first != position,
             Served::Behind(_) => {}
         }
     }
 
-    /// Sees to it that a subscriber gets what there is for it.
+    /// Wakes a subscriber's task, or queues its socket for writing.
     pub(super) fn rouse(&mut self, key: u32, is_for_few: bool) {
         match &mut self.subscribers[key as usize].sink {
             Sink::Task(waker) => {
@@ -217,7 +221,7 @@ impl State {
         }
     }
 
-    /// Leaves out everything up to `newest`: everybody goes on from the history.
+    /// Skips the events up to `newest`: all subscribers catch up from the history.
     pub(super) fn skip_to(&mut self, newest: Position) {
         let position = self.position;
         for key in self.keys() {
@@ -240,8 +244,9 @@ impl State {
         }
     }
 
-    /// Looks at the subscribers whose deadlines have passed: for a heartbeat, for the end, or to look again later.
-    /// Returns those to be given up, because they take nothing.
+    /// Handles the subscribers whose deadlines have passed: sends a heartbeat, ends the
+    /// subscription, or only reschedules it. Returns those to be closed because their sockets were
+    /// blocked for too long.
     pub(super) fn fire(&mut self) -> Vec<u32> {
         let now = self.read_clock();
         let mut given_up = Vec::new();
@@ -269,7 +274,7 @@ impl State {
         given_up
     }
 
-    /// Sets a subscriber's deadline anew.
+    /// Reschedules a subscriber's deadline.
     pub(super) fn reschedule(&mut self, key: u32) {
         match self.subscribers[key as usize].next_deadline() {
             Some(deadline) => self.wheel.schedule(key, deadline),
@@ -277,7 +282,7 @@ impl State {
         }
     }
 
-    /// Ends everybody.
+    /// Ends all subscriptions.
     pub(super) fn drain(&mut self) {
         self.is_draining = true;
         for key in self.keys() {

@@ -1,4 +1,4 @@
-//! What a shard counts. Each shard writes its own, so that counting costs no shared cache line.
+//! The counters of a shard. Each shard writes only its own, so counting shares no cache line.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -7,7 +7,8 @@ use crate::transport::Transport;
 /// The counters of one shard.
 #[derive(Debug)]
 pub struct ShardStats {
-    /// How much of what passed through the tail this shard has seen; the maximum while it has no need to.
+    /// The weight of all events that went through the tail up to the shard's position. The maximum
+    /// before the shard runs and after it was dropped.
     seen: AtomicU64,
     opened: [AtomicU64; Transport::COUNT],
     closed: [AtomicU64; Transport::COUNT],
@@ -15,16 +16,16 @@ pub struct ShardStats {
     gaps: AtomicU64,
 }
 
-/// The counters of several shards, added up.
+/// The sums of several shards' counters.
 #[derive(Debug, Default, Clone)]
 pub struct Totals {
-    /// Subscribers that came, by transport.
+    /// Subscribers that joined, by transport.
     pub opened: [u64; Transport::COUNT],
-    /// Subscribers that are there, by transport.
+    /// Current subscribers, by transport.
     pub open: [u64; Transport::COUNT],
     /// Events handed to subscribers, by transport.
     pub deliveries: [u64; Transport::COUNT],
-    /// Gaps that subscribers were told of.
+    /// Gaps reported to subscribers.
     pub gaps: u64,
 }
 
@@ -43,7 +44,7 @@ impl ShardStats {
         self.seen.store(passed, Relaxed);
     }
 
-    /// How much of `passed` this shard has yet to see, in bytes.
+    /// The part of `passed` that this shard has not read yet, in bytes.
     #[must_use]
     pub fn lag(&self, passed: u64) -> u64 {
         passed.saturating_sub(self.seen.load(Relaxed))
@@ -67,7 +68,7 @@ impl ShardStats {
 }
 
 impl Totals {
-    /// Adds what `stats` counted.
+    /// Adds the counters of `stats`.
     pub fn add(&mut self, stats: &ShardStats) {
         for at in 0..Transport::COUNT {
             let closed = stats.closed[at].load(Relaxed);

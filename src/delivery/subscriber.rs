@@ -1,4 +1,4 @@
-//! One subscriber as its shard keeps it: how far it has been served, what it waits for, and how it is reached.
+//! One subscriber in its shard: how far it has been served, its deadlines, and its sink.
 
 use std::{sync::Arc, task::Waker, time::Duration};
 
@@ -11,31 +11,32 @@ use crate::{
     transport::Transport,
 };
 
-/// What somebody subscribes to, and on which terms.
+/// A subscriber to be added to a shard, with its terms.
 #[derive(Debug)]
 pub struct Subscription {
-    /// What it asked for.
+    /// What it subscribes to and may see.
     pub interest: Arc<Interest>,
-    /// It has been served up to here.
+    /// The position after which it is served.
     pub after: Position,
-    /// What it has to be told first.
+    /// A gap to report first.
     pub gap: Option<Gap>,
-    /// What was dropped before it began, of which nothing else has to be said.
+    /// [`Torn::n_dropped`](crate::history::Torn) when it began. These events need no further
+    /// notice.
     pub n_dropped: u64,
     /// How it is served.
     pub terms: Terms,
-    /// Its place among the subscribers.
+    /// Its seat among the subscribers.
     pub seat: Seat,
 }
 
-/// What a subscriber is served on.
+/// How a subscriber is served.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
-    /// How it is written to.
+    /// The transport.
     pub transport: Transport,
-    /// How long it may be silent before it gets a heartbeat; `None` for no heartbeats.
+    /// Silence after which it gets a heartbeat; `None` for no heartbeats.
     pub heartbeat: Option<Duration>,
-    /// How long it lasts at most.
+    /// The maximum duration.
     pub lifetime: Duration,
 }
 
@@ -44,18 +45,18 @@ pub struct Terms {
 pub(super) enum Served {
     /// Up to its shard's position.
     Live,
-    /// All but the event at `first`, and with `more` perhaps others behind it.
+    /// Everything but the event at `first`, and with `more` perhaps later ones.
     Owed { first: Position, more: bool },
     /// Up to this position; there may be more for it.
     Behind(Position),
 }
 
 impl Served {
-    /// Everything up to here has been handed out, in a shard that has come to `position`.
+    /// The position up to which everything has been handed out, in a shard at `position`.
     pub(super) fn cursor(self, position: Position) -> Position {
         match self {
             Self::Live => position,
-            // Nothing is between an event and the position before it.
+            // No event is between this one and the position before it.
             Self::Owed { first, .. } => Position(first.0.saturating_sub(1)),
             Self::Behind(after) => after,
         }
@@ -67,13 +68,13 @@ pub(super) struct Subscriber {
     pub(super) enlisted: Enlisted,
     pub(super) sink: Sink,
     pub(super) served: Served,
-    /// [`Torn::n_dropped`](crate::history::Torn) of what it was last told of.
+    /// [`Torn::n_dropped`](crate::history::Torn) of the last reported gap.
     pub(super) told: u64,
-    /// Tells it from others that have used its number.
+    /// Distinguishes it from other subscribers that had its number.
     pub(super) arrival: u32,
     pub(super) last_written: Tick,
     pub(super) expires: Tick,
-    /// Its end has come.
+    /// Its lifetime has ended.
     pub(super) is_expired: bool,
     pub(super) owes_heartbeat: bool,
     pub(super) transport: Transport,
@@ -85,13 +86,13 @@ pub(super) struct Subscriber {
 pub(super) enum Sink {
     /// To a task that polls for them.
     Task(Option<Waker>),
-    /// To a socket that the shard itself writes to.
+    /// To a socket that the shard writes to.
     #[cfg(unix)]
     Socket(Connection),
 }
 
 impl Sink {
-    /// When it has to be given up, if it takes nothing by then.
+    /// When it has to be closed, if it makes no progress until then.
     pub(super) fn deadline(&self) -> Option<Tick> {
         match self {
             Self::Task(_) => None,
@@ -127,7 +128,7 @@ impl Subscriber {
         }
     }
 
-    /// When it has to be looked at again, whatever happens.
+    /// The next time when it has to be handled, even if there is no event for it.
     pub(super) fn next_deadline(&self) -> Option<Tick> {
         let heartbeat = self.heartbeat.map(|heartbeat| self.last_written.after(heartbeat));
         let own = [Some(self.expires), heartbeat].into_iter().filter(|_| !self.is_expired);

@@ -11,10 +11,11 @@ use crate::{
     hub::Interest,
 };
 
-/// How close to the newest event a position is looked for first.
+/// Number of newest events that a lookup of a position tries first.
 const NEAR: usize = 16;
 
-/// The events behind a floor, up to the newest; bounded in bytes, so that what falls off is read from the history.
+/// The events after a floor, up to the newest. Limited in bytes; older events are read from the
+/// history.
 #[derive(Debug)]
 pub struct Tail {
     capacity: usize,
@@ -24,35 +25,36 @@ pub struct Tail {
 #[derive(Debug)]
 struct Events {
     queue: VecDeque<Entry>,
-    /// Everything behind this position is in the queue.
+    /// All events after this position are in the queue.
     floor: Position,
     newest: Position,
-    /// The weight of everything that ever went through.
+    /// The weight of all events that ever went through.
     passed: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
     event: Arc<Event>,
-    /// What had passed through the tail before this event.
+    /// `Events::passed` before this event.
     passed: u64,
 }
 
-/// What a search in the tail found.
+/// The result of a search in the tail.
 #[derive(Debug)]
 pub enum Found {
-    /// The first event that interests.
+    /// The first event for the interest.
     Event(Arc<Event>),
-    /// Nothing up to the position that was asked for.
+    /// Nothing up to the requested position.
     Nothing,
-    /// The tail no longer reaches back so far, or the history's index is the shorter way.
+    /// The tail no longer reaches back so far, or the history's index is faster.
     AskHistory,
-    /// Nothing up to this position. The search goes on behind it when others have had their turn.
+    /// Nothing up to this position. The caller yields before it searches on.
     NothingYet(Position),
 }
 
 impl Tail {
-    /// A tail of at most `capacity` bytes, but always of one event, that continues a history after `newest`.
+    /// Creates a tail that continues a history after `newest`. It holds at most `capacity` bytes,
+    /// but always at least one event.
     #[must_use]
     pub fn new(capacity: usize, newest: Position) -> Self {
         let events = Events { queue: VecDeque::new(), floor: newest, newest, passed: 0 };
@@ -63,8 +65,8 @@ impl Tail {
         self.events.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends committed events, and tells what has passed with them. Only the sequencer calls this, in the order of
-    /// positions.
+    /// Appends committed events, and returns the weight of all events so far. Called only by the
+    /// sequencer, in the order of positions.
     pub fn push(&self, committed: &[Arc<Event>]) -> u64 {
         let mut events = self.events.write().unwrap_or_else(PoisonError::into_inner);
         for event in committed {
@@ -91,20 +93,20 @@ impl Tail {
         self.read().newest
     }
 
-    /// The bytes that the tail may hold.
+    /// The limit on the bytes in the tail.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// The weight of everything that ever went through, the measure of how far behind somebody is.
+    /// The weight of all events that ever went through. Lag is measured against it.
     #[must_use]
     pub fn passed(&self) -> u64 {
         self.read().passed
     }
 
-    /// At most `limit` events behind `after`, and what had passed at the end of them; `None` if the tail no longer
-    /// reaches back so far.
+    /// Returns at most `limit` events after `after`, and the weight of all events up to the last of
+    /// them. `None` if the tail no longer reaches back so far.
     #[must_use]
     pub fn batch_after(&self, after: Position, limit: usize) -> Option<(Vec<Arc<Event>>, u64)> {
         let events = self.read();
@@ -118,8 +120,9 @@ impl Tail {
         Some((batch, passed))
     }
 
-    /// The first event behind `after` and not behind `end` that `interest` covers, as far as `meter` allows.
-    /// For exact topics it looks at no more, because the history finds them by index.
+    /// The first event after `after` and up to `end` that `interest` covers, within the limits of
+    /// `meter`. When the meter is spent, exact topics are left to the history, whose index finds
+    /// them.
     #[must_use]
     pub(crate) fn find(
         &self,
@@ -152,6 +155,7 @@ impl Tail {
         if end <= looked_at || events.newest <= looked_at {
             return Found::Nothing;
         }
+        // The meter is spent.
         if interest.exact_topics().is_some() {
             return Found::AskHistory;
         }
@@ -160,7 +164,7 @@ impl Tail {
 }
 
 impl Events {
-    /// The offset of the first event behind `after`. Whoever asks is mostly close to the newest.
+    /// The offset of the first event after `after`. Most callers are close to the newest.
     fn first_behind(&self, after: Position) -> usize {
         let is_before = |entry: &Entry| entry.event.position <= after;
         let near = self.queue.len().saturating_sub(NEAR);

@@ -1,23 +1,24 @@
-//! A timing wheel: one cheap timer for all deadlines of a shard. A deadline is three numbers beside its subscriber, so
-//! setting and dropping one costs no allocation and leaves nothing behind.
+//! A timing wheel: a single timer for all deadlines of a shard. A deadline is three numbers in its
+//! subscriber's entry, so setting and cancelling one allocates nothing.
 
 use std::time::{Duration, Instant};
 
-/// How finely deadlines are told apart. They fire late by at most this, never early.
+/// Resolution of deadlines. One fires at the end of its tick: at most this late, and never early.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Buckets; a deadline further away than all of them fires early, to be scheduled again.
+/// Number of buckets. A deadline beyond the last one, about 51 seconds ahead, fires early and is
+/// rescheduled.
 const BUCKETS: u32 = 1024;
 
 /// The end of a bucket's list.
 const NONE: u32 = u32::MAX;
 
-/// A time in ticks since the wheel began.
+/// A time in ticks since the wheel's origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tick(u32);
 
 impl Tick {
-    /// The first tick by whose end `time` has passed.
+    /// The first tick at whose end `time` has passed, whenever in this tick it began.
     pub(super) fn after(self, time: Duration) -> Self {
         let ticks = time.as_nanos().div_ceil(TICK.as_nanos());
         Self(self.0.saturating_add(u32::try_from(ticks).unwrap_or(u32::MAX)))
@@ -30,21 +31,21 @@ pub(super) struct Wheel {
     origin: Instant,
     /// The last tick whose deadlines have fired.
     fired: u32,
-    /// Nothing fires before this tick.
+    /// No deadline fires before this tick.
     earliest: u32,
     /// The first subscriber of each bucket.
     heads: Box<[u32]>,
-    /// By subscriber.
+    /// The links by subscriber number.
     links: Vec<Link>,
     scheduled: usize,
 }
 
-/// A subscriber's place in the list of its bucket.
+/// A subscriber's link in the list of its bucket.
 #[derive(Debug, Clone, Copy)]
 struct Link {
     next: u32,
     previous: u32,
-    /// When it fires; 0 for a subscriber without a deadline.
+    /// When it fires; 0 without a deadline.
     tick: u32,
 }
 
@@ -58,14 +59,14 @@ impl Wheel {
         Self { origin, fired: 0, earliest: 1, heads, links: Vec::new(), scheduled: 0 }
     }
 
-    /// The tick in which `time` falls.
+    /// The tick that contains `time`.
     pub(super) fn tick_at(&self, time: Instant) -> Tick {
         let elapsed = time.saturating_duration_since(self.origin);
         Tick(u32::try_from(elapsed.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX))
     }
 
-    /// Has `subscriber` fire when the tick `due` has passed, or earlier if that is beyond the wheel's horizon. It
-    /// replaces the subscriber's earlier deadline.
+    /// Makes `subscriber` fire when the tick `due` has passed, or earlier if that is beyond the
+    /// wheel's horizon. Replaces the subscriber's previous deadline.
     pub(super) fn schedule(&mut self, subscriber: u32, due: Tick) {
         self.cancel(subscriber);
         let at = subscriber as usize;
@@ -83,7 +84,7 @@ impl Wheel {
         self.scheduled += 1;
     }
 
-    /// Drops a subscriber's deadline, if it has one.
+    /// Cancels a subscriber's deadline, if it has one.
     pub(super) fn cancel(&mut self, subscriber: u32) {
         let Some(link) = self.links.get_mut(subscriber as usize) else { return };
         let Link { next, previous, tick } = std::mem::replace(link, Link::UNSCHEDULED);
@@ -110,11 +111,11 @@ impl Wheel {
         Some(self.origin + TICK * self.earliest)
     }
 
-    /// Takes out the subscribers whose deadlines have passed at `now`.
+    /// Removes and returns the subscribers whose deadlines have passed at `now`.
     pub(super) fn fire(&mut self, now: Instant) -> Vec<u32> {
         let mut due = Vec::new();
         let last = self.tick_at(now).0;
-        // After a long pause one round over all buckets is enough.
+        // After a long pause, one pass over all buckets is enough.
         let first = (self.fired + 1).max((last + 1).saturating_sub(BUCKETS));
         for tick in first..=last {
             let mut subscriber = std::mem::replace(&mut self.heads[Self::bucket(tick)], NONE);

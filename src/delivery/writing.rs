@@ -1,4 +1,4 @@
-//! What a socket gets when its turn has come: a notice, its end, or the next events for it.
+//! What a socket gets in its turn: a notice, the end, or its next events.
 
 use std::{io, sync::Arc};
 
@@ -21,31 +21,31 @@ use crate::{
     hub::Interest,
 };
 
-/// What is written to a socket before others get their turn.
+/// Limits on what is written to a socket in one turn.
 const EVENTS_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: usize = 64 * 1024;
 
-/// What a socket's turn led to.
+/// The result of a socket's turn.
 pub(super) enum Turn {
-    /// Nothing more for now.
+    /// Nothing is left to write.
     Done,
-    /// It is to have another one, after the others.
+    /// It needs another turn, after the other sockets.
     Again,
-    /// It has to wait for its client, until its deadline.
+    /// It waits for its client, until its deadline.
     Wait,
-    /// It goes on with what the history has behind this position.
+    /// It needs events of the history after this position.
     AskHistory(Position),
 }
 
 impl Inner {
-    /// Writes what there is for a socket, as much as it may have in one turn.
+    /// Writes to a socket, within the limits of one turn.
     ///
     /// # Errors
     /// If the connection is broken.
     pub(super) fn write(&self, state: &mut State, key: usize) -> io::Result<Turn> {
         let token_key = self.hub.history().token_key();
         let State { subscribers, position, tick, is_draining, .. } = state;
-        // Whoever was in the queue may have gone, and its number be another's.
+        // A queued subscriber may be gone, and its number reused.
         let Some(subscriber) = subscribers.get_mut(key) else { return Ok(Turn::Done) };
         let Sink::Socket(connection) = &mut subscriber.sink else { return Ok(Turn::Done) };
         if !connection.dequeue() {
@@ -81,7 +81,7 @@ impl Inner {
         }
         let has_to_end = *is_draining || subscriber.is_expired;
         Ok(match self.write_events(state, key)? {
-            // The rest of an event went before the end.
+            // The rest of a partly sent event was written before the end.
             Turn::Done if has_to_end => Turn::Again,
             turn => turn,
         })
@@ -102,7 +102,7 @@ impl Inner {
         let mut from_tail = Vec::new();
         let (events, is_whole) = match (recent.behind(after), subscriber.served) {
             (Some(mut behind), Served::Owed { more: false, .. }) => {
-                // Its matchers have led to it, so there is no need to ask them.
+                // The index matched its topics already; only restricted events need a check.
                 let only = behind
                     .next()
                     .filter(|it| !it.update.is_restricted() || interest.covers(&it.update));
@@ -131,7 +131,7 @@ impl Inner {
         self.send(&events, subscriber, *tick, after, is_whole.then_some(Served::Live))
     }
 
-    /// Writes `events`, behind which the subscriber is served as `then` says.
+    /// Writes `events`. If all are written, the subscriber is then served as `then` says.
     fn send(
         &self,
         events: &[&Event],
@@ -151,6 +151,7 @@ impl Inner {
         if last.is_some_and(|it| connection.style.is_last(it)) {
             connection.end(connection.style.writer.close());
         }
+        // The end of the stream is written in another turn.
         let has_more_to_do = connection.is_ending() || connection.is_full();
         subscriber.served = match (wrote, then) {
             (Wrote::All, Some(served)) => served,
@@ -165,7 +166,7 @@ impl Inner {
         })
     }
 
-    /// Takes in a page of the history for the socket that has asked for it.
+    /// Accepts a page of the history for the socket that requested it.
     ///
     /// # Errors
     /// If the connection is broken.
@@ -190,7 +191,7 @@ impl Inner {
             Err(error) => {
                 warn!(%error, "a subscription ends because what it missed cannot be read");
                 if connection.is_within_event() {
-                    // Its end would stand in the middle of the event.
+                    // The end would be written into the middle of the event.
                     return Err(io::ErrorKind::NotFound.into());
                 }
                 let token = token_key.seal(cursor);
@@ -204,7 +205,8 @@ impl Inner {
         subscriber.served = Served::Behind(leg.after);
         if let Some(gap) = leg.gap {
             if connection.is_within_event() {
-                // The rest of it is gone; the client comes back with the id of the event before it.
+                // The rest of the event is lost. The client reconnects with the id of the event
+                // before it.
                 return Err(io::ErrorKind::NotFound.into());
             }
             let notice = connection.style.writer.gap(&gap, token_key);
@@ -227,7 +229,8 @@ impl Inner {
     }
 }
 
-/// Takes events for `interest` out of the tail, and tells what is behind them. It looks at a bounded number of events.
+/// Collects events for `interest` from the tail. Returns what the search found after them. Examines
+/// a limited number of events.
 fn find_in_tail(
     tail: &Tail,
     mut after: Position,
@@ -247,7 +250,7 @@ fn find_in_tail(
     }
 }
 
-/// The first of `events`, as many as a socket may have in one turn, and whether those are all.
+/// Takes the first of `events`, within the limits of one turn. Returns whether these are all.
 fn gather<'a>(
     events: impl IntoIterator<Item = &'a Arc<Event>>,
     interest: &Interest,
@@ -261,7 +264,7 @@ fn gather<'a>(
             || BYTES_AT_ONCE <= n_bytes
             || connection.would_be_full(n_bytes)
             || gathered.last().is_some_and(|last| connection.style.is_last(last));
-        // The rest of an event of which half has gone out has to follow in any case.
+        // The rest of a partly sent event has to follow in any case.
         if is_enough && !gathered.is_empty() {
             return (gathered, false);
         }

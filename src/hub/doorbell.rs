@@ -1,4 +1,5 @@
-//! Which shards are told of an event: those that may have a subscriber for it, and those that would fall behind.
+//! Notifies shards of events: those that may have a subscriber for one, and those that would fall
+//! too far behind.
 
 use std::{
     hash::BuildHasher as _,
@@ -17,30 +18,32 @@ use crate::{
     event::{Event, Position, Topic},
 };
 
-/// Rings that a shard may be behind. It reads the tail whatever their number, so few are enough.
+/// Capacity of the ring channel. A shard reads the tail however many rings it missed, so few are
+/// enough.
 const RINGS: usize = 16;
 
-/// Topics are told apart by this many counters; a collision costs a ring for nothing.
+/// Number of topic counters. Topics that share one may cause an unnecessary ring.
 const COUNTERS: usize = 4096;
 
-/// How far a shard may be behind the tail without being told, in bytes: about sixty small events, and a small part of
-/// the tail.
+/// How far a shard may lag behind the tail without a ring, in bytes. About sixty small events, but
+/// at most an eighth of the tail.
 const UNTOLD: u64 = 32 * 1024;
 const UNTOLD_PART: u64 = 8;
 
-/// A shard's doorbell, a tokio broadcast channel of positions: it says that there is something, and the tail says what.
+/// A shard's doorbell, a tokio broadcast channel of positions. A ring says that there are new
+/// events; the shard reads them from the tail.
 #[derive(Debug)]
 pub struct Doorbell {
     rings: broadcast::Sender<Position>,
     stats: Arc<ShardStats>,
-    /// Subscribers by the hash of each exact topic that they want.
+    /// Subscribers by the hash of each exact topic in their interest.
     wanted: Box<[AtomicU32]>,
-    /// Subscribers that want more than exact topics.
+    /// Subscribers whose interest is more than exact topics.
     wanting_more: AtomicU32,
 }
 
 impl Doorbell {
-    /// The doorbell of a shard that nobody listens to.
+    /// A doorbell without listeners.
     #[must_use]
     pub fn new(stats: Arc<ShardStats>) -> Self {
         let wanted = std::iter::repeat_with(AtomicU32::default).take(COUNTERS).collect();
@@ -48,20 +51,21 @@ impl Doorbell {
         Self { rings, stats, wanted, wanting_more: AtomicU32::default() }
     }
 
-    /// What the shard counts.
+    /// The shard's counters.
     #[must_use]
     pub fn stats(&self) -> &ShardStats {
         &self.stats
     }
 
-    /// The rings from now on.
+    /// Subscribes to the rings from now on.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Position> {
         self.rings.subscribe()
     }
 
-    /// Rings for what `interest` wants from now on. The shard has to look at the tail once after this, for what came
-    /// at the same time: either it finds an event there, or whoever appended the event finds this.
+    /// Rings for events of `interest` from now on. Afterwards the shard has to read the tail once,
+    /// for events appended at the same time. Either the shard finds such an event there, or the
+    /// sequencer sees these counters and rings.
     pub fn want(&self, interest: &Interest) {
         self.each_counter(interest, |counter| {
             counter.fetch_add(1, SeqCst);
@@ -69,7 +73,7 @@ impl Doorbell {
         fence(SeqCst);
     }
 
-    /// Takes back one [`Doorbell::want`].
+    /// Undoes one [`Doorbell::want`].
     pub fn unwant(&self, interest: &Interest) {
         self.each_counter(interest, |counter| {
             counter.fetch_sub(1, SeqCst);
@@ -89,7 +93,8 @@ impl Doorbell {
         &self.wanted[at.expect("a remainder by a usize fits a usize")]
     }
 
-    /// Tells of `events`, the newest in a tail of `capacity` bytes, through which `passed` bytes have gone.
+    /// Rings for `events`, the newest in a tail of `capacity` bytes, if the shard needs to know.
+    /// `passed` is the weight of all events that went through the tail.
     pub(super) fn ring(&self, events: &[Arc<Event>], passed: u64, capacity: usize) {
         let Some(newest) = events.last() else { return };
         let is_wanted = 0 < self.wanting_more.load(SeqCst)
@@ -99,7 +104,7 @@ impl Doorbell {
                 .any(|topic| 0 < self.counter(topic).load(SeqCst));
         let untold = UNTOLD.min(capacity as u64 / UNTOLD_PART);
         if is_wanted || untold <= self.stats.lag(passed) {
-            // Before its first subscriber a shard does not listen.
+            // Fails while there is no listener: a shard listens only from its first subscriber on.
             let _ = self.rings.send(newest.position);
         }
     }

@@ -1,4 +1,5 @@
-//! From a topic to the subscribers that asked for it, so that a publish costs what it delivers and no more.
+//! From a topic to its subscribers, so that the cost of a publish depends only on how many receive
+//! it.
 
 use std::{collections::HashMap, hash::Hash};
 
@@ -11,10 +12,10 @@ use super::{
 };
 use crate::event::{Topic, Update};
 
-/// Entries below which what was allocated is not worth giving back.
+/// Capacity up to which unused memory is not released.
 const FEW: usize = 64;
 
-/// Finds the subscribers of a shard by topic. Subscribers are numbers that the shard gives.
+/// Finds the subscribers of a shard by topic. Subscribers are numbers assigned by the shard.
 #[derive(Debug, Default)]
 pub struct Index {
     by_topic: HashMap<Topic, Number, RandomState>,
@@ -24,18 +25,18 @@ pub struct Index {
     members: Slab<Member>,
 }
 
-/// The number of a subscriber, list or member; half as wide as a `usize`, since there are several for every matcher of
-/// every subscriber.
+/// The number of a subscriber, list or member. Half as wide as a `usize`, because every matcher of
+/// every subscriber takes several.
 type Number = u32;
 
-/// The subscribers of one matcher, in no order, so that one can be taken out at once.
+/// The subscribers of one matcher, unordered, so that removing one takes constant time.
 #[derive(Debug)]
 struct List {
     heading: Heading,
     members: Vec<Number>,
 }
 
-/// What leads to a list.
+/// The key of a list.
 #[derive(Debug)]
 enum Heading {
     Topic(Topic),
@@ -53,17 +54,17 @@ struct Member {
 /// A list of the index.
 #[derive(Debug, Clone, Copy)]
 enum Place {
-    /// Those who want everything.
+    /// The subscribers of `*`.
     Everything,
     /// One of the numbered lists.
     List(Number),
 }
 
-/// A subscriber's places in the index; give it back to [`Index::remove`].
+/// A subscriber's places in the index, to be passed to [`Index::remove`].
 #[derive(Debug)]
 pub struct Enlisted(Members);
 
-/// Nearly every subscriber has one matcher, which should not cost it an allocation.
+/// A subscriber's members. Nearly every subscriber has one matcher, which needs no allocation here.
 #[derive(Debug)]
 enum Members {
     One(Number),
@@ -71,7 +72,7 @@ enum Members {
 }
 
 impl Index {
-    /// Adds a subscriber under everything that it asked for.
+    /// Adds a subscriber under each of its matchers.
     ///
     /// # Panics
     /// If there are more than 2³² subscribers or matchers.
@@ -79,6 +80,7 @@ impl Index {
     pub fn insert(&mut self, subscriber: usize, interest: &Interest) -> Enlisted {
         let subscriber = narrow(subscriber);
         let matchers = interest.matchers();
+        // The common case of a single matcher allocates no list of members.
         let members = match (matchers.is_everything(), matchers.topics(), matchers.patterns()) {
             (true, [], []) => Members::One(self.enlist(subscriber, Place::Everything)),
             (false, [topic], []) => {
@@ -140,7 +142,7 @@ impl Index {
         member
     }
 
-    /// Takes a subscriber out of every list that it is in.
+    /// Removes a subscriber from all its lists.
     pub fn remove(&mut self, enlisted: Enlisted) {
         match enlisted.0 {
             Members::One(member) => self.remove_member(member),
@@ -169,8 +171,9 @@ impl Index {
         }
     }
 
-    /// Calls `found` for each subscriber that one of the update's topics leads to; one with several matchers may be
-    /// found several times. Whether the subscriber may see the update is not looked at.
+    /// Calls `found` for each subscriber with a matcher for one of the update's topics. A
+    /// subscriber with several matchers may be found several times. Does not check whether the
+    /// subscriber may see the update.
     pub fn find(&self, update: &Update, mut found: impl FnMut(usize)) {
         let mut tell = |members: &[Number]| {
             for member in members {
@@ -198,8 +201,8 @@ fn narrow(number: usize) -> Number {
     number.try_into().expect("descriptors and memory run out before 32 bits do")
 }
 
-/// Whether so little of what was allocated is in use that the rest should be given back. Because it has to become
-/// that little again after each time, giving back costs a removal hardly anything.
+/// Whether so little capacity is in use that the rest should be released. A container is shrunk to
+/// twice its length, so many removals pass before the next time.
 fn is_roomy(used: usize, capacity: usize) -> bool {
     FEW < capacity && used < capacity / 4
 }
@@ -216,7 +219,7 @@ fn shrink_map<K: Hash + Eq, V>(map: &mut HashMap<K, V, RandomState>) {
     }
 }
 
-/// A slab cannot move what is in it, so it is given back as a whole when it is empty.
+/// Releases a slab once it is empty: its entries cannot be moved.
 fn shrink_slab<T>(slab: &mut Slab<T>) {
     if slab.is_empty() && FEW < slab.capacity() {
         *slab = Slab::new();
@@ -250,7 +253,8 @@ mod tests {
         Draft { topics, ..Draft::default() }.validate(&limits, &hub).expect("valid")
     }
 
-    /// What the numbers stand for, each of which the updates' topics `t1` to `t5` put to the test.
+    /// An interest with one matcher for each number; the topics `t1` to `t5` of the updates test
+    /// them.
     fn interest(matchers: &[u8]) -> Interest {
         let hub = Url::parse("http://localhost/.well-known/mercure").expect("a valid address");
         let limits = MatcherLimits {

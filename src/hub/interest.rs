@@ -1,4 +1,4 @@
-//! What a subscriber gets: what it asked for, as far as it may see it.
+//! What a subscriber receives: the events that it subscribes to and has the rights for.
 
 use super::Matchers;
 use crate::event::{ClientKey, Event, Topic, Update};
@@ -8,7 +8,7 @@ use crate::event::{ClientKey, Event, Topic, Update};
 pub enum Rights {
     /// None.
     PublicOnly,
-    /// All: without keys nothing is hidden from anybody.
+    /// All: without keys nothing is hidden.
     Everything,
     /// Those with a topic that a `subscribe` grant covers.
     Of(Matchers),
@@ -23,7 +23,7 @@ impl Rights {
         }
     }
 
-    /// Whether an update under this topic alone may be seen if it is private.
+    /// Whether a private update with only this topic may be seen.
     #[must_use]
     pub fn cover(&self, topic: &Topic) -> bool {
         match self {
@@ -51,27 +51,28 @@ pub struct Interest {
 }
 
 impl Interest {
-    /// What `matchers` accept and `rights` allow, less the updates that except `client`.
+    /// An interest in what `matchers` accept and `rights` allow, except updates that exclude
+    /// `client`.
     #[must_use]
     pub fn new(matchers: Matchers, client: Option<ClientKey>, rights: Rights) -> Self {
         Self { matchers, client, rights }
     }
 
-    /// What it asked for.
+    /// The subscriber's matchers.
     #[must_use]
     pub fn matchers(&self) -> &Matchers {
         &self.matchers
     }
 
-    /// The exact topics, sorted and distinct, if they are all there is; `None` if other matchers have to be asked.
+    /// The exact topics, sorted and distinct; `None` if there are matchers of another kind.
     #[must_use]
     pub fn exact_topics(&self) -> Option<&[Topic]> {
         let has_others = self.matchers.is_everything() || !self.matchers.patterns().is_empty();
         (!has_others).then_some(self.matchers.topics())
     }
 
-    /// Whether one of the matchers leads to `topic`. Who knows the unguessable name of a job may see it; `*` and
-    /// patterns lead to jobs only with a grant for them.
+    /// Whether one of the matchers accepts `topic`. A job's id is unguessable: a subscriber that
+    /// names it may see the job. `*` and patterns match jobs only with a grant for them.
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
         if topic.is_job() {
@@ -81,14 +82,14 @@ impl Interest {
         self.matchers.matches(topic)
     }
 
-    /// Which private updates it may see.
+    /// Which private updates the subscriber may see.
     #[must_use]
     pub fn rights(&self) -> &Rights {
         &self.rights
     }
 
-    /// The event with the topics that this subscriber may see: of a private one those that a grant covers, and those that
-    /// it has named itself.
+    /// The event with the topics that this subscriber may see. Of a private event these are the
+    /// topics that a grant covers or that the subscriber names itself.
     #[must_use]
     pub fn shown<'event>(&self, event: &'event Event) -> &'event Event {
         if !event.update.private || event.update.topics.len() == 1 {
@@ -97,14 +98,14 @@ impl Interest {
         event.showing(|topic| self.matchers.names(topic) || self.rights.cover(topic))
     }
 
-    /// Whether what an id stands for may be known to this subscriber.
+    /// Whether the subscriber may learn which event an id belongs to.
     #[must_use]
     pub fn may_know(&self, update: &Update) -> bool {
         !update.private || self.rights.covers_private(update)
     }
 
-    /// Whether the update is for this subscriber. A private one needs a matcher for any of its topics, and a grant for
-    /// any of them, not necessarily the same (draft-08, "Subscribers").
+    /// Whether the update is for this subscriber. A private update needs a matcher for one of its
+    /// topics and a grant for one, not necessarily the same (draft-08, "Subscribers").
     #[must_use]
     pub fn covers(&self, update: &Update) -> bool {
         let is_excepted = self.client.is_some_and(|client| update.except.contains(&client));

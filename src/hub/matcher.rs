@@ -1,4 +1,4 @@
-//! Matchers: conditions on topics, of subscribers and of the rights in tokens.
+//! Matchers: conditions on topics, used by subscribers and by the grants of access tokens.
 
 use std::sync::Arc;
 
@@ -7,24 +7,25 @@ use url::Url;
 use super::pattern::{self, Allowance, Pattern, Resolver, Unusable};
 use crate::event::{Invalid, Topic, WILDCARD};
 
-/// How the text of a matcher is to be read.
+/// How the text of a matcher is interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MatcherKind {
     /// Draft-08 `exact`, the default: byte-for-byte equality.
     Exact,
     /// Draft-08 `urlpattern`: WHATWG URL Pattern.
     UrlPattern,
-    /// RFC 6570 template; a matcher type of ours, which says in the new dialect what selectors said in the old one.
+    /// RFC 6570 template; a matcher type of tidegate's own, for the new dialect to express what
+    /// selectors did in the old one.
     UriTemplate,
-    /// Draft-07 topic selector: a template if it is one, else exact.
+    /// Draft-07 topic selector: a template if it is a valid one, else exact.
     Selector,
 }
 
 impl MatcherKind {
-    /// The matcher types that tokens and `match_…` parameters can name.
+    /// The matcher types that access tokens and `match_…` parameters can name.
     pub const TYPES: [Self; 3] = [Self::Exact, Self::UrlPattern, Self::UriTemplate];
 
-    /// The matcher type of this name, case-sensitive.
+    /// Returns the matcher type of this name, case-sensitive.
     #[must_use]
     pub fn from_type(name: &str) -> Option<Self> {
         Self::TYPES.into_iter().find(|kind| kind.as_str() == name)
@@ -41,7 +42,7 @@ impl MatcherKind {
         }
     }
 
-    /// The field to name if a matcher of this kind is refused.
+    /// The field that an error names when a matcher of this kind is refused.
     pub(crate) fn field(self) -> &'static str {
         match self {
             Self::Exact => "match",
@@ -52,23 +53,24 @@ impl MatcherKind {
     }
 }
 
-/// The bounds that matchers have to keep.
+/// The limits on matchers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MatcherLimits {
-    /// Matchers of one subscription or token.
+    /// Matchers of one subscriber or access token.
     pub matchers: usize,
     /// Bytes of one matcher.
     pub bytes: usize,
-    /// What one pattern or template may cost: 1, and 10 for each variable or wildcard behind the first, 1 for each 8 bytes
-    /// of a compiled component with a regular expression, 1 for each 64 bytes of text.
+    /// The cost of one pattern or template. It is 1, plus 10 for each variable or wildcard after
+    /// the first. Each 64 bytes of text add 1, and so do each 8 bytes of a compiled component with
+    /// a regular expression.
     pub cost: usize,
-    /// What those of one subscription or token may cost together.
+    /// The total cost of the patterns of one subscriber or access token.
     pub cost_of_set: usize,
-    /// What those of all subscriptions may cost together; equal ones count once.
+    /// The total cost of the patterns of all subscribers; equal ones count once.
     pub cost_of_all: usize,
 }
 
-/// One condition on topics; an update needs one topic that one matcher accepts.
+/// One condition on topics. An update matches if a matcher accepts one of its topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Matcher {
     /// `*`: every topic.
@@ -80,8 +82,8 @@ pub enum Matcher {
 }
 
 impl Matcher {
-    /// The matcher that `value` stands for, relative patterns and topics resolved against `hub_url`. The wildcard
-    /// comes first whatever the kind (draft-08, "Topic matchers").
+    /// Parses `value`. A URL pattern is resolved against `hub_url`, and so are the topics it is
+    /// tested on. `*` is the wildcard whatever the kind (draft-08, "Topic matchers").
     ///
     /// # Errors
     /// If `value` breaks the string rule, is not valid for its kind, or is over a limit.
@@ -104,13 +106,13 @@ impl Matcher {
         };
         match pattern {
             Ok(pattern) => Ok(Self::Pattern(pattern)),
-            // A selector that is no template is an exact one (draft-07, "Topic selectors").
+            // A selector that is not a valid template is exact (draft-07, "Topic selectors").
             Err(Unusable::Malformed) if kind == MatcherKind::Selector => Ok(Self::Exact(topic)),
             Err(unusable) => Err(refusal(kind, unusable, limits)),
         }
     }
 
-    /// The matcher that the parameter `match` stands for.
+    /// The matcher for a value of the parameter `match`.
     ///
     /// # Errors
     /// If `value` cannot be a topic.
@@ -121,7 +123,7 @@ impl Matcher {
         Topic::parse(value, limit).map(Self::Exact)
     }
 
-    /// Bytes that a subscriber's matcher is counted with: its text, and what it takes besides.
+    /// Bytes that a subscriber's matcher counts as: its text plus a fixed overhead.
     pub(crate) fn weight(text: &str) -> usize {
         const BESIDES: usize = 64;
         text.len() + BESIDES
@@ -156,9 +158,9 @@ fn refusal(kind: MatcherKind, unusable: Unusable, limits: &MatcherLimits) -> Inv
 pub struct Matchers {
     everything: bool,
     topics: Box<[Topic]>,
-    /// In the order of their ids.
+    /// Sorted by id.
     patterns: Box<[Arc<Pattern>]>,
-    /// Whether topics of jobs are matched only by a text that begins with `/jobs`.
+    /// Whether topics of jobs are matched only by matchers whose text begins with `/jobs`.
     names_jobs: bool,
 }
 
@@ -182,11 +184,11 @@ impl Matchers {
         Self { everything, topics: topics.into(), patterns: patterns.into(), names_jobs: false }
     }
 
-    /// The union of what `values` stand for, within the limits of one subscription or token. Counts come first, so
-    /// that a bad request is refused before it costs anything.
+    /// Parses the matchers of one subscriber or access token, within its limits. Checks their
+    /// number first, so that refusing a bad request is cheap.
     ///
     /// # Errors
-    /// If a value is refused by [`Matcher::parse`], or if all of them are over a limit.
+    /// If [`Matcher::parse`] refuses a value, or if the set is over a limit.
     pub fn parse<'a>(
         values: impl ExactSizeIterator<Item = (MatcherKind, &'a str)>,
         hub_url: &Url,
@@ -208,19 +210,20 @@ impl Matchers {
         Ok(Self::new(matchers))
     }
 
-    /// The same, but what does not name jobs matches none.
+    /// The same set, except that `*` and patterns not beginning with `/jobs` match no topics of
+    /// jobs.
     #[must_use]
     pub fn naming_jobs(self) -> Self {
         Self { names_jobs: true, ..self }
     }
 
-    /// What its patterns cost together.
+    /// The total cost of its patterns.
     #[must_use]
     pub fn cost(&self) -> usize {
         self.patterns.iter().map(|it| it.cost()).sum()
     }
 
-    /// Bytes that they are counted with.
+    /// Bytes that the set counts as.
     #[must_use]
     pub fn weight(&self) -> usize {
         let topics = self.topics.iter().map(|it| Matcher::weight(it.as_str()));
@@ -228,13 +231,13 @@ impl Matchers {
         topics.chain(patterns).sum()
     }
 
-    /// How many there are.
+    /// The number of matchers.
     #[must_use]
     pub fn count(&self) -> usize {
         usize::from(self.everything) + self.topics.len() + self.patterns.len()
     }
 
-    /// Whether one of them accepts `topic` and its text says that it is about jobs.
+    /// Whether a matcher accepts `topic` that is exact or whose text begins with `/jobs`.
     #[must_use]
     pub fn names_jobs(&self, topic: &Topic) -> bool {
         let names_jobs = |pattern: &Arc<Pattern>| pattern.as_str().starts_with("/jobs");
@@ -242,7 +245,7 @@ impl Matchers {
         self.names(topic) || of_jobs().any(|pattern| pattern.matches(topic))
     }
 
-    /// Whether one of them accepts `topic`.
+    /// Whether a matcher accepts `topic`.
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
         if self.names_jobs && topic.is_of_jobs() {
@@ -257,7 +260,7 @@ impl Matchers {
         self.topics.binary_search(topic).is_ok()
     }
 
-    /// Uses what is known of the topic already; live delivery has always just asked.
+    /// Uses cached results for the topic: live delivery has always just computed them.
     fn has_pattern_for(&self, topic: &Topic) -> bool {
         if self.patterns.is_empty() {
             return false;
@@ -270,7 +273,7 @@ impl Matchers {
         })
     }
 
-    /// Whether `*` is one of them.
+    /// Whether `*` is in the set.
     #[must_use]
     pub fn is_everything(&self) -> bool {
         self.everything

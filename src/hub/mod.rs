@@ -1,7 +1,8 @@
-//! Who should get it: the hub, which takes updates in and tells the shards that there is something to deliver.
+//! The hub: accepts updates and notifies the shards that have something to deliver.
 //!
-//! Updates come in; the doorbell rings when they are committed and in the tail. The index and the interests of
-//! subscribers live here as well; the shards own instances of them. The hub keeps no list of subscribers.
+//! Once updates are committed and in the tail, the hub rings the shards' doorbells. The index and
+//! the interests of subscribers are defined here as well; each shard owns its instances. The hub
+//! keeps no list of subscribers.
 
 mod doorbell;
 mod index;
@@ -30,7 +31,7 @@ use crate::{
     history::{Batch, History, PublishError, Sequencer},
 };
 
-/// A handle to the hub; clones are the same hub.
+/// A handle to the hub; clones refer to the same hub.
 #[derive(Debug, Clone)]
 pub struct Hub(Arc<Inner>);
 
@@ -55,8 +56,8 @@ impl Doorbells {
 }
 
 impl Hub {
-    /// A hub over `history`, with a tail of `tail_bytes`. With `refuse_when_behind`, updates are refused while a shard
-    /// lags over half the tail.
+    /// Starts a hub over `history`, with a tail of `tail_bytes`. With `refuse_when_behind`, updates
+    /// are refused while a shard lags over half the tail.
     ///
     /// # Errors
     /// If the writer's thread cannot be started.
@@ -73,7 +74,7 @@ impl Hub {
             move |events: &[Arc<Event>]| {
                 let passed = tail.push(events);
                 n_events.fetch_add(events.len() as u64, Relaxed);
-                // Whoever is not seen to want them yet sees them in the tail.
+                // A subscriber whose counters are not visible yet finds the events in the tail.
                 fence(SeqCst);
                 for doorbell in doorbells.all().iter() {
                     doorbell.ring(events, passed, tail.capacity());
@@ -92,19 +93,19 @@ impl Hub {
         })))
     }
 
-    /// Publishes updates, all or none, one after the other. Returns when they are committed and on their way; never
-    /// waits for subscribers.
+    /// Publishes updates in order, all or none. Returns when they are committed and in the tail;
+    /// never waits for subscribers.
     ///
     /// # Errors
-    /// If nothing was published, or nobody knows.
+    /// If nothing was published, or if the outcome is unknown.
     pub async fn publish(&self, updates: Vec<Update>) -> Result<(), PublishError> {
         self.commit(updates.into()).await
     }
 
-    /// Publishes updates, as [`Hub::publish`] does, and writes what is to be kept with them.
+    /// Publishes updates, like [`Hub::publish`], and writes the batch's records with them.
     ///
     /// # Errors
-    /// If nothing was written, or nobody knows.
+    /// If nothing was written, or if the outcome is unknown.
     pub async fn commit(&self, batch: Batch) -> Result<(), PublishError> {
         if self.0.refuse_when_behind && self.0.tail.capacity() as u64 / 2 < self.lag() {
             return Err(PublishError::Overloaded);
@@ -112,13 +113,13 @@ impl Hub {
         self.0.sequencer.submit(batch).await
     }
 
-    /// Whether the two are the same hub.
+    /// Whether both are the same hub.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// What was accepted, to look things up in.
+    /// The history of accepted events.
     #[must_use]
     pub fn history(&self) -> &dyn History {
         &*self.0.history
@@ -130,7 +131,7 @@ impl Hub {
         &self.0.tail
     }
 
-    /// Ends every subscription, now and from now on. There is no way back.
+    /// Ends all current and future subscriptions, permanently.
     pub fn drain(&self) {
         self.0.draining.send_replace(true);
     }
@@ -141,25 +142,25 @@ impl Hub {
         *self.0.draining.borrow()
     }
 
-    /// Changes to `true` when the gateway stops.
+    /// A channel that changes to `true` when the gateway stops.
     #[must_use]
     pub fn draining(&self) -> watch::Receiver<bool> {
         self.0.draining.subscribe()
     }
 
-    /// Has a shard be told of events, and be counted.
+    /// Registers a shard: it is notified of events and included in the totals.
     pub(crate) fn register(&self, doorbell: Arc<Doorbell>) {
         self.0.doorbells.all().push(doorbell);
     }
 
-    /// How far the slowest shard is behind the tail, in bytes.
+    /// How far the slowest shard lags behind the tail, in bytes.
     #[must_use]
     pub fn lag(&self) -> u64 {
         let passed = self.0.tail.passed();
         self.0.doorbells.all().iter().map(|it| it.stats().lag(passed)).max().unwrap_or(0)
     }
 
-    /// What all shards have counted.
+    /// The sum of all shards' counters.
     #[must_use]
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
@@ -169,13 +170,13 @@ impl Hub {
         totals
     }
 
-    /// Updates that became events, those of jobs included.
+    /// Updates that became events, including those of jobs.
     #[must_use]
     pub fn n_events(&self) -> u64 {
         self.0.n_events.load(Relaxed)
     }
 
-    /// What is wrong, if updates cannot be taken in now.
+    /// The reason why updates cannot be accepted now, if there is one.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         if !self.0.sequencer.is_running() {
@@ -184,7 +185,7 @@ impl Hub {
         self.0.history.trouble()
     }
 
-    /// Closes the history, after which nothing can be published or read. There is no way back.
+    /// Closes the history, permanently. Afterwards nothing can be published or read.
     pub fn close(&self) {
         self.0.history.close();
     }

@@ -1,4 +1,5 @@
-//! From checked parameters to a subscription: the start is looked up, and the subscriber is let in if there is room.
+//! From checked parameters to a subscription: looks up the start, and admits the subscriber if
+//! there is room.
 
 use std::time::{Duration, Instant};
 
@@ -22,21 +23,21 @@ use crate::{
     transport::Transport,
 };
 
-/// A subscriber that may come in.
+/// A subscriber that has been admitted.
 pub(super) struct Admitted {
-    /// What is served comes behind this.
+    /// The position after which it is served.
     pub(super) after: Position,
-    /// What the headers tell of the cursor, if there was one.
+    /// The response header for the cursor, if the client sent one.
     pub(super) cursor_echo: Option<HeaderValue>,
-    /// What it has to be told first.
+    /// A gap to report first.
     pub(super) gap: Option<Gap>,
-    /// What was dropped so far, of which nothing else has to be said.
+    /// What was dropped so far; it needs no further notice.
     n_dropped: u64,
     seat: Seat,
 }
 
-/// Finds room for the subscriber that `request` wants to be, before anything else is done for it. `is_stranger` says
-/// that it has no token where one is needed.
+/// Takes a seat for the subscriber, before any other work for it. `is_stranger` means that it lacks
+/// an access token where one is required.
 pub(crate) fn seat(
     request: &HttpRequest,
     gateway: &Gateway,
@@ -51,14 +52,15 @@ pub(crate) fn seat(
     Ok(seat.guarding(place))
 }
 
-/// Takes what the matchers of a subscriber need: of its own address first, then of all.
+/// Takes the resources that a subscriber's matchers need: first from the budgets of its address,
+/// then from the total.
 fn room_for_matchers(
     request: &HttpRequest,
     gateway: &Gateway,
     params: &Params,
     seat: Seat,
 ) -> Result<Seat, Problem> {
-    /// Bytes of matchers that come with every seat.
+    /// Bytes of matchers included in every seat.
     const INCLUDED: usize = 1024;
     let matchers = params.interest.matchers();
     let bytes = matchers.weight().saturating_sub(INCLUDED);
@@ -77,7 +79,7 @@ fn room_for_matchers(
     Ok(seat.guarding((costs, weight, patterns)))
 }
 
-/// Looks up where the subscriber that has `seat` begins.
+/// Looks up where the subscriber with this `seat` begins.
 pub(super) async fn admit(
     request: &HttpRequest,
     gateway: &Gateway,
@@ -87,7 +89,7 @@ pub(super) async fn admit(
     let limits = &gateway.settings().limits;
     let seat = room_for_matchers(request, gateway, params, seat)?;
     let history = gateway.hub().history();
-    // A head has nothing that a search could find.
+    // A response to HEAD has no events, so a search would be wasted.
     let n_newest = params.n_newest().filter(|_| request.method() != Method::HEAD);
     let located = match n_newest {
         Some(count) => search(gateway, params, count).await,
@@ -113,12 +115,14 @@ pub(super) async fn admit(
     Ok(Admitted { after, cursor_echo, gap, n_dropped, seat })
 }
 
-/// Searches for the newest events, at most until its bound. It ends with the request and with the gateway.
+/// Searches for the newest events, up to a limit. Ends early when the request ends or the gateway
+/// stops.
 async fn search(gateway: &Gateway, params: &Params, count: usize) -> Result<Located, Problem> {
     let (hub, interest) = (gateway.hub(), &params.interest);
     let history = hub.history();
     let located = history.locate(Start::Now, interest).await.map_err(|error| unreadable(&error))?;
-    // The index leads only to events of these topics. How many of them the subscriber may not see is not to show.
+    // With exact topics the index yields only their events, so no limit is needed. A limit would
+    // also reveal how many of them the subscriber may not see.
     let is_indexed = interest.exact_topics().is_some();
     let bound = if is_indexed { usize::MAX } else { gateway.settings().limits.search_events };
     let mut search = Search::new(count, located.after, bound);
@@ -133,10 +137,10 @@ async fn search(gateway: &Gateway, params: &Params, count: usize) -> Result<Loca
                 ..located
             });
         }
-        // For one step, so that many searches take turns. The semaphore is never closed.
+        // Held for one step, so that many searches alternate. The semaphore is never closed.
         let _place = gateway.searches().acquire().await.ok();
         search = history.step_back(search, interest).await.map_err(|error| unreadable(&error))?;
-        // In memory a step is done at once, and this thread serves others.
+        // In memory a step completes at once; other tasks of this thread have to run too.
         tokio::task::yield_now().await;
     }
     Ok(Located { after: search.after, ..located })
@@ -147,7 +151,8 @@ fn unreadable(error: &HistoryError) -> Problem {
     Problem::unavailable("history", error.to_string())
 }
 
-/// The id behind which the response begins (draft-08, "Reconciliation"): what was asked for, if it was found.
+/// The id after which the response begins (draft-08, "Reconciliation"): the requested cursor if it
+/// was found, else `earliest`.
 fn echo(cursor: &str, missing: Option<Missing>) -> HeaderValue {
     let earliest = HeaderValue::from_static("earliest");
     match missing {
@@ -159,8 +164,8 @@ fn echo(cursor: &str, missing: Option<Missing>) -> HeaderValue {
 }
 
 impl Admitted {
-    /// Lists it among the subscribers, if there is a list, for as long as it has its seat. `session` is the number of its
-    /// poll session.
+    /// Adds it to the list of subscriptions, if there is one, for as long as it has its seat.
+    /// `session` is the number of its poll session.
     pub(super) fn join(
         mut self,
         request: &HttpRequest,
@@ -184,7 +189,7 @@ impl Admitted {
         Ok(self)
     }
 
-    /// From where the client can go on before it has been told anything: a gap has to be told again.
+    /// Where the client can resume before it has received anything. A gap has to be reported again.
     pub(super) fn resume_point(&self, key: &TokenKey) -> String {
         match &self.gap {
             Some(gap) if !gap.cursor.is_empty() => gap.cursor.clone(),
@@ -192,15 +197,15 @@ impl Admitted {
         }
     }
 
-    /// What it subscribes to.
+    /// The subscription for the shard.
     pub(super) fn subscription(self, params: &Params, terms: Terms) -> Subscription {
         let Self { after, gap, n_dropped, seat, .. } = self;
         Subscription { interest: params.interest.clone(), after, gap, n_dropped, terms, seat }
     }
 }
 
-/// The terms of a stream: each lasts a little less than the setting, so that not all end at once, and none longer than
-/// its token.
+/// The terms of a stream. Lifetimes are randomly up to a fifth shorter than the setting, so that
+/// streams do not all end at once. None outlasts its access token.
 pub(crate) fn stream_terms(
     gateway: &Gateway,
     transport: Transport,
@@ -214,8 +219,8 @@ pub(crate) fn stream_terms(
     Terms { transport, heartbeat: Some(delivery.heartbeat), lifetime }
 }
 
-/// `time`, or what is left until shortly before `expires` if that is less: deadlines fire late, and a subscription must
-/// not outlast its token.
+/// The shorter of `time` and the time until shortly before `expires`. The margin is needed because
+/// deadlines fire late, and a subscription must not outlast its access token.
 pub(super) fn within(time: Duration, expires: Option<Instant>) -> Duration {
     const MARGIN: Duration = Duration::from_millis(100);
     let until = Instant::now() + MARGIN;

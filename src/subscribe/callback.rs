@@ -1,8 +1,9 @@
-//! Names of JavaScript functions that a client may have called.
+//! Names of JavaScript functions for callbacks.
 
 use crate::problem::Problem;
 
-/// A dotted JavaScript name of at most five parts and 64 characters, none of them a word of the language.
+/// Accepts a dotted JavaScript name of at most five parts and 64 characters, without reserved
+/// words.
 pub(crate) fn check_callback(callback: &str) -> Result<(), Problem> {
     const LONGEST: usize = 64;
     const PARTS: usize = 5;
@@ -17,6 +18,7 @@ pub(crate) fn check_callback(callback: &str) -> Result<(), Problem> {
 }
 
 fn is_identifier(part: &str) -> bool {
+    // Sorted, for the binary search.
     const WORDS: [&str; 50] = [
         "arguments",
         "await",

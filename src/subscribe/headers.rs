@@ -1,4 +1,4 @@
-//! The headers that keep browsers, proxies and caches from holding a subscription up.
+//! Response headers that keep browsers, proxies and caches from delaying a subscription.
 
 use actix_web::{
     HttpResponseBuilder,
@@ -11,14 +11,14 @@ const INCREMENTAL: HeaderName = HeaderName::from_static("incremental");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const MERCURE_LAST_EVENT_ID: HeaderName = HeaderName::from_static("mercure-last-event-id");
 
-/// Not to be cached, and not to be guessed what it is.
+/// Forbids caching and content sniffing.
 pub(crate) fn uncached(response: &mut HttpResponseBuilder) {
     response.insert_header((CACHE_CONTROL, "private, no-cache, no-store, no-transform"));
     response.insert_header((PRAGMA, "no-cache"));
     response.insert_header((CONTENT_TYPE_OPTIONS, "nosniff"));
 }
 
-/// Not to be buffered or compressed on its way either.
+/// Also forbids buffering and compression on the way.
 pub(crate) fn streamed(response: &mut HttpResponseBuilder) {
     uncached(response);
     response.insert_header((CONTENT_ENCODING, "identity"));
@@ -26,7 +26,8 @@ pub(crate) fn streamed(response: &mut HttpResponseBuilder) {
     response.insert_header((INCREMENTAL, "?1"));
 }
 
-/// Where the response begins, for clients that gave a cursor; under the old and the new name.
+/// Reports where the response begins to clients that sent a cursor, under the old and the new
+/// header name.
 pub(crate) fn cursor_echo(response: &mut HttpResponseBuilder, echo: Option<HeaderValue>) {
     if let Some(echo) = echo {
         response.insert_header((LAST_EVENT_ID, echo.clone()));

@@ -1,7 +1,7 @@
 //! The forever iframe: `GET /iframe`.
 //!
-//! The head of the document holds padding and the script that hands events on; what follows are script elements that
-//! call it. See `static/iframe.js` for the document's side of it.
+//! The head of the document has padding and a script. Script elements follow, which call that
+//! script with each event. See `static/iframe.js` for the document's side.
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
@@ -29,16 +29,16 @@ use crate::{
     transport::{StreamWriter, Transport, iframe, json},
 };
 
-/// Heartbeats that may stay away before the document takes the connection for dead.
+/// Heartbeat intervals of silence after which the document considers the connection dead.
 const MISSED_HEARTBEATS: f64 = 2.5;
 
-/// To whom the document hands events on.
+/// The receiver of the document's events.
 enum Target {
-    /// A function of the parent page, which is of the same origin.
+    /// A function of the parent page, which has the same origin.
     Callback(String),
-    /// A page of the gateway's own origin, which is this, by `postMessage`.
+    /// A page of the gateway's own origin, given here, by `postMessage`.
     OwnOrigin(String),
-    /// Whatever page of this other origin is the parent, by `postMessage`.
+    /// Any parent page with this other origin, by `postMessage`.
     Origin(String),
 }
 
@@ -51,7 +51,7 @@ struct Head<'a> {
     options: &'a str,
 }
 
-/// What the script has to know; see `static/iframe.js`.
+/// Options for the script; see `static/iframe.js`.
 #[derive(Serialize)]
 struct Options<'a> {
     callback: Option<&'a str>,
@@ -63,7 +63,7 @@ struct Options<'a> {
     retry: f64,
 }
 
-/// Opens a document that never ends.
+/// Opens an endless document.
 ///
 /// # Errors
 /// If the request is refused for good.
@@ -86,8 +86,8 @@ pub async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> 
     Ok(stream::respond(&request, response, head, subscription, style))
 }
 
-/// What the head of the response would be: the document asks this before it goes on, so that a dead server does not
-/// leave an error page in the frame.
+/// Answers with the head that the response would have. The document asks before it reconnects, so
+/// that a dead server does not leave an error page in the frame.
 ///
 /// # Errors
 /// If the request would be refused.
@@ -100,7 +100,7 @@ pub async fn probe_iframe(request: HttpRequest) -> Result<HttpResponse, Problem>
     Ok(admitted_response(&gateway, &target, &admitted).body(Bytes::new()))
 }
 
-/// A document that asks again after a while. A problem document would stay in the frame for ever.
+/// A document that retries after a while. A problem document would stay in the frame forever.
 fn later(
     request: &HttpRequest,
     gateway: &Gateway,
@@ -109,7 +109,7 @@ fn later(
     problem: Problem,
 ) -> HttpResponse {
     let retry = stream::retry_later(gateway);
-    // Who is not let in yet is asked for with the same words as before.
+    // A client that was not admitted retries with the query unchanged.
     let mut document = head(gateway, params, target, request.query_string(), "").to_vec();
     document.extend(iframe::end(EndReason::Unavailable, retry, "", gateway.nonce()));
     let mut refusal = HttpResponse::from_error(problem);
@@ -119,7 +119,8 @@ fn later(
     refusal.set_body(BoxBody::new(document))
 }
 
-/// The parameters come before the seat here: the document that says that there is none needs them.
+/// Parameters are parsed before the seat is taken: the document that reports the lack of a seat
+/// needs them.
 async fn admit(
     request: &HttpRequest,
     gateway: &Gateway,
@@ -147,7 +148,8 @@ fn target(request: &HttpRequest, gateway: &Gateway, params: &Params) -> Result<T
             if *origin == own {
                 return Ok(Target::OwnOrigin(own));
             }
-            // By its name: an origin that only `*` allows could be anybody's, and so could what it frames.
+            // Must be listed by name: an origin allowed only by `*` could belong to any site, and
+            // so could what it frames.
             if !origins::allows_by_name(&gateway.settings().cors.origins, origin) {
                 let detail = "`origin` is not one that this gateway allows (`cors.origins`)";
                 return Err(Problem::field("origin", detail));
@@ -161,7 +163,7 @@ fn target(request: &HttpRequest, gateway: &Gateway, params: &Params) -> Result<T
     }
 }
 
-/// The head of a document that goes on with `query` from `cursor`, if there is one.
+/// The head of a document that reconnects with `query`, and from `cursor` unless it is empty.
 fn head(gateway: &Gateway, params: &Params, target: &Target, query: &str, cursor: &str) -> Bytes {
     let settings = gateway.settings();
     let (callback, origin) = match target {
@@ -198,7 +200,7 @@ fn admitted_response(
 
 fn response(gateway: &Gateway, target: &Target) -> HttpResponseBuilder {
     let ancestor = match target {
-        // Not spelt out, for a policy cannot name an IPv6 address.
+        // Not the origin itself: a policy cannot name an IPv6 address.
         Target::Callback(_) | Target::OwnOrigin(_) => "'self'",
         Target::Origin(origin) => origin,
     };
@@ -232,7 +234,7 @@ mod tests {
             .app_data(Shard::of_this_thread(gateway.hub()))
             .app_data(gateway.clone())
             .to_http_request();
-        // Ends every document at its beginning.
+        // Ends every document right after its head.
         gateway.hub().drain();
         let response = open_iframe(request).await.expect("a document");
         let status = response.status();

@@ -1,7 +1,8 @@
-//! The way out: from a request to a subscription, and from there to a response.
+//! From a request to a subscription and its response.
 //!
-//! The same parameters come in for every transport; the start is looked up, the subscriber is admitted, and the
-//! transport's own endpoint answers. What is in an event and when it comes is not decided here.
+//! All transports share the same parameters. The start is looked up, the subscriber is admitted,
+//! and the transport's endpoint answers. What events contain and when they arrive is not decided
+//! here.
 
 pub(crate) mod admission;
 pub(crate) mod callback;

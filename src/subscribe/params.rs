@@ -1,4 +1,4 @@
-//! The parameters that all transports share, and those of each.
+//! The parameters of subscriptions, common and per transport.
 
 use std::{
     sync::Arc,
@@ -22,48 +22,48 @@ use crate::{
     problem::Problem,
 };
 
-/// The names under which a cursor may come as a parameter, the freshest first: libraries that rewrite the address at
-/// each reconnection use the first one.
+/// Parameter names for a cursor, the most current first: libraries that rewrite the URL at each
+/// reconnection use the first one.
 const CURSORS: [&str; 4] = ["lastEventId", "last_event_id", "lastEventID", "Last-Event-ID"];
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// A request to subscribe, checked.
+/// The checked parameters of a request to subscribe.
 #[derive(Debug)]
 pub(super) struct Params {
     pub(super) interest: Arc<Interest>,
-    /// The parameter to name if there is no room for its patterns.
+    /// The parameter that an error names if there is no room for its patterns.
     pub(super) pattern_field: &'static str,
-    /// Whether it has no token where one is needed.
+    /// Whether it lacks an access token where one is required.
     pub(super) is_stranger: bool,
-    /// What is known of the subscriber besides its rights.
+    /// What is known about the subscriber besides its rights.
     pub(super) profile: Profile,
-    /// The parameter `client`, whose hash the interest has.
+    /// The parameter `client`; the interest has its hash.
     pub(super) client: Option<String>,
-    /// Whether the hub's own events are told in the old dialect.
+    /// Whether events about subscriptions are written in the old dialect.
     pub(super) is_old_dialect: bool,
-    /// When the subscriber's token is no longer good.
+    /// When the subscriber's access token expires.
     pub(super) expires: Option<Instant>,
     pub(super) cursor: Option<Cursor>,
     backlog: Backlog,
-    /// Whether heartbeats should be events that scripts can see.
+    /// Whether heartbeats are events that scripts can see.
     pub(super) visible_heartbeats: bool,
     pub(super) wait: Option<Duration>,
     pub(super) session: Option<String>,
     pub(super) callback: Option<String>,
     pub(super) origin: Option<String>,
-    /// The query without what changes from one connection to the next: cursor, backlog, session.
+    /// The query without the parameters that change between connections: cursor, backlog, session.
     pub(super) lasting_query: String,
 }
 
-/// Where a client says that it left off.
+/// Where a client left off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cursor {
     pub(super) text: String,
     pub(super) is_etag: bool,
 }
 
-/// What a newcomer gets first.
+/// What a client without a cursor gets first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Backlog {
     None,
@@ -72,11 +72,11 @@ enum Backlog {
 }
 
 impl Params {
-    /// The parameters of `request` and of `body`, which is empty unless the method is QUERY. Those of both are joined; of
-    /// two cursors that of the address wins (draft-08, "Subscribers").
+    /// Parses the parameters of `request` and of `body`, which is empty unless the method is QUERY.
+    /// Both are combined; of two cursors, the one in the URL wins (draft-08, "Subscribers").
     ///
     /// # Errors
-    /// If a parameter breaks a rule, or if the subscriber needs a token and has none.
+    /// If a parameter breaks a rule, or if the subscriber needs an access token and has none.
     pub(super) fn parse(
         request: &HttpRequest,
         body: &[u8],
@@ -111,7 +111,7 @@ impl Params {
                 pair.map_err(|error| Problem::field(error.0.clone(), error.to_string()))?;
             match old_feature(&name) {
                 Some(feature) if understands_old => gateway.metrics().old_dialect(feature),
-                // A subscriber who asks in vain should know; a name that means nothing is ignored.
+                // Not ignored like an unknown name: its subscriber would wait in vain.
                 Some(OldFeature::Selector) => return Err(old_selector()),
                 Some(_) => continue,
                 None => {}
@@ -142,7 +142,7 @@ impl Params {
         }
         let is_old = match subscriber.profile.dialect {
             Some(dialect) => dialect == Dialect::Old,
-            // What only the old dialect asks for.
+            // Only the old dialect has selectors.
             None => matchers.iter().all(|(kind, _)| *kind == MatcherKind::Selector),
         };
         let pattern_field = matchers.iter().find(|(kind, _)| *kind != MatcherKind::Exact);
@@ -172,7 +172,8 @@ impl Params {
         })
     }
 
-    /// How many of the newest events are wanted. A cursor wins over a backlog, which is for newcomers.
+    /// The number of newest events to begin with. A cursor wins over a backlog, which is for
+    /// clients without one.
     pub(super) fn n_newest(&self) -> Option<usize> {
         match (&self.cursor, self.backlog) {
             (None, Backlog::Last(count)) => Some(count),
@@ -180,14 +181,14 @@ impl Params {
         }
     }
 
-    /// Where to begin, unless the newest events are wanted.
+    /// Where to begin, unless the newest events are requested.
     pub(super) fn start(&self, key: &TokenKey, id_bytes: usize) -> Start {
         match &self.cursor {
             None => match self.backlog {
                 Backlog::None | Backlog::Last(_) => Start::Now,
                 Backlog::Since(time) => Start::Since(time),
             },
-            // Present, but it names nothing; a client that has seen no event yet may send it like this.
+            // Present but empty: a client that has received no event yet may send this.
             Some(cursor) if cursor.text.is_empty() => Start::Now,
             Some(cursor) if cursor.text == EventId::EARLIEST => Start::Earliest,
             Some(cursor) if TokenKey::is_token(&cursor.text) => {
@@ -200,7 +201,8 @@ impl Params {
     }
 }
 
-/// Checks that a subscriber without a token names jobs that are there: others may not hold anything here.
+/// Checks that a subscriber without an access token names only existing jobs. Others may not hold a
+/// connection.
 fn check_jobs(gateway: &Gateway, matchers: &Matchers) -> Result<(), Problem> {
     let is_there = |topic: &Topic| topic.job_id().is_some_and(|id| gateway.tracker().knows(id));
     if matchers.topics().iter().all(is_there) {
@@ -211,7 +213,7 @@ fn check_jobs(gateway: &Gateway, matchers: &Matchers) -> Result<(), Problem> {
     ))
 }
 
-/// Parameters that come at most once.
+/// Parameters that may be given at most once.
 #[derive(Debug, Default)]
 struct Single {
     last: Option<String>,
@@ -225,7 +227,8 @@ struct Single {
 }
 
 impl Single {
-    /// Takes in a parameter; unknown ones are ignored. Returns whether it is the same for every connection.
+    /// Sets a parameter; unknown ones are ignored. Returns whether it stays the same between
+    /// connections.
     fn set(&mut self, name: &str, value: &str) -> Result<bool, Problem> {
         let (field, is_lasting) = match name {
             "last" => (&mut self.last, false),
@@ -245,8 +248,8 @@ impl Single {
     }
 }
 
-/// The kind of matcher that a parameter gives, if any. Names are case-sensitive, yet everything that begins with `match`
-/// in whatever case is reserved (draft-08, "Subscribers").
+/// The kind of matcher that a parameter gives, if any. Names are case-sensitive, but every name
+/// that begins with `match` in any case is reserved (draft-08, "Subscribers").
 fn matcher_kind(name: &str) -> Result<Option<MatcherKind>, Problem> {
     let is_reserved = name.as_bytes().get(..5).is_some_and(|it| it.eq_ignore_ascii_case(b"match"));
     match name {
@@ -260,7 +263,8 @@ fn matcher_kind(name: &str) -> Result<Option<MatcherKind>, Problem> {
     }
 }
 
-/// What tells a client of the old dialect. `lastEventId` does not: a polyfill sends it in both.
+/// The feature of the old dialect that a parameter belongs to. `lastEventId` is none: a polyfill
+/// sends it in both dialects.
 fn old_feature(name: &str) -> Option<OldFeature> {
     match name {
         "topic" => Some(OldFeature::Selector),
@@ -287,7 +291,8 @@ fn too_many_matchers(limit: usize) -> Problem {
     Problem::parameter(&Invalid::TooMany { field: "topic", limit })
 }
 
-/// The header wins, as it is what browsers keep up to date; then parameters; then the tag of a poll.
+/// The client's cursor. The header wins, because browsers keep it current; then parameters; then
+/// the entity tag of a poll.
 fn cursor(request: &HttpRequest, parameters: [Option<String>; CURSORS.len()]) -> Option<Cursor> {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let header = request.headers().get(LAST_EVENT_ID).map(text);
@@ -338,7 +343,7 @@ fn seconds(wait: &str) -> Result<Duration, Problem> {
         .ok_or_else(|| Problem::field("wait", "`wait` is not a whole number of seconds"))
 }
 
-/// Digits only; a number too large for this machine is as good as the largest.
+/// Parses a number of digits only. One that overflows becomes the maximum.
 pub(super) fn whole_number(digits: &str) -> Option<usize> {
     let is_number = !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit());
     is_number.then(|| digits.parse().unwrap_or(usize::MAX))

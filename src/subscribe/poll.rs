@@ -1,7 +1,8 @@
 //! Long poll: `GET /poll`.
 //!
-//! A reply holds what there is, or waits for it; its cursor is a token for everything it has looked at, and `next` is
-//! the address to ask next. The polls of one session are one subscriber.
+//! A reply has the available events, or waits for one. Its `cursor` is the cursor token for the
+//! position reached, and `next` is the URL of the next poll. The polls of one session are one
+//! subscriber.
 
 use std::{
     collections::VecDeque,
@@ -40,15 +41,15 @@ use crate::{
     transport::{Transport, json, subscription},
 };
 
-/// What one reply tells.
+/// The events of one reply.
 struct Batch {
     events: Vec<Bytes>,
     bytes: usize,
-    /// Whether it ended before everything was told.
+    /// Whether there may be more events.
     more: bool,
 }
 
-/// Answers a poll, at once or when there is something to tell.
+/// Answers a poll, at once or when there is an event.
 ///
 /// # Errors
 /// If the request is refused.
@@ -73,6 +74,7 @@ pub async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Problem> 
         let applied = format!("wait={}", wait.as_secs());
         response.insert_header(("preference-applied", applied)).insert_header(("vary", "prefer"));
     }
+    // A conditional request without new events is answered 304, with the tag that it sent.
     if let (true, Some(cursor)) = (batch.events.is_empty() && !batch.more, &params.cursor)
         && cursor.is_etag
     {
@@ -99,7 +101,7 @@ pub async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Problem> 
     Ok(response.body(Reply { pieces, size, _feed: feed, _turn: turn }))
 }
 
-/// What the head of a reply would be, without waiting: `HEAD` subscribes nobody.
+/// Answers with the head that a reply would have, without waiting. `HEAD` subscribes to nothing.
 ///
 /// # Errors
 /// If the request would be refused.
@@ -129,8 +131,8 @@ async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Admitted), P
     Ok((gateway, params, admitted))
 }
 
-/// How long to wait, and whether a preference was honoured (RFC 7240, section 4.3). The parameter is a demand, so too
-/// much of it is an error; a preference is only followed as far as possible.
+/// How long to wait, and whether a preference was applied (RFC 7240, section 4.3). The parameter is
+/// a demand: above the maximum it is an error. A preference is only capped.
 fn wait(
     request: &HttpRequest,
     params: &Params,
@@ -151,7 +153,8 @@ fn wait(
     })
 }
 
-/// Takes what there is; if that is nothing, waits for something, or for the end of the poll or of its peer's side.
+/// Collects the available events. If there are none, waits for one, for the end of the poll, or
+/// until the peer ends its side.
 async fn collect(
     feed: &mut Feed,
     turn: &mut Turn,
@@ -171,6 +174,7 @@ async fn collect(
             tokio::select! {
                 item = feed.next() => Some(item),
                 () = turn.replaced() => None,
+                // The peer may still read, so the reply is sent with what there is.
                 () = peer.clone().ended() => continue,
             }
         } else {
@@ -193,7 +197,8 @@ async fn collect(
     }
 }
 
-/// A reply on its way. It shares the encoded events, and its client counts as a subscriber until all of it is written.
+/// A reply being written. It shares the encoded events, and its client counts as a subscriber until
+/// all of it is written.
 struct Reply {
     pieces: VecDeque<Bytes>,
     size: u64,
@@ -232,7 +237,7 @@ impl Batch {
     }
 }
 
-/// The full address of the next poll: the same, from the new cursor on, as the same subscriber.
+/// The full URL of the next poll: the same parameters and session, from the new cursor on.
 fn next(
     request: &HttpRequest,
     gateway: &Gateway,

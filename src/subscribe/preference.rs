@@ -1,4 +1,4 @@
-//! What a client would like: `Prefer: wait=N` (RFC 7240, section 4.3).
+//! The client's preference `Prefer: wait=N` (RFC 7240, section 4.3).
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 
 use super::params::whole_number;
 
-/// How long the client would like to wait for an answer.
+/// How long the client prefers to wait for an answer.
 pub(crate) fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
     let values = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
     let seconds = values

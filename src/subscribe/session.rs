@@ -1,7 +1,7 @@
-//! Sessions of long polls: what makes the polls of one client one subscriber.
+//! Sessions of long polls, which make the polls of one client one subscriber.
 //!
-//! A session's name is made when a client polls for the first time, and kept only once it polls again: whoever polls
-//! just once leaves nothing behind. A name is a sealed number, so nobody can make one up.
+//! A session gets its name with a client's first poll, but is stored only with the second. A client
+//! that polls just once leaves nothing behind. A name is a sealed number, so it cannot be forged.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::{event::Position, history::TokenKey};
 
-/// The sessions that are alive: polling, or between two polls and within the lease.
+/// The live sessions: those with a poll in progress, or whose lease has not expired.
 #[derive(Debug, Clone)]
 pub struct Sessions(Arc<Inner>);
 
@@ -28,32 +28,33 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Alive {
     by_number: HashMap<u64, Session>,
-    /// How many there may be before the expired ones are looked for.
+    /// The number of sessions at which expired ones are removed.
     sweep_at: usize,
 }
 
 #[derive(Debug, Default)]
 struct Session {
-    /// When it dies if no poll comes; `None` while one waits.
+    /// When the lease expires; `None` during a poll.
     expires: Option<Instant>,
-    /// Tells the poll that waits from those before it.
+    /// The number of the current poll, to tell it from earlier ones.
     turn: u64,
-    /// Dropped in order to end the poll that waits: a client that polls anew has given up on it.
+    /// Dropped to end the current poll: a client that polls again has abandoned it.
     waiting: Option<oneshot::Sender<()>>,
 }
 
-/// A poll of a session; dropping it begins the lease.
+/// A poll of a session. Dropping it starts the lease.
 #[derive(Debug)]
 pub(super) struct Turn {
     sessions: Sessions,
     number: u64,
     turn: u64,
-    /// `None` for a first poll, which nobody can replace.
+    /// `None` for a first poll, which cannot be replaced.
     replaced: Option<oneshot::Receiver<()>>,
 }
 
 impl Sessions {
-    /// No sessions yet; each will live for `lease` after its last poll, and at most `capacity` at once.
+    /// Creates an empty set. A session lives for `lease` after its last poll; at most `capacity`
+    /// are stored.
     #[must_use]
     pub fn new(lease: Duration, capacity: usize) -> Self {
         Self(Arc::new(Inner { key: TokenKey::random(), lease, capacity, alive: Mutex::default() }))
@@ -63,7 +64,7 @@ impl Sessions {
         self.0.alive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many are alive.
+    /// The number of live sessions.
     #[must_use]
     pub fn count(&self) -> usize {
         let mut alive = self.alive();
@@ -71,7 +72,7 @@ impl Sessions {
         alive.by_number.len()
     }
 
-    /// Begins a poll: of the session that the client names, or the first one of a new session.
+    /// Begins a poll: of the session named by the client, or the first one of a new session.
     pub(super) fn begin(&self, named: Option<&str>) -> Turn {
         let named = named.and_then(|name| self.0.key.open(&format!("#{name}")));
         match named {
@@ -89,7 +90,7 @@ impl Sessions {
         if alive.sweep_at <= alive.by_number.len() {
             alive.sweep();
         }
-        // Beyond the bound polls go on, but each on its own.
+        // Over the limit, polls still work, but each is a session of its own.
         if self.0.capacity <= alive.by_number.len() && !alive.by_number.contains_key(&number) {
             return self.first();
         }
@@ -127,7 +128,7 @@ impl Turn {
     pub(super) async fn replaced(&mut self) {
         match &mut self.replaced {
             Some(replaced) => {
-                // The sender is only ever dropped.
+                // Never sent to, only dropped.
                 let _ = replaced.await;
             }
             None => std::future::pending().await,

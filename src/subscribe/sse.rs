@@ -19,7 +19,7 @@ use crate::{
 
 const ACCEPT_QUERY: HeaderName = HeaderName::from_static("accept-query");
 
-/// What the body of a query has to be.
+/// The media type required for the body of a QUERY request.
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Opens an event stream.
@@ -30,7 +30,8 @@ pub async fn open_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
     answer(&request, None).await
 }
 
-/// Opens an event stream for which more is asked than fits in an address: `QUERY` with parameters in a form.
+/// Opens an event stream with parameters that are too long for a URL: a `QUERY` request with a
+/// form.
 ///
 /// # Errors
 /// If the request is refused.
@@ -41,7 +42,7 @@ pub async fn query_sse(
     answer(&request, Some(payload)).await
 }
 
-/// What the head of an event stream would be: `HEAD` subscribes nobody.
+/// Answers with the head that an event stream would have. `HEAD` subscribes to nothing.
 ///
 /// # Errors
 /// If the request would be refused.
@@ -70,7 +71,7 @@ async fn answer(
     }
 }
 
-/// Rights and room come first, then the body is read, and only then are patterns compiled.
+/// Checks rights and room first, then reads the body, and compiles patterns last.
 async fn prepare(
     request: &HttpRequest,
     query: Option<web::Payload>,
@@ -82,7 +83,7 @@ async fn prepare(
     let subscriber = auth::subscriber(request).await?;
     let body = match query {
         None => Bytes::new(),
-        // Strangers watch single jobs, for which an address is long enough.
+        // Strangers watch single jobs, for which a URL is long enough.
         Some(_) if subscriber.is_stranger() => return Err(subscriber.token_missing()),
         Some(payload) => {
             check_form(request)?;
@@ -104,7 +105,7 @@ fn open(
 ) -> HttpResponse {
     let retry = gateway.settings().delivery.retry;
     let mut head = BytesMut::from(&*sse::head(retry));
-    // Not before a gap was told: its token stands behind it.
+    // A gap has to be reported first: this cursor token is after it.
     if params.visible_heartbeats && admitted.gap.is_none() {
         let token = gateway.hub().history().token_key().seal(admitted.after);
         head.extend_from_slice(&sse::visible_heartbeat(&token));
@@ -119,7 +120,7 @@ fn open(
     stream::respond(request, response, head.freeze(), subscription, style)
 }
 
-/// A stream that is over at once, and says when to return.
+/// A stream that ends at once, with a reconnection delay.
 fn later(gateway: &Gateway, problem: &Problem) -> HttpResponse {
     gateway.metrics().refused(problem.reason());
     let retry = stream::retry_later(gateway);
@@ -129,7 +130,8 @@ fn later(gateway: &Gateway, problem: &Problem) -> HttpResponse {
     response.force_close().body(sse::end(retry))
 }
 
-/// Checks that the body says that it is a form (RFC 10008, section 2: a query without a type cannot be understood).
+/// Checks that the body is declared as a form (RFC 10008, section 2: a query without a type cannot
+/// be understood).
 fn check_form(request: &HttpRequest) -> Result<(), Problem> {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
     let kind: Option<Mime> = kind.and_then(|it| it.parse().ok());

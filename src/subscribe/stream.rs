@@ -1,5 +1,5 @@
-//! A streaming response. On a plain connection its body takes the socket from actix once the head is out; elsewhere it
-//! is the stream.
+//! Streaming responses. On a plain connection, a shard takes the socket from actix once the head is
+//! sent. Elsewhere the response body is the stream.
 
 use std::{
     convert::Infallible,
@@ -24,7 +24,7 @@ use crate::{
     transport::StreamWriter,
 };
 
-/// What of the head is given to actix at a time.
+/// Bytes of the head passed to actix at a time.
 const CHUNK: usize = 4000;
 
 /// Answers `request` with a stream that begins with `head`.
@@ -57,12 +57,12 @@ pub(crate) fn respond(
             response.body(Streaming::new(request, body))
         }
     };
-    // Without chunks the end of the connection is the end of the body.
+    // Without chunks, the end of the connection ends the body.
     response.head_mut().no_chunking(!is_chunked);
     response
 }
 
-/// How the gateway writes streams.
+/// The gateway's style for streams.
 pub(crate) fn style(gateway: &Gateway, writer: StreamWriter) -> Style {
     let delivery = &gateway.settings().delivery;
     let ending = Ending {
@@ -74,17 +74,19 @@ pub(crate) fn style(gateway: &Gateway, writer: StreamWriter) -> Style {
     Style { writer, is_old_dialect: false, ending, write_deadline: delivery.write_deadline }
 }
 
-/// When somebody who cannot come in now should return; not all at once.
+/// A randomized reconnection delay for clients that are not admitted now, so that they do not all
+/// return at once.
 pub(crate) fn retry_later(gateway: &Gateway) -> Duration {
     let delivery = &gateway.settings().delivery;
     delivery.retry + delivery.retry_spread.mul_f64(fastrand::f64())
 }
 
-/// A stream that is a response of actix from its beginning to its end.
+/// A stream written by actix from beginning to end.
 struct Streaming {
     body: Body,
     peer: Peer,
-    /// When the peer has ended its side: it may be gone, which nothing else tells as long as nothing is written.
+    /// Resolves when the peer has ended its side. It may be gone, which is not noticed otherwise
+    /// while nothing is written.
     ended: Pin<Box<dyn Future<Output = ()>>>,
 }
 
@@ -117,7 +119,7 @@ impl MessageBody for Streaming {
     }
 }
 
-/// A stream of which actix writes the head, and a shard the rest.
+/// A stream whose head is written by actix, and the rest by a shard.
 struct HandOver {
     head: Bytes,
     handle: Handle,
@@ -139,7 +141,7 @@ impl MessageBody for HandOver {
             let length = self.head.len().min(CHUNK);
             return Poll::Ready(Some(Ok(self.head.split_to(length))));
         }
-        // Nobody is to be woken: actix flushes next, and that ends it.
+        // Needs no waker: actix flushes next, and then gives up the socket.
         if let Some((shard, subscription, style)) = self.rest.take() {
             self.handle.arm(move |stream| {
                 if let Err(error) = shard.adopt(stream, subscription, style) {

@@ -1,4 +1,4 @@
-//! The thread that tells of changes.
+//! The thread that announces changes of the list.
 
 use std::{
     io,
@@ -20,20 +20,20 @@ use crate::{
     transport::subscription::Document,
 };
 
-/// Events that are published at once. With the largest payloads they are still a small part of the tail.
+/// Events published at once. Even with the largest payloads they are a small part of the tail.
 const BATCH: usize = 64;
 
-/// Delivery may lag over one part in this many of the tail before announcements wait for it: far less than publishers
-/// are refused for, so that a crowd which comes and goes does not hold them up.
+/// Announcements wait while delivery lags over a quarter of the tail. Publishers are refused only
+/// at half of it, so a crowd that joins and leaves does not block publishing.
 const LAG_PART: u64 = 4;
 
-/// How often it is looked whether delivery has caught up.
+/// Interval between checks whether delivery has caught up.
 const LAG_TICK: Duration = Duration::from_millis(5);
 
-/// Time after which what could not be published is tried again.
+/// Delay before a failed publish is retried.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Starts the thread; it ends when the list is gone.
+/// Starts the thread, which ends when the list is dropped.
 pub(super) fn start(list: &Arc<Inner>, hub: &Hub, names: Names, limit: usize) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let announcer = Announcer { list: Arc::downgrade(list), hub: hub.clone(), names };
@@ -59,7 +59,7 @@ pub(super) fn start(list: &Arc<Inner>, hub: &Hub, names: Names, limit: usize) ->
     Ok(())
 }
 
-/// What there is to wait for.
+/// What the thread waits for.
 enum Next {
     Change,
     At(Instant),
@@ -72,7 +72,7 @@ struct Announcer {
 }
 
 impl Announcer {
-    /// Announces the end of what was there when the process before this one ended.
+    /// Announces the end of the subscriptions that the previous process left behind.
     async fn recover(&self, limit: usize) {
         match recover::left_behind(&self.hub, &self.names, limit).await {
             Ok(left) => {
@@ -84,7 +84,7 @@ impl Announcer {
         }
     }
 
-    /// Announces all changes; `None` if there will be no more.
+    /// Announces all queued changes; `None` if the list is gone.
     async fn announce(&self) -> Option<Next> {
         loop {
             let list = self.list.upgrade()?;
@@ -106,7 +106,8 @@ impl Announcer {
         }
     }
 
-    /// Publishes what `make` makes, however long that takes; what comes later waits behind it.
+    /// Publishes the updates from `make`, retrying until that succeeds or the gateway stops. Later
+    /// changes wait for it.
     async fn publish(&self, make: impl Fn() -> Vec<Update>) {
         let bearable = self.hub.tail().capacity() as u64 / LAG_PART;
         while bearable < self.hub.lag() && 0 < self.list.strong_count() {
@@ -115,7 +116,7 @@ impl Announcer {
         loop {
             match self.hub.publish(make()).await {
                 Ok(()) | Err(PublishError::Stopped) => return,
-                // Nobody listens any more, and the next process finds what was left behind.
+                // No subscriber is left to notify, and the next process finds what was left behind.
                 Err(_) if self.hub.is_draining() => return,
                 Err(error) => warn!(%error, "who subscribes is announced later"),
             }
@@ -126,7 +127,7 @@ impl Announcer {
         }
     }
 
-    /// What tells of a change of one matcher.
+    /// The update that announces a change of one matcher.
     fn tell(&self, change: &Change, matched: &Matched) -> Update {
         let (names, subscriber) = (&self.names, &change.member.id);
         let key = name::key(matched.kind, &matched.matcher, subscriber);
@@ -137,7 +138,7 @@ impl Announcer {
     }
 }
 
-/// A subscription as it is told of.
+/// The document about a subscription.
 pub(super) fn document<'a>(
     names: &Names,
     matched: &'a Matched,
@@ -155,7 +156,8 @@ pub(super) fn document<'a>(
     }
 }
 
-/// What tells of a subscription; under the topics of both dialects, for the receiver's own decides how it is written.
+/// The update about a subscription. It has the topics of both dialects, because the receiver's
+/// dialect decides how it is written.
 pub(super) fn update(topics: Box<[Topic]>, document: &Document<'_>) -> Update {
     Update {
         topics,
@@ -182,7 +184,7 @@ mod tests {
         subscriptions::{self, Newcomer, Signs},
     };
 
-    /// Whoever is not announced by then is not announced at all.
+    /// Time after which a missing announcement counts as lost.
     const DEADLINE: Duration = Duration::from_secs(30);
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! What of the list is asked for: which path, and which part of what is there.
+//! A request for the list: its path, and its filter.
 
 use actix_web::HttpRequest;
 use percent_encoding::percent_decode_str;
@@ -6,30 +6,30 @@ use percent_encoding::percent_decode_str;
 use super::name;
 use crate::{form, hub::MatcherKind, problem::Problem};
 
-/// Subscriptions in one reply, at most, and if nothing is said.
+/// The maximum number of subscriptions in one reply, and the default.
 pub(super) const LONGEST_LIST: usize = 10_000;
 
-/// What a path leads to.
+/// What a path refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Asked {
     /// All subscriptions, in either dialect.
     All,
-    /// Those of one matcher.
+    /// The subscriptions with a matcher.
     Matcher(MatcherKind, String),
-    /// One of them: matcher and subscriber.
+    /// One subscription: matcher and subscriber.
     One(MatcherKind, String, String),
-    /// Those of one matcher, as the old dialect knows them.
+    /// The subscriptions with a matcher, by a path of the old dialect.
     OldTopic(String),
-    /// One of them, as the old dialect knows it.
+    /// One subscription, by a path of the old dialect.
     OldOne(String, String),
 }
 
 impl Asked {
-    /// What the path behind `…/subscriptions` leads to. Two segments are of the old dialect unless the first one is the
-    /// name of a matcher type.
+    /// Parses the path after `…/subscriptions`. Two segments are of the old dialect unless the
+    /// first one is the name of a matcher type.
     ///
     /// # Errors
-    /// If it leads nowhere (404), or has an escape that is none or an unknown matcher type (400).
+    /// If it refers to nothing (404), or has an invalid escape or an unknown matcher type (400).
     pub(super) fn parse(rest: &str, has_old: bool) -> Result<Self, Problem> {
         if rest.is_empty() {
             return Ok(Self::All);
@@ -58,7 +58,7 @@ impl Asked {
         }
     }
 
-    /// What the keys begin with of those that are asked for, in order.
+    /// The prefixes of the keys of the requested subscriptions, in order.
     pub(super) fn prefixes(&self, filter: &Filter) -> Vec<String> {
         let of = |kind: MatcherKind, matcher: &str| format!("{}/{matcher}", kind.as_str());
         match self {
@@ -80,7 +80,7 @@ impl Asked {
     }
 }
 
-/// The matcher types in the order of their names.
+/// The matcher types, sorted by name.
 const KINDS_IN_ORDER: [MatcherKind; 3] =
     [MatcherKind::Exact, MatcherKind::UriTemplate, MatcherKind::UrlPattern];
 
@@ -96,23 +96,23 @@ fn decode(segment: &str) -> Result<String, Problem> {
         .ok_or_else(|| Problem::malformed("the path has an escape that stands for nothing"))
 }
 
-/// Which part of a list is asked for.
+/// The requested part of a list.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
     /// Only matchers of this type.
     pub(super) kind: Option<MatcherKind>,
-    /// Only matchers that begin like this.
+    /// Only matchers with this prefix.
     pub(super) prefix: String,
-    /// Only how many there are.
+    /// Only the number of subscriptions.
     pub(super) is_count: bool,
-    /// How many at most.
+    /// The maximum number of subscriptions.
     pub(super) limit: usize,
-    /// Behind the one with this key.
+    /// Only subscriptions after this key.
     pub(super) after: Option<String>,
 }
 
 impl Filter {
-    /// The filter in the query of a request; parameters that mean nothing are ignored.
+    /// Parses the filter from the query of a request. Unknown parameters are ignored.
     pub(super) fn parse(request: &HttpRequest) -> Result<Self, Problem> {
         let mut filter = Self { limit: LONGEST_LIST, ..Self::default() };
         for pair in form::pairs(request.query_string().as_bytes()) {

@@ -1,4 +1,4 @@
-//! `GET /.well-known/mercure/subscriptions…`: who subscribes to what now.
+//! `GET /.well-known/mercure/subscriptions…`: the current subscriptions.
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
@@ -23,13 +23,13 @@ use crate::{
     transport::subscription::{Document, OLD_CONTEXT},
 };
 
-/// Where the gateway itself serves the list; a proxy may show it elsewhere.
+/// Where the gateway serves the list. A proxy may map it to another path.
 const SERVED_AT: &str = "/.well-known/mercure/subscriptions";
 
 const JSON: &str = "application/json";
 const JSON_LD: &str = "application/ld+json";
 
-/// Adds the addresses.
+/// Adds the routes.
 pub(crate) fn configure(config: &mut ServiceConfig) {
     config.service(
         resource("/.well-known/mercure/subscriptions{rest:.*}", "GET, HEAD, OPTIONS")
@@ -38,13 +38,14 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
     );
 }
 
-/// Shows all subscriptions, those of a matcher, or one.
+/// Shows all subscriptions, those with one matcher, or a single one.
 async fn show_subscriptions(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(&request);
     let nothing = || Problem::not_found("there is nothing at this address");
     let registry = gateway.subscriptions().ok_or_else(nothing)?;
     let subscriber = auth::subscriber(&request).await?;
-    // As the client has written it: a grant names the path with its escapes (draft-08, "Subscription API").
+    // As written by the client: grants name the path with its escapes (draft-08, "Subscription
+    // API").
     let rest = request.uri().path().strip_prefix(SERVED_AT).ok_or_else(nothing)?;
     let names = Names::new(gateway.settings());
     let path = format!("{}{rest}", names.root);
@@ -81,14 +82,15 @@ fn wants_json_ld(request: &HttpRequest) -> bool {
     preferred(request, &[JSON, JSON_LD]) == Some(JSON_LD)
 }
 
-/// The list as one client sees it.
+/// The list for one client.
 struct View<'a> {
     request: &'a HttpRequest,
     registry: &'a Registry,
     is_old: bool,
     names: &'a Names,
     path: &'a str,
-    /// From where a client that knows the list can go on with events. Read before the list, so that it misses none.
+    /// The cursor token from which a client that has the list can receive events. Read before the
+    /// list, so that no event is missed.
     cursor: String,
     etag: String,
     hub: String,
@@ -111,7 +113,7 @@ struct Collection<'a, D> {
     next: Option<&'a str>,
 }
 
-/// One document of the old dialect by itself, which tells the cursor as well.
+/// A single document of the old dialect, with the cursor token.
 #[derive(Serialize)]
 struct WithCursor<'a, D> {
     #[serde(flatten)]
@@ -129,14 +131,14 @@ impl<'a> View<'a> {
         names: &'a Names,
         path: &'a str,
     ) -> Self {
-        // Another process begins to count anew.
+        // The nonce identifies the process: the version starts anew with each.
         let version = format!("{}-{}", gateway.nonce(), registry.version());
         let history = gateway.hub().history();
         let cursor = match history.last() {
             Position::START => EventId::EARLIEST.to_owned(),
             last => history.token_key().seal(last),
         };
-        // What the old dialect gets holds the cursor as well.
+        // The reply in the old dialect also has the cursor token.
         let etag = match is_old {
             true => format!("\"{version}-{cursor}\""),
             false => format!("\"{version}\""),
@@ -145,7 +147,7 @@ impl<'a> View<'a> {
         Self { request, registry, is_old, names, path, cursor, etag, hub }
     }
 
-    /// Whether the client has it already.
+    /// Whether the client already has this version.
     fn is_known(&self, request: &HttpRequest) -> bool {
         let mut tags = request.headers().get_all(IF_NONE_MATCH).filter_map(|it| it.to_str().ok());
         tags.any(|tags| {
@@ -245,7 +247,7 @@ impl<'a> View<'a> {
         let key = name::key(matched.kind, &matched.matcher, last.subscriber());
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         let pairs = url::form_urlencoded::parse(self.request.query_string().as_bytes());
-        // A token in the address is not to be passed on.
+        // Leaves out an access token in the URL.
         query.extend_pairs(pairs.filter(|(name, _)| name != "after" && name != "authorization"));
         format!("{}?{}", self.path, query.append_pair("after", &key).finish())
     }

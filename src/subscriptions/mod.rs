@@ -1,9 +1,9 @@
-//! Who subscribes to what: a list over HTTP, and an event whenever somebody comes or goes (draft-08, "Active
+//! Active subscriptions: a list over HTTP, and an event for each join and leave (draft-08, "Active
 //! subscriptions").
 //!
-//! Newcomers come in and are listed; dropping their [`Presence`] takes them off. Each change is announced as a private
-//! event of the hub, in the order in which they happen, by a thread of its own, so that nobody who comes or goes waits.
-//! Off by default; then nothing here exists.
+//! Subscribers are listed until their [`Presence`] is dropped. Each change is announced as a
+//! private event of the hub, in order. A separate thread announces, so that no subscriber waits for
+//! it. Off by default; then there is neither list nor thread.
 
 mod announce;
 mod asked;
@@ -26,7 +26,7 @@ use crate::{
     settings::Settings,
 };
 
-/// Where subscriptions are, as everybody sees it.
+/// The public paths of subscriptions.
 #[derive(Debug, Clone)]
 struct Names {
     /// The path of the list.
@@ -42,18 +42,18 @@ impl Names {
         }
     }
 
-    /// The path of what is listed under `key`.
+    /// The path of the subscription with this key.
     fn path(&self, key: &str) -> String {
         format!("{}/{key}", self.root)
     }
 }
 
-/// Everything that is told of subscriptions.
+/// The interest in all events about subscriptions.
 pub(crate) fn interest(settings: &Settings) -> Interest {
     recover::interest(&Names::new(settings))
 }
 
-/// Starts the list and the thread that announces its changes, if the settings want it.
+/// Starts the list and the thread that announces its changes, if they are enabled.
 ///
 /// # Errors
 /// If the thread cannot be started.

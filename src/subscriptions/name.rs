@@ -1,4 +1,4 @@
-//! The names of subscriptions: paths below the hub's own.
+//! The names of subscriptions: paths below the hub's path.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
@@ -10,24 +10,25 @@ use crate::{
 /// Everything but the unreserved characters (RFC 6570, simple expansion).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A text as one segment of a path. The beginning of a text becomes the beginning of its segment.
+/// Encodes a text as one path segment. A prefix of the text becomes a prefix of the segment.
 pub(super) fn segment(text: &str) -> String {
     percent_encode(text.as_bytes(), RESERVED).to_string()
 }
 
-/// What a subscription is listed under: its path behind `…/subscriptions/`.
+/// The key of a subscription: its path after `…/subscriptions/`.
 pub(super) fn key(kind: MatcherKind, matcher: &str, subscriber: &str) -> String {
     format!("{}/{}/{}", kind.as_str(), segment(matcher), segment(subscriber))
 }
 
-/// The path by which the old dialect knows a subscription, behind `…/subscriptions/`. A matcher that reads like the name
-/// of a matcher type has none: its path would be that of a list.
+/// The path of a subscription in the old dialect, after `…/subscriptions/`. `None` for a matcher
+/// equal to the name of a matcher type: its path would be that of a list.
 pub(super) fn old_key(matcher: &str, subscriber: &str) -> Option<String> {
     let is_ambiguous = MatcherKind::from_type(matcher).is_some();
     (!is_ambiguous).then(|| format!("{}/{}", segment(matcher), segment(subscriber)))
 }
 
-/// The matchers that are told of. Those that name a job are not: who knows the name of a job may see the job.
+/// The matchers that are listed. Matchers for a single job are not: knowing a job's id is the
+/// permission to see it.
 pub(super) fn told(matchers: &Matchers) -> impl Iterator<Item = (MatcherKind, &str)> {
     let everything = matchers.is_everything().then_some((MatcherKind::Exact, WILDCARD));
     let topics = matchers.topics().iter().filter(|topic| !topic.is_job());

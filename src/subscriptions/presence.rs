@@ -1,4 +1,4 @@
-//! One subscriber that is there, and how its client is known again.
+//! A listed subscriber, and how its client is recognized.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,19 +11,19 @@ use super::{
 };
 use crate::hub::Matchers;
 
-/// Whose connection it is, as far as anybody can tell. Two of the same client and with the same matchers are alike, so that
-/// one of them that comes back in time takes the place of one that has just left.
+/// The identity of a connection's client, as far as it is known. Connections of one client with the
+/// same matchers are equal, so a client that returns in time resumes its place.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Client {
     digest: [u8; 16],
-    /// For a poll session, how long it lives between two polls.
+    /// The lease of a poll session between two polls.
     session: Option<Duration>,
 }
 
-/// Words that two connections share if they are of the same client.
+/// Values shared by the connections of one client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Signs<'a> {
-    /// Whom the token is for (`sub`).
+    /// The subject of the access token (`sub`).
     pub(crate) subject: Option<&'a str>,
     /// The parameter `client`.
     pub(crate) key: Option<&'a str>,
@@ -31,7 +31,7 @@ pub(crate) struct Signs<'a> {
     pub(crate) session: Option<(u64, Duration)>,
 }
 
-/// Somebody who is about to subscribe.
+/// A subscriber about to be listed.
 #[derive(Debug)]
 pub(crate) struct Newcomer {
     pub(super) client: Client,
@@ -61,12 +61,12 @@ impl Client {
         Self { digest: half, session: signs.session.map(|(_, lease)| lease) }
     }
 
-    /// Whether several connections of it are one subscriber.
+    /// Whether several connections of it count as one subscriber.
     pub(super) fn is_shared(&self) -> bool {
         self.session.is_some()
     }
 
-    /// How long it lives without a connection.
+    /// How long it stays listed without a connection.
     pub(super) fn lease(&self) -> Duration {
         self.session.unwrap_or_default()
     }
@@ -84,8 +84,8 @@ impl Client {
 }
 
 impl Newcomer {
-    /// Somebody who subscribes to `matchers`, of whom `payload_for` tells what is to be known with a matcher. `None` if
-    /// there is nothing that is told of.
+    /// Creates a newcomer with `matchers`. `payload_for` returns the payload to show with a
+    /// matcher. `None` if no matcher is listed.
     pub(crate) fn new(
         matchers: &Matchers,
         signs: Signs<'_>,
@@ -103,7 +103,7 @@ impl Newcomer {
     }
 }
 
-/// A subscriber that is there; dropping it begins its leave.
+/// A listed subscriber. Dropping this starts its leave.
 #[derive(Debug)]
 pub struct Presence {
     registry: Registry,

@@ -1,4 +1,4 @@
-//! What a crash has left behind: subscriptions whose beginning was announced and whose end was not.
+//! Subscriptions left behind by a crash: their start was announced, but not their end.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,15 +13,15 @@ use crate::{
     transport::subscription::Document,
 };
 
-/// What is read of the history at a time.
+/// Size of a page read from the history.
 const PAGE: Budget = Budget { events: 1000, bytes: 1 << 20 };
 
-/// A subscription that has not ended.
+/// A subscription whose end was not announced.
 #[derive(Debug)]
 pub(super) struct Left(Arc<Event>);
 
 impl Left {
-    /// What tells that it has ended.
+    /// The update that announces its end.
     pub(super) fn end(&self) -> Update {
         let update = &*self.0.update;
         let mut document = read(update).expect("it was read before");
@@ -34,8 +34,8 @@ fn read(update: &Update) -> Option<Document<'_>> {
     serde_json::from_str(&update.data).ok()
 }
 
-/// The subscriptions that the history tells the beginning of and not the end, in the order of their beginnings; at most
-/// `limit`.
+/// The subscriptions whose start is in the history and whose end is not, in the order of their
+/// starts; at most `limit`.
 pub(super) async fn left_behind(
     hub: &Hub,
     names: &Names,
@@ -52,6 +52,8 @@ pub(super) async fn left_behind(
             else {
                 continue;
             };
+            // Ended subscriptions are dropped as the history is read, so at most `limit` are in
+            // memory.
             if !document.active {
                 active.remove(topic);
             } else if active.len() < limit {
@@ -70,10 +72,10 @@ pub(super) async fn left_behind(
     Ok(left)
 }
 
-/// Everything that is told of subscriptions.
+/// The interest in all events about subscriptions.
 pub(super) fn interest(names: &Names) -> Interest {
     let pattern = format!("{}/:type/:match/:subscriber", names.root);
-    // The operator's limits are for the patterns of others.
+    // The operator's limits are for patterns of clients.
     let limits = MatcherLimits {
         matchers: 1,
         bytes: usize::MAX,

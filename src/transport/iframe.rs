@@ -1,5 +1,5 @@
-//! Script elements of the forever iframe: each calls `tidegate`, which the head of the document defines, with one
-//! JSON argument.
+//! Script elements of the forever iframe. Each calls `tidegate`, a function defined in the head of
+//! the document, with one JSON argument.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     history::TokenKey,
 };
 
-/// An event and the token for its position.
+/// An event and the cursor token for its position.
 #[must_use]
 pub fn event(event: &Event, nonce: &str, key: &TokenKey) -> Bytes {
     let object = json::event(event);
@@ -22,20 +22,20 @@ pub fn event(event: &Event, nonce: &str, key: &TokenKey) -> Bytes {
     call(nonce, &format!(r#"{{"event":{object},"cursor":"{token}"}}"#))
 }
 
-/// A gap and the token for the point where it goes on, in the shape of an event.
+/// A gap in the shape of an event, and the cursor token for where delivery resumes.
 #[must_use]
 pub fn gap(gap: &Gap, nonce: &str, key: &TokenKey) -> Bytes {
     let (object, token) = (json::gap_event(gap, key), key.seal(gap.after));
     call(nonce, &format!(r#"{{"event":{object},"cursor":"{token}"}}"#))
 }
 
-/// A heartbeat and the token for everything so far.
+/// A heartbeat and the cursor token for the position reached.
 #[must_use]
 pub fn heartbeat(token: &str, nonce: &str) -> Bytes {
     call(nonce, &json::script_safe(&json!({ "heartbeat": true, "cursor": token })))
 }
 
-/// The end: why, when to return, and from where.
+/// The end: the reason, the reconnection delay, and the cursor token to resume from.
 #[must_use]
 pub fn end(reason: EndReason, retry: Duration, token: &str, nonce: &str) -> Bytes {
     let argument = json!({

@@ -1,6 +1,7 @@
-//! JSON that can stand anywhere: in a reply, in a line of an event stream, in a script element.
+//! JSON that is safe in a reply, in a line of an event stream, and in a script element.
 //!
-//! `<`, `>`, `&`, U+2028 and U+2029 are escaped, so nothing that a publisher sends can leave its string.
+//! `<`, `>`, `&`, U+2028 and U+2029 are escaped, so that nothing a publisher sends can end its
+//! string.
 
 use std::io;
 
@@ -14,7 +15,7 @@ use crate::{
     history::{Missing, TokenKey},
 };
 
-/// Serializes `value` so that it can stand in a script element.
+/// Serializes `value` so that it is safe in a script element.
 ///
 /// # Panics
 /// If `value` has a map whose keys are not strings, or its `Serialize` fails.
@@ -26,7 +27,7 @@ pub fn script_safe(value: &impl Serialize) -> String {
     String::from_utf8(bytes).expect("JSON is UTF-8")
 }
 
-/// An event as the object that long-poll replies and the iframe's function get.
+/// An event as the object in long-poll replies and for the iframe's function.
 #[must_use]
 pub fn event(event: &Event) -> &Bytes {
     event.encoded(Form::Json, |event| {
@@ -52,8 +53,8 @@ struct EventObject<'a> {
     retry: Option<u64>,
 }
 
-/// The data of `tidegate.gap`: the cursor, why it cannot be served, and what follows instead; or how many events a search
-/// for the newest ones has looked at before it ended.
+/// The data of `tidegate.gap`: the cursor, why it cannot be served, and what follows instead. For a
+/// search that ended early: the number of events that it examined.
 #[must_use]
 pub fn gap(gap: &Gap) -> String {
     let reason = match gap.missing {
@@ -66,7 +67,7 @@ pub fn gap(gap: &Gap) -> String {
     script_safe(&json!({ "cursor": gap.cursor, "reason": reason, "follows": "earliest" }))
 }
 
-/// A gap in the shape of an event, whose id is the token for the point where it goes on.
+/// A gap in the shape of an event, whose id is the cursor token for where delivery resumes.
 #[must_use]
 pub fn gap_event(told: &Gap, key: &TokenKey) -> String {
     script_safe(&json!({

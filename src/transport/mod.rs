@@ -1,7 +1,7 @@
-//! As which bytes: the encoders of the transports, and nothing else.
+//! The encoders of the transports.
 //!
-//! An event, a gap, a heartbeat or an end comes in; bytes go out. What depends on an event is encoded once, whoever
-//! asks first, and shared by all; it depends on no subscriber.
+//! They turn an event, a gap, a heartbeat or an end into bytes. The bytes of an event depend on no
+//! subscriber: they are encoded once, on first use, and shared.
 
 pub mod iframe;
 pub mod json;
@@ -18,7 +18,7 @@ use crate::{
     history::TokenKey,
 };
 
-/// How a subscriber is written to.
+/// The transport to a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// EventSource.
@@ -30,9 +30,9 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// How many there are.
+    /// The number of transports.
     pub const COUNT: usize = 3;
-    /// All of them, in the order of their discriminants.
+    /// All transports, in the order of their discriminants.
     pub const ALL: [Self; Self::COUNT] = [Self::Sse, Self::Iframe, Self::Poll];
 
     /// The name in settings, metrics and logs.
@@ -46,14 +46,15 @@ impl Transport {
     }
 }
 
-/// Writes the items of one stream.
+/// Encodes the items of one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamWriter {
     /// As `text/event-stream`.
     Sse {
         /// Whether heartbeats are events that a script can see.
         visible_heartbeats: bool,
-        /// Whether each item is a chunk of an HTTP/1.1 body. Where something else frames the body, it is not.
+        /// Whether each item is a chunk of an HTTP/1.1 body. Not set where something else frames
+        /// the body.
         is_chunked: bool,
     },
     /// As script elements.
@@ -64,21 +65,22 @@ pub enum StreamWriter {
 }
 
 impl StreamWriter {
-    /// Whether a stream of this kind may be chunked. Chromium takes a chunked document that is cut off for one that
-    /// still loads, so that the iframe's script would see the end only by the silence.
+    /// Whether a stream of this kind may be chunked. Chromium takes a chunked document that is cut
+    /// off for one that is still loading. The iframe's script would then notice the end only by the
+    /// silence.
     #[must_use]
     pub fn is_chunkable(&self) -> bool {
         matches!(self, Self::Sse { .. })
     }
 
-    /// Makes each item a chunk of an HTTP/1.1 body, if that may be.
+    /// Makes each item a chunk of an HTTP/1.1 body, if this kind of stream may be chunked.
     pub fn chunk(&mut self) {
         if let Self::Sse { is_chunked, .. } = self {
             *is_chunked = true;
         }
     }
 
-    /// Whether the topics of an event are among its bytes.
+    /// Whether the encoded bytes contain the event's topics.
     #[must_use]
     pub fn shows_topics(&self) -> bool {
         matches!(self, Self::Iframe { .. })
@@ -96,7 +98,7 @@ impl StreamWriter {
         }
     }
 
-    /// The bytes that tell of a gap.
+    /// The bytes that report a gap.
     #[must_use]
     pub fn gap(&self, gap: &Gap, key: &TokenKey) -> Bytes {
         match self {
@@ -105,7 +107,8 @@ impl StreamWriter {
         }
     }
 
-    /// The bytes that keep a silent connection alive; `token` stands for everything so far.
+    /// The bytes that keep an idle connection alive. `token` is the cursor token for the position
+    /// reached.
     #[must_use]
     pub fn heartbeat(&self, token: &str) -> Bytes {
         match self {
@@ -117,7 +120,7 @@ impl StreamWriter {
         }
     }
 
-    /// The last bytes; the client should return after `retry`.
+    /// The last bytes, which tell the client to reconnect after `retry`.
     #[must_use]
     pub fn end(&self, reason: EndReason, retry: Duration, token: &str) -> Bytes {
         match self {
@@ -129,7 +132,7 @@ impl StreamWriter {
         }
     }
 
-    /// What follows the last event of a stream that ends with an event.
+    /// The bytes after the last event of a stream that ends with an event.
     #[must_use]
     pub fn close(&self) -> Option<Bytes> {
         match self {

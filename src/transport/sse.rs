@@ -1,12 +1,12 @@
 //! `text/event-stream` (WHATWG HTML, "Server-sent events").
 //!
-//! The id of an event stands behind its data, so that a client that is cut off midway does not adopt the id of an
-//! event that it never got. A heartbeat is a lone comment, never followed by a blank line: some client libraries
-//! dispatch an empty event at each blank line.
+//! The id of an event comes after its data. So a client that is cut off midway does not adopt the
+//! id of an incomplete event. A heartbeat is a single comment, never followed by a blank line: some
+//! client libraries dispatch an empty event at each blank line.
 //!
-//! On HTTP/1.1 a stream is chunked: libraries that read a fixed number of bytes from other bodies, like those over
-//! Python's `requests`, hand on a chunk as soon as it has arrived. The frame is a part of the bytes of an event, so
-//! it costs nothing per subscriber.
+//! On HTTP/1.1 a stream is chunked. Libraries that read other bodies in blocks of fixed size, like
+//! those over Python's `requests`, return a chunk as soon as it arrives. The frame is a part of the
+//! bytes of an event, so it costs nothing per subscriber.
 
 use std::{fmt::Write as _, io::Write as _, time::Duration};
 
@@ -19,23 +19,23 @@ use crate::{
     history::TokenKey,
 };
 
-/// The last chunk of a body, which says that nothing was cut off.
+/// The last chunk, which marks the body as complete.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Room for the size of a chunk: the hexadecimal digits of any `usize`, and a line end.
+/// Space for the size line of a chunk: the hexadecimal digits of any `usize`, and a line end.
 const SIZE_LINE: usize = 2 * size_of::<usize>() + LINE_END.len();
 
-/// What ends the size of a chunk, and the chunk.
+/// The line end after the size of a chunk, and after the chunk.
 const LINE_END: &str = "\r\n";
 
-/// What a stream begins with: a comment, which makes proxies and browsers see that it is open, and the time after
-/// which a client returns.
+/// The beginning of a stream: a comment and the reconnection delay. The comment makes proxies and
+/// browsers see that the stream is open.
 #[must_use]
 pub fn head(retry: Duration) -> Bytes {
     format!(":\nretry: {}\n", retry.as_millis()).into()
 }
 
-/// An event. Shares the bytes of the chunk.
+/// The bytes of an event. Shares those of the chunk.
 #[must_use]
 pub fn event(event: &Event) -> Bytes {
     let chunk = event.encoded(Form::SseChunk, event_chunk);
@@ -43,12 +43,12 @@ pub fn event(event: &Event) -> Bytes {
     chunk.slice(size_line..chunk.len() - LINE_END.len())
 }
 
-/// An event as a chunk.
+/// The bytes of an event as a chunk.
 #[must_use]
 pub fn event_chunk(event: &Event) -> Bytes {
     let update = &*event.update;
     let mut lines = Lines::with_capacity(SIZE_LINE + update.data.len() + 128);
-    // The size is known when the lines are there; until then its place is kept.
+    // The size is known only after the lines are written, so its space is reserved.
     lines.0.extend(std::iter::repeat_n('0', SIZE_LINE));
     if let Some(kind) = &update.kind {
         lines.field("event", kind.as_str());
@@ -70,7 +70,7 @@ pub fn event_chunk(event: &Event) -> Bytes {
     Bytes::from(chunk).slice(start..)
 }
 
-/// `bytes`, of which there are some, as a chunk.
+/// The chunk of `bytes`, which must not be empty.
 #[must_use]
 pub fn chunk(bytes: &[u8]) -> Bytes {
     let mut chunk = Vec::with_capacity(SIZE_LINE + bytes.len() + LINE_END.len());
@@ -80,25 +80,25 @@ pub fn chunk(bytes: &[u8]) -> Bytes {
     chunk.into()
 }
 
-/// A gap, as an event whose id is the point where it goes on.
+/// A gap as an event, whose id is the cursor token for where delivery resumes.
 #[must_use]
 pub fn gap(gap: &Gap, key: &TokenKey) -> Bytes {
     named("tidegate.gap", &json::gap(gap), &key.seal(gap.after))
 }
 
-/// A heartbeat that scripts do not see, on its own or as a chunk.
+/// A heartbeat that scripts do not see, bare or as a chunk.
 #[must_use]
 pub fn heartbeat(is_chunked: bool) -> Bytes {
     Bytes::from_static(if is_chunked { b"2\r\n:\n\r\n" } else { b":\n" })
 }
 
-/// A heartbeat as an event, whose id is a token for everything so far.
+/// A heartbeat as an event, whose id is the cursor token for the position reached.
 #[must_use]
 pub fn visible_heartbeat(token: &str) -> Bytes {
     named("tidegate.heartbeat", &json::cursor(token), token)
 }
 
-/// The end of a stream: when to return.
+/// The end of a stream: the reconnection delay.
 #[must_use]
 pub fn end(retry: Duration) -> Bytes {
     format!("retry: {}\n", retry.as_millis()).into()
@@ -107,7 +107,7 @@ pub fn end(retry: Duration) -> Bytes {
 pub(crate) fn named(kind: &str, data: &str, id: &str) -> Bytes {
     let mut lines = Lines::with_capacity(data.len() + 128);
     lines.field("event", kind);
-    // A problem document of a worker stands here as it was written, line ends included.
+    // A worker's problem document is passed here verbatim, including line ends.
     for line in split(data) {
         lines.field("data", line);
     }
@@ -122,7 +122,7 @@ impl Lines {
         Self(String::with_capacity(capacity))
     }
 
-    /// Adds a field; the value has no line ends.
+    /// Adds a field whose value has no line ends.
     fn field(&mut self, name: &str, value: impl std::fmt::Display) {
         writeln!(self.0, "{name}: {value}").expect("writing to a string does not fail");
     }
@@ -133,7 +133,7 @@ impl Lines {
     }
 }
 
-/// The lines of `data`: it is split at CR, LF and CRLF, and has at least one.
+/// The lines of `data`, split at CR, LF and CRLF; at least one.
 fn split(data: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(data);
     std::iter::from_fn(move || {

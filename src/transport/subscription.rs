@@ -1,4 +1,4 @@
-//! What is told of a subscription, in the words of both dialects of Mercure.
+//! Documents about a subscription, in both dialects of Mercure.
 
 use std::borrow::Cow;
 
@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 
 use crate::event::{Event, Update};
 
-/// What documents of the old dialect are written in.
+/// The JSON-LD context of documents in the old dialect.
 pub const OLD_CONTEXT: &str = "https://mercure.rocks/";
 
-/// A subscription as draft-08 describes it ("Active subscriptions").
+/// A subscription as described by draft-08 ("Active subscriptions").
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Document<'a> {
     /// Its path, which is also the topic of its events.
@@ -25,20 +25,20 @@ pub struct Document<'a> {
     /// The matcher.
     #[serde(rename = "match", borrow)]
     pub matcher: Cow<'a, str>,
-    /// Whose it is.
+    /// The subscriber's id.
     #[serde(borrow)]
     pub subscriber: Cow<'a, str>,
-    /// Whether it is there, or has just ended.
+    /// Whether it is active, or has just ended.
     pub active: bool,
-    /// What the subscriber's token tells of its bearer.
+    /// The payload from the subscriber's access token.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<&'a RawValue>,
 }
 
-/// A subscription as draft-07 describes it, in JSON-LD.
+/// A subscription as described by draft-07, in JSON-LD.
 #[derive(Debug, Serialize)]
 pub struct OldDocument<'a> {
-    /// Missing within a list, which has it.
+    /// Omitted within a list, which has its own.
     #[serde(rename = "@context", skip_serializing_if = "Option::is_none")]
     pub context: Option<&'static str>,
     /// Its path.
@@ -48,17 +48,17 @@ pub struct OldDocument<'a> {
     pub kind: &'static str,
     /// The matcher, whatever its type.
     pub topic: &'a str,
-    /// Whose it is.
+    /// The subscriber's id.
     pub subscriber: &'a str,
-    /// Whether it is there, or has just ended.
+    /// Whether it is active, or has just ended.
     pub active: bool,
-    /// What the subscriber's token tells of its bearer.
+    /// The payload from the subscriber's access token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<&'a RawValue>,
 }
 
 impl<'a> Document<'a> {
-    /// The same in the old dialect, which knows it by the path `id`.
+    /// Converts to the old dialect, where its path is `id`.
     #[must_use]
     pub fn to_old(&'a self, id: &'a str, context: Option<&'static str>) -> OldDocument<'a> {
         OldDocument {
@@ -73,8 +73,8 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The event as subscribers of the old dialect get it: that of a subscription is another document there, under another
-/// topic and with no type. All others are what they are.
+/// The event for subscribers of the old dialect. An event about a subscription has another document
+/// and topic there, and no type. All other events are unchanged.
 #[must_use]
 pub fn in_old_dialect(event: &Event) -> &Event {
     if event.update.tells_of_subscription() { event.variant(old_event) } else { event }

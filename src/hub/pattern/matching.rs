@@ -1,4 +1,5 @@
-//! Which patterns match a topic: found out once, and kept for the other shards and for the next event on that topic.
+//! Which patterns match a topic: computed once, and cached for other shards and for the next event
+//! on that topic.
 
 use std::{
     collections::HashMap,
@@ -11,17 +12,17 @@ use foldhash::fast::RandomState;
 use super::{PatternId, Resolver, table};
 use crate::event::Topic;
 
-/// Parts of the cache, each with a lock of its own.
+/// Parts of the cache, each with its own lock.
 const STRIPES: usize = 16;
 
-/// Topics that a stripe holds before it begins anew.
+/// Topics in a stripe before it is cleared.
 const MOST_TOPICS: usize = 256;
 
-/// Matches that a stripe holds before it begins anew; with all stripes full, 8 MiB.
+/// Matches in a stripe before it is cleared. With all stripes full they take 8 MiB.
 const MOST_MATCHES: usize = 65_536;
 
-/// Work that [`prepare`] does at a time: the costs of patterns, each times the length of the topic in units of
-/// [`BYTES_PER_WORK`]. About a millisecond.
+/// Work that [`prepare`] does in one step, about a millisecond. The unit is a pattern's cost times
+/// the length of the topic in units of [`BYTES_PER_WORK`].
 const STEP: usize = 4096;
 const BYTES_PER_WORK: usize = 64;
 
@@ -36,21 +37,21 @@ struct Cache {
 #[derive(Debug, Default)]
 struct Stripe {
     topics: HashMap<Topic, Known, RandomState>,
-    /// Matches of all topics, those included that have been replaced since.
+    /// Matches of all topics, including entries that have been replaced.
     n_matches: usize,
 }
 
-/// What is known of a topic.
+/// The cached results for a topic.
 #[derive(Debug, Clone)]
 pub(in crate::hub) struct Known {
     /// Every pattern below this id has been tested.
     tested_to: PatternId,
-    /// Those that match, in order. They may have gone out of use since.
+    /// The patterns that match, sorted. Some may no longer be in use.
     matching: Arc<[PatternId]>,
 }
 
 impl Known {
-    /// Whether the pattern matches, if it has been tested.
+    /// Whether the pattern matches; `None` if it has not been tested.
     pub(in crate::hub) fn verdict(&self, pattern: PatternId) -> Option<bool> {
         (pattern < self.tested_to).then(|| self.matching.binary_search(&pattern).is_ok())
     }
@@ -65,15 +66,16 @@ impl Cache {
     }
 }
 
-/// What is known of a topic, without testing anything.
+/// The cached results for a topic. Tests nothing.
 pub(in crate::hub) fn known(topic: &Topic) -> Option<Known> {
     CACHE.stripe(topic).topics.get(topic).cloned()
 }
 
-/// The patterns that match a topic, at least all that are in use. Tests those that have not been tested on it. Whoever
-/// asks for the same topic meanwhile waits, so that nothing is tested twice.
+/// The patterns that match a topic: at least all that are in use. Tests patterns not yet tested on
+/// it. Concurrent callers for the same topic wait, so that nothing is tested twice.
 pub(in crate::hub) fn matching(topic: &Topic) -> Arc<[PatternId]> {
-    // Dropped after the lock is given back, since the last use of a pattern may end here.
+    // Declared before the guard, to be dropped after it: the last drop of a pattern may clear the
+    // cache, which locks it.
     let untested;
     let mut stripe = CACHE.stripe(topic);
     let next = table::next();
@@ -90,15 +92,15 @@ pub(in crate::hub) fn matching(topic: &Topic) -> Arc<[PatternId]> {
     let mut resolver = Resolver::new(topic);
     let found = untested.iter().filter(|pattern| pattern.test(&mut resolver));
     matching.extend(found.map(|pattern| pattern.id()));
-    // A pattern that came after `next` was read may be among them.
+    // May include a pattern that was added after `next` was read.
     let tested_to = untested.last().map_or(next, |newest| next.max(PatternId(newest.id().0 + 1)));
     let matching: Arc<[PatternId]> = matching.into();
     stripe.keep(topic, Known { tested_to, matching: matching.clone() });
     matching
 }
 
-/// Finds out which patterns match `topics`, in short steps with others in between, so that shards find it known. It costs
-/// nothing while no subscription uses a pattern.
+/// Computes which patterns match `topics`, so that shards find the results cached. Works in short
+/// steps and yields in between. Does nothing while no subscription uses a pattern.
 pub(crate) async fn prepare(topics: impl Iterator<Item = &Topic>) {
     if !table::is_subscribed() {
         return;
@@ -118,7 +120,7 @@ fn step(topic: &Topic) -> bool {
         Some(known) => (known.tested_to, known.matching),
         None => (PatternId(0), Arc::default()),
     };
-    // Not under the lock: others may test the same patterns meanwhile, which is work done twice and nothing worse.
+    // Without the lock: concurrent callers may test the same patterns, which only costs time.
     let untested = table::since(tested_to);
     let mut resolver = Resolver::new(topic);
     let (mut left, mut is_done) = (STEP, true);
@@ -146,7 +148,7 @@ fn step(topic: &Topic) -> bool {
     is_done
 }
 
-/// Empties the cache: there are no patterns any more.
+/// Clears the cache, when no patterns are left.
 pub(super) fn forget_all() {
     for stripe in &CACHE.stripes {
         *stripe.lock().unwrap_or_else(PoisonError::into_inner) = Stripe::default();

@@ -1,7 +1,8 @@
-//! URL patterns and URI templates: interned in the process, compiled at most once, tested at most once a publish.
+//! URL patterns and URI templates: interned process-wide, compiled at most once, tested at most
+//! once per publish.
 //!
-//! A pattern is the same value for everybody who uses it, subscribers and tokens alike, and is forgotten with its last
-//! user. What matches a topic is found once and shared by all shards.
+//! Subscribers and access tokens with the same pattern share one value, which is dropped with its
+//! last user. Matches for a topic are computed once and shared by all shards.
 
 mod matching;
 mod subscribed;
@@ -31,39 +32,39 @@ pub(super) use self::{
 use self::{template::Template, url::UrlPattern};
 use crate::event::Topic;
 
-/// What a further variable costs, when the first costs 1: with several, each character of a topic may belong to any of
-/// them, and all ways are followed at once.
+/// The cost of each further variable, when the first costs 1. With several, each character of a
+/// topic may belong to any of them, and the matcher follows all possibilities at once.
 const FURTHER_VARIABLE: usize = 10;
 
 /// Bytes of text that cost 1.
 const BYTES_PER_COST: usize = 64;
 
-/// Bytes of a compiled regular expression that cost 1: about a quarter of a state, each of which is followed at every
-/// character of a topic.
+/// Bytes of a compiled regular expression that cost 1: about a quarter of a state. Every state is
+/// followed at each character of a topic.
 const COMPILED_BYTES_PER_COST: usize = 8;
 
-/// Patterns tested since the process began.
+/// Pattern tests since the process started.
 static N_TESTS: AtomicU64 = AtomicU64::new(0);
 
-/// What there is of patterns in the process.
+/// Statistics about the patterns of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PatternStats {
     /// Distinct patterns in use.
     pub patterns: usize,
-    /// Their cost, as [`MatcherLimits`](super::MatcherLimits) counts it.
+    /// Their total cost, in units of [`MatcherLimits`](super::MatcherLimits).
     pub cost: usize,
-    /// Tests of one pattern on one topic since the process began.
+    /// Tests of one pattern on one topic since the process started.
     pub tests: u64,
 }
 
-/// Counts the patterns of the process.
+/// Returns statistics about the patterns of the process.
 #[must_use]
 pub fn pattern_stats() -> PatternStats {
     let (patterns, cost) = table::size();
     PatternStats { patterns, cost, tests: N_TESTS.load(Relaxed) }
 }
 
-/// Tells patterns apart; a later pattern has a greater id, and none is ever used again.
+/// Identifies a pattern. A newer pattern has a greater id; ids are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PatternId(u64);
 
@@ -72,11 +73,11 @@ pub(super) struct PatternId(u64);
 pub enum PatternKind {
     /// WHATWG URL Pattern.
     UrlPattern,
-    /// RFC 6570, read backwards.
+    /// RFC 6570 template, matched instead of expanded.
     UriTemplate,
 }
 
-/// A URL pattern or URI template. Equal ones are one value.
+/// A URL pattern or URI template. Equal patterns share one value.
 pub struct Pattern {
     id: PatternId,
     key: Arc<Key>,
@@ -84,11 +85,11 @@ pub struct Pattern {
     cost: usize,
 }
 
-/// What makes two patterns equal.
+/// Two patterns are equal if their keys are.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
     text: Box<str>,
-    /// What a URL pattern is resolved against; templates are not.
+    /// The base of a URL pattern; templates have none.
     base: Option<Box<str>>,
 }
 
@@ -98,26 +99,27 @@ enum Form {
     Template(Template),
 }
 
-/// Why there is no such pattern.
+/// Why a pattern cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unusable {
-    /// It is not valid for its kind.
+    /// Not valid for its kind.
     Malformed,
-    /// It costs more than one pattern may.
+    /// Over the cost limit for one pattern.
     Costly,
 }
 
-/// What patterns may cost.
+/// The limits on the cost of patterns.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allowance {
-    /// One of them.
+    /// The cost of a single pattern.
     pub(super) each: usize,
 }
 
 impl Pattern {
-    /// The URL pattern `text`, relative to `base`.
+    /// Interns the URL pattern `text`, relative to `base`.
     pub(super) fn url(text: &str, base: &Url, allowance: Allowance) -> Result<Arc<Self>, Unusable> {
-        // Parsing takes time that grows with the square of their number, so far too many are not even parsed.
+        // Parsing time grows with the square of the wildcards, so a pattern with far too many is
+        // not parsed at all.
         if allowance.each < UrlPattern::most_wildcards(text) * FURTHER_VARIABLE / 2 {
             return Err(Unusable::Costly);
         }
@@ -125,7 +127,7 @@ impl Pattern {
         table::intern(key, allowance, || UrlPattern::parse(text, base).map(Form::Url))
     }
 
-    /// The URI template `text`.
+    /// Interns the URI template `text`.
     pub(super) fn template(text: &str, allowance: Allowance) -> Result<Arc<Self>, Unusable> {
         let key = Key { text: text.into(), base: None };
         table::intern(key, allowance, || Template::parse(text).map(Form::Template))
@@ -135,13 +137,13 @@ impl Pattern {
         self.id
     }
 
-    /// The pattern as its user wrote it.
+    /// The pattern as its author wrote it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.key.text
     }
 
-    /// Which kind of pattern it is.
+    /// The kind of pattern.
     #[must_use]
     pub fn kind(&self) -> PatternKind {
         match self.form {
@@ -150,19 +152,19 @@ impl Pattern {
         }
     }
 
-    /// How much it costs to test, as [`MatcherLimits`](super::MatcherLimits) counts it.
+    /// The cost of a test, in units of [`MatcherLimits`](super::MatcherLimits).
     #[must_use]
     pub fn cost(&self) -> usize {
         self.cost
     }
 
-    /// Whether a topic matches.
+    /// Whether the pattern matches a topic.
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
         self.test(&mut Resolver::new(topic))
     }
 
-    /// As [`Pattern::matches`], for several patterns and one topic.
+    /// Like [`Pattern::matches`], for testing several patterns on one topic.
     pub(super) fn test(&self, topic: &mut Resolver<'_>) -> bool {
         N_TESTS.fetch_add(1, Relaxed);
         match &self.form {
@@ -173,7 +175,7 @@ impl Pattern {
 }
 
 impl Form {
-    /// How much a test of it costs at worst.
+    /// The worst-case cost of a test.
     fn cost(&self, text: &str) -> usize {
         let (n_variables, compiled_bytes) = match self {
             Self::Url(pattern) => (pattern.n_wildcards(), pattern.compiled_bytes()),

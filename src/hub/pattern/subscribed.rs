@@ -1,16 +1,18 @@
-//! The patterns that subscriptions use, which have a bound of their own: the grants of tokens do not count.
+//! The patterns in use by subscriptions, which have a limit of their own. Grants of access tokens
+//! do not count.
 
 use std::sync::Arc;
 
 use super::table;
 use crate::hub::Interest;
 
-/// The patterns of a subscription, counted until this is dropped.
+/// The patterns of a subscriber, counted until this is dropped.
 #[derive(Debug)]
 pub struct SubscribedPatterns(Arc<Interest>);
 
 impl SubscribedPatterns {
-    /// Counts the patterns of `interest`. All distinct patterns of all subscriptions may cost `all` together.
+    /// Counts the patterns of `interest`. The distinct patterns of all subscribers may cost at most
+    /// `all` together.
     ///
     /// # Errors
     /// If they would cost more.
@@ -26,6 +28,6 @@ impl Drop for SubscribedPatterns {
     }
 }
 
-/// The patterns of all subscriptions cost as much as they may.
+/// The patterns of all subscribers are at the cost limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;

@@ -1,4 +1,4 @@
-//! The patterns of the process, each there as long as somebody uses it.
+//! The patterns of the process. Each is kept as long as it has a user.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,24 +12,25 @@ use foldhash::fast::RandomState;
 
 use super::{Allowance, Form, Key, Pattern, PatternId, Unusable, subscribed::Full};
 
-/// No [`Arc`] of a pattern may be dropped while this is locked, since the last one to go locks it.
+/// While this is locked, no [`Arc`] of a pattern may be dropped: dropping the last one locks the
+/// table.
 static TABLE: LazyLock<RwLock<Table>> = LazyLock::new(RwLock::default);
 
-/// The id that the next pattern gets.
+/// The id of the next pattern.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// Entries below which a map is not worth shrinking.
+/// Entries up to which a map is not shrunk.
 const FEW: usize = 64;
 
 #[derive(Debug, Default)]
 struct Table {
     by_key: HashMap<Arc<Key>, Weak<Pattern>, RandomState>,
     by_id: BTreeMap<PatternId, Weak<Pattern>>,
-    /// The cost of everything in `by_id`.
+    /// The total cost of the patterns in `by_id`.
     cost: usize,
-    /// How many subscriptions use a pattern, of those that any uses.
+    /// The number of subscribers of each subscribed pattern.
     subscribed: HashMap<PatternId, usize, RandomState>,
-    /// The cost of everything in `subscribed`.
+    /// The total cost of the patterns in `subscribed`.
     subscribed_cost: usize,
 }
 
@@ -41,7 +42,7 @@ fn write() -> RwLockWriteGuard<'static, Table> {
     TABLE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The pattern of this key: the one that there is, else what `parse` makes of it.
+/// Returns the pattern with this key, or inserts the result of `parse`.
 pub(super) fn intern(
     key: Key,
     allowance: Allowance,
@@ -51,7 +52,7 @@ pub(super) fn intern(
     if let Some(known) = known {
         return if known.cost <= allowance.each { Ok(known) } else { Err(Unusable::Costly) };
     }
-    // Not under the lock, because parsing takes a while.
+    // Without the lock, because parsing takes a while.
     let form = parse().ok_or(Unusable::Malformed)?;
     let cost = form.cost(&key.text);
     if allowance.each < cost {
@@ -69,13 +70,13 @@ pub(super) fn intern(
     Ok(pattern)
 }
 
-/// Takes out a pattern that is being dropped. Returns whether it was the last one.
+/// Removes a pattern that is being dropped. Returns whether it was the last one.
 pub(super) fn forget(pattern: &Pattern) -> bool {
     let mut table = write();
     if table.by_id.remove(&pattern.id).is_some() {
         table.cost -= pattern.cost;
     }
-    // An equal pattern may have come meanwhile.
+    // The entry may belong to an equal pattern added in the meantime.
     if table.by_key.get(&pattern.key).is_some_and(|it| it.strong_count() == 0) {
         table.by_key.remove(&pattern.key);
     }
@@ -85,7 +86,8 @@ pub(super) fn forget(pattern: &Pattern) -> bool {
     table.by_id.is_empty()
 }
 
-/// Counts a subscription to each of `patterns`, unless all that are subscribed to would cost more than `all`.
+/// Counts a subscriber of each of `patterns`, unless the total cost of subscribed patterns would
+/// exceed `all`.
 pub(super) fn subscribe(patterns: &[Arc<Pattern>], all: usize) -> Result<(), Full> {
     if patterns.is_empty() {
         return Ok(());
@@ -103,7 +105,7 @@ pub(super) fn subscribe(patterns: &[Arc<Pattern>], all: usize) -> Result<(), Ful
     Ok(())
 }
 
-/// Takes back one [`subscribe`].
+/// Undoes one [`subscribe`].
 pub(super) fn unsubscribe(patterns: &[Arc<Pattern>]) {
     if patterns.is_empty() {
         return;
@@ -124,23 +126,23 @@ pub(super) fn is_subscribed() -> bool {
     !read().subscribed.is_empty()
 }
 
-/// The id that no pattern has reached yet.
+/// The id that the next pattern will get.
 pub(super) fn next() -> PatternId {
     PatternId(NEXT.load(SeqCst))
 }
 
-/// The patterns in use from `first` on, in the order of their ids.
+/// The patterns in use with ids from `first` on, in the order of their ids.
 pub(super) fn since(first: PatternId) -> Vec<Arc<Pattern>> {
     read().by_id.range(first..).filter_map(|(_, pattern)| pattern.upgrade()).collect()
 }
 
-/// Of `ids`, those still in use.
+/// Returns those of `ids` that are still in use.
 pub(super) fn in_use(ids: &[PatternId]) -> Vec<PatternId> {
     let table = read();
     ids.iter().copied().filter(|id| table.by_id.contains_key(id)).collect()
 }
 
-/// The number of patterns, and their cost.
+/// The number of patterns, and their total cost.
 pub(super) fn size() -> (usize, usize) {
     let table = read();
     (table.by_id.len(), table.cost)

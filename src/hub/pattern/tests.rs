@@ -140,7 +140,7 @@ fn what_costs_too_much_is_refused_before_it_is_compiled() {
     assert_eq!(costly(&"{+a}".repeat(3000)), Err(Unusable::Costly));
     assert_eq!(costly(&format!("{{/{}}}", vec!["a"; 3000].join(","))), Err(Unusable::Costly));
     assert_eq!(url(&"/*".repeat(5000)).map(|it| it.cost()), Err(Unusable::Costly));
-    // Over 8 KiB when it is compiled.
+    // Over 8 KiB when compiled.
     assert_eq!(
         url(&format!("/({})", "a".repeat(1000))).map(|it| it.cost()),
         Err(Unusable::Malformed)
@@ -202,7 +202,8 @@ proptest! {
         }
     }
 
-    /// The crate that patterns are parsed with can test them as well; here that happens on what is left of them.
+    /// The parser's crate can also test patterns. This compares its verdict with that of our
+    /// reduced form.
     #[test]
     fn url_patterns_agree_with_the_crate_that_parses_them(
         text in "(https://)?(/|a|b|:x|:y|\\*|\\?|\\{/a\\}|\\(\\[ab\\]\\)|#|@){1,6}",

@@ -12,17 +12,20 @@ use urlpattern::{
 
 use crate::event::Topic;
 
-/// Bytes that a compiled component may take if its author wrote regular expressions into it: a count of repetitions can
-/// make a short one as large as it likes, and a test follows every state of the program at each character.
+/// Limit on the bytes of a compiled component that contains regular expressions of its author. A
+/// repetition count can make a short one arbitrarily large, and a test follows every state at each
+/// character.
 const MOST_COMPILED_GROUPS: usize = 8 << 10;
 
-/// The least size that a compiled component is tried with, and so the step in which its size is known.
+/// The smallest size limit tried when compiling a component; it is doubled until compilation
+/// succeeds.
 const LEAST_COMPILED: usize = 256;
 
-/// Bytes that any other compiled component may take. Its size follows from its length, so none comes near.
+/// Limit on the bytes of any other compiled component. Its size follows from its length, so none
+/// comes near.
 const MOST_COMPILED: usize = 4 << 20;
 
-/// A part of an address.
+/// A component of a URL.
 #[derive(Debug, Clone, Copy)]
 enum Component {
     Pathname,
@@ -35,8 +38,8 @@ enum Component {
     Password,
 }
 
-/// A URL pattern: what its components demand, without those that demand nothing. Regular expressions are compiled when
-/// they are first needed; the linear-time engine knows neither look-around nor back-references.
+/// A URL pattern, reduced to the components that restrict something. Regular expressions are
+/// compiled on first use; the linear-time engine supports neither look-around nor back-references.
 #[derive(Debug)]
 pub(super) struct UrlPattern {
     base: Url,
@@ -46,12 +49,12 @@ pub(super) struct UrlPattern {
 }
 
 impl UrlPattern {
-    /// The most wildcards that `text` can have, found without parsing it.
+    /// An upper bound on the wildcards in `text`, found without parsing it.
     pub(super) fn most_wildcards(text: &str) -> usize {
         text.bytes().filter(|it| b":*(".contains(it)).count()
     }
 
-    /// The pattern that `text` is, relative ones resolved against `base`; `None` if it is malformed.
+    /// Parses `text`, resolving a relative pattern against `base`; `None` if it is malformed.
     pub(super) fn parse(text: &str, base: &Url) -> Option<Self> {
         if has_stray_bracket(text) {
             return None;
@@ -60,11 +63,11 @@ impl UrlPattern {
         let mut init =
             UrlPatternInit::parse_constructor_string::<LazyRegex>(text, base_of_relative).ok()?;
         if init.protocol.is_some() {
-            // Else the path of `urn\:isbn\:*` would be taken for a relative one.
+            // Otherwise the path of `urn\:isbn\:*` would be taken for a relative one.
             init.base_url = None;
         }
         let parsed = Parsed::<LazyRegex>::parse(init, UrlPatternOptions::default()).ok()?;
-        // Those that tell most topics apart come first.
+        // The most selective components come first.
         let components = [
             (Component::Pathname, parsed.pathname),
             (Component::Hostname, parsed.hostname),
@@ -90,17 +93,17 @@ impl UrlPattern {
         Some(Self { base: base.clone(), demands: demands.into(), n_wildcards, compiled_bytes })
     }
 
-    /// How many named groups, `*` and regular expressions it has.
+    /// The number of named groups, `*` and regular expressions.
     pub(super) fn n_wildcards(&self) -> usize {
         self.n_wildcards
     }
 
-    /// Bytes of the compiled components that have regular expressions of the author.
+    /// Bytes of the compiled components that contain regular expressions of the author.
     pub(super) fn compiled_bytes(&self) -> usize {
         self.compiled_bytes
     }
 
-    /// Whether the topic matches. One that is no address, not even relative to the hub's, matches nothing.
+    /// Whether the topic matches. A topic that does not resolve to a URL matches nothing.
     pub(super) fn matches(&self, topic: &mut Resolver<'_>) -> bool {
         let Some(url) = topic.against(&self.base) else { return false };
         self.demands.iter().all(|(component, matcher)| matcher.matches(component.of(url)).is_some())
@@ -108,7 +111,7 @@ impl UrlPattern {
 }
 
 impl Component {
-    /// This part of an address, as URL patterns look at it.
+    /// This component of a URL, as URL patterns see it.
     fn of(self, url: &Url) -> &str {
         match self {
             Self::Pathname => url.path(),
@@ -129,8 +132,9 @@ fn accepts_everything(matcher: &Matcher<LazyRegex>) -> bool {
     any && matcher.prefix.is_empty() && matcher.suffix.is_empty()
 }
 
-/// Whether a host could have a `]` without a `[` before it, which the parser counts without a check. Only simple pairs
-/// pass, as addresses and character classes have them; elsewhere such a bracket is to be written as `%5D`.
+/// Whether a host could contain a `]` without a preceding `[`, which the parser counts without a
+/// check. Only simple pairs pass, as in IPv6 addresses and character classes. Elsewhere such a
+/// bracket has to be written as `%5D`.
 fn has_stray_bracket(text: &str) -> bool {
     let mut is_open = false;
     let is_stray = |byte| {
@@ -145,8 +149,9 @@ fn has_stray_bracket(text: &str) -> bool {
     !text.starts_with('/') && text.bytes().any(is_stray)
 }
 
-/// The size of a component into which its author wrote regular expressions, compiled here and now; `None` if it is
-/// malformed or too large. The engine does not tell the size, but it keeps to a limit.
+/// Compiles a component that contains regular expressions of its author, and returns its size.
+/// `None` if it is malformed or too large. The engine does not report the size, but it enforces a
+/// limit.
 fn compiled_size(matcher: &Matcher<LazyRegex>) -> Option<usize> {
     let InnerMatcher::RegExp { regexp: Ok(regexp) } = &matcher.inner else { return None };
     let limits = std::iter::successors(Some(LEAST_COMPILED), |limit| Some(limit * 2));
@@ -155,12 +160,12 @@ fn compiled_size(matcher: &Matcher<LazyRegex>) -> Option<usize> {
         let compiled = RegexBuilder::new(&regexp.text).size_limit(limit).build();
         Some((limit, compiled.ok()?))
     })?;
-    // It was not compiled before: the component has just been parsed.
+    // Cannot be set yet: the component has just been parsed.
     let _ = regexp.compiled.set(Some(compiled));
     Some(limit)
 }
 
-/// A regular expression that is compiled when it is first needed: most patterns never need theirs.
+/// A regular expression that is compiled on first use: most patterns never need theirs.
 #[derive(Debug)]
 pub(super) struct LazyRegex {
     text: Box<str>,
@@ -185,7 +190,7 @@ impl RegExp for LazyRegex {
     }
 
     fn matches<'a>(&self, text: &'a str) -> Option<Vec<Option<&'a str>>> {
-        // Nobody looks at what the groups captured.
+        // Captures are never used.
         self.compile()?.is_match(text).then(Vec::new)
     }
 
@@ -194,7 +199,7 @@ impl RegExp for LazyRegex {
     }
 }
 
-/// A topic as an address, resolved once for all patterns with the same base that come one after the other.
+/// A topic as a URL, resolved once for consecutive patterns with the same base.
 #[derive(Debug)]
 pub(in crate::hub) struct Resolver<'a> {
     topic: &'a Topic,

@@ -1,7 +1,8 @@
-//! Who subscribes to what now, and the changes that have yet to be announced.
+//! The current subscriptions, and the changes to announce.
 //!
-//! A change of the list and its place in the queue are one step, so joins and leaves are announced in the order in which
-//! they happened. The queue needs no bound of its own: who has left counts until that is announced.
+//! The list is changed and the announcement queued in one step, so joins and leaves are announced
+//! in order. A subscriber that left still counts against the limit until its leave has been
+//! announced. This bounds the queue.
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ pub(crate) struct Matched {
     pub(super) payload: Option<Arc<RawValue>>,
 }
 
-/// A subscriber, as everybody may know it.
+/// The public part of a subscriber.
 #[derive(Debug)]
 pub(super) struct Member {
     /// A random `urn:uuid:`.
@@ -52,21 +53,21 @@ impl Listed {
     }
 }
 
-/// A subscriber that has come or gone.
+/// A subscriber's join or leave.
 #[derive(Debug, Clone)]
 pub(super) struct Change {
     pub(super) member: Arc<Member>,
     pub(super) active: bool,
 }
 
-/// A handle to the list; clones are the same list.
+/// A handle to the list; clones share the same list.
 #[derive(Debug, Clone)]
 pub(crate) struct Registry(Arc<Inner>);
 
 #[derive(Debug)]
 pub(super) struct Inner {
     capacity: usize,
-    /// How long a subscriber that is gone may take to come back.
+    /// How long a subscriber that left may take to return.
     grace: Duration,
     state: Mutex<State>,
     pub(super) changed: Arc<Notify>,
@@ -75,23 +76,23 @@ pub(super) struct Inner {
 #[derive(Debug, Default)]
 struct State {
     listed: BTreeMap<Box<str>, Listed>,
-    /// Subscriptions that are listed, or whose end is not announced yet.
+    /// Subscriptions that are listed, or whose end has not been announced.
     n_held: usize,
-    /// Changes whenever the list does.
+    /// Changes with every change of the list.
     version: u64,
     changes: VecDeque<Change>,
-    /// Those who are gone and may still come back, by the time when they no longer may.
+    /// Members that may still return, by the end of their grace period.
     leaving: BTreeMap<Due, Arc<Member>>,
     returning: HashMap<Client, Vec<Due>>,
-    /// Those of whom several connections may be open, and how many are.
+    /// Members with possibly several connections, and the number of open ones.
     shared: HashMap<Client, (Arc<Member>, usize)>,
     n_left: u64,
 }
 
-/// A time, and a number that tells two of the same time apart.
+/// A time, and a number that distinguishes equal times.
 type Due = (Instant, u64);
 
-/// There are as many subscriptions as there may be.
+/// The limit on subscriptions has been reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full(pub(crate) usize);
 
@@ -105,7 +106,7 @@ impl Registry {
         &self.0
     }
 
-    /// Lists a newcomer until the presence is dropped and its time to come back is over.
+    /// Lists a newcomer until its presence has been dropped and its grace period has ended.
     ///
     /// # Errors
     /// If there is no room.
@@ -118,8 +119,8 @@ impl Registry {
         self.0.leave(member, Instant::now());
     }
 
-    /// The subscriptions whose keys begin with `prefix` and come behind `after`, at most `limit`, and whether there are
-    /// more.
+    /// Returns at most `limit` subscriptions whose keys begin with `prefix` and come after `after`,
+    /// and whether there are more.
     pub(super) fn list(
         &self,
         prefix: &str,
@@ -149,7 +150,7 @@ impl Registry {
         self.0.state().listed.get(key).cloned()
     }
 
-    /// How many subscriptions have keys that begin with `prefix`.
+    /// The number of subscriptions whose keys begin with `prefix`.
     pub(super) fn count(&self, prefix: &str) -> usize {
         let state = self.0.state();
         let from = state
@@ -158,14 +159,15 @@ impl Registry {
         from.take_while(|(key, _)| key.starts_with(prefix)).count()
     }
 
-    /// A number that changes whenever the list does.
+    /// A number that changes with every change of the list.
     pub(super) fn version(&self) -> u64 {
         self.0.state().version
     }
 }
 
 impl Inner {
-    // A panic while the lock is held would be a bug; going on with what is there beats refusing everybody.
+    // A panic while holding the lock would be a bug. Continuing with the present state is better
+    // than refusing all subscribers.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -183,7 +185,7 @@ impl Inner {
             return Ok(member);
         }
         if self.capacity < state.n_held.saturating_add(matched.len()) {
-            // Those who have no connection make room first, once their leave is announced.
+            // Members without a connection make room, once their leave has been announced.
             state.give_up(matched.len());
             self.changed.notify_one();
             return Err(Full(self.capacity));
@@ -219,7 +221,7 @@ impl Inner {
         self.changed.notify_one();
     }
 
-    /// Takes those off the list whose time to come back is over, and tells when that of the next one is.
+    /// Removes members whose grace period has ended. Returns when the next one ends.
     pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state();
         loop {
@@ -231,7 +233,7 @@ impl Inner {
         }
     }
 
-    /// The next changes to be announced, until they have `limit` subscriptions in all.
+    /// Takes queued changes, until they have `limit` subscriptions in total.
     pub(super) fn take_changes(&self, limit: usize) -> Vec<Change> {
         let mut state = self.state();
         let mut taken = Vec::new();
@@ -245,7 +247,7 @@ impl Inner {
         taken
     }
 
-    /// Makes room for others, now that `changes` are announced.
+    /// Makes room for new subscriptions, now that `changes` have been announced.
     pub(super) fn announced(&self, changes: &[Change]) {
         let gone = changes.iter().filter(|it| !it.active).map(|it| it.member.matched.len());
         let n_gone: usize = gone.sum();
@@ -275,7 +277,7 @@ impl State {
         self.changes.push_back(Change { member: member.clone(), active: false });
     }
 
-    /// Takes the one off the list whose time to come back is over first, and tells how many subscriptions it had.
+    /// Removes the member whose grace period ends first. Returns how many subscriptions it had.
     fn remove_next(&mut self) -> Option<usize> {
         let (due, member) = self.leaving.pop_first()?;
         self.forget_return(&member.client, due);
@@ -283,7 +285,7 @@ impl State {
         Some(member.matched.len())
     }
 
-    /// Takes those off the list who may still come back, until they have had `count` subscriptions.
+    /// Removes members in their grace period, until they had `count` subscriptions in total.
     fn give_up(&mut self, count: usize) {
         let mut n_given_up = 0;
         while n_given_up < count
@@ -293,7 +295,7 @@ impl State {
         }
     }
 
-    /// Somebody who was about to be taken off the list, and is back.
+    /// Keeps a member of a returning client, which was about to be removed.
     fn take_back(&mut self, client: &Client) -> Option<Arc<Member>> {
         let due = *self.returning.get(client)?.last()?;
         self.forget_return(client, due);
@@ -317,7 +319,7 @@ impl Member {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Ends the thread that announces.
+        // Ends the announcing thread.
         self.changed.notify_one();
     }
 }

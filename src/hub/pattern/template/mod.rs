@@ -1,7 +1,8 @@
-//! URI templates as topic selectors (Mercure draft-07): which topics could be expansions of a template (RFC 6570).
+//! URI templates as topic selectors (Mercure draft-07): which topics could be expansions of a
+//! template (RFC 6570).
 //!
-//! A template becomes one anchored regular expression, as it does in the hubs that its users come from: the names of
-//! variables and the lengths of prefixes are ignored, and empty values match.
+//! A template becomes one anchored regular expression, as in the hubs that its users migrate from.
+//! The names of variables and the lengths of prefixes are ignored, and empty values match.
 
 #[cfg(test)]
 mod tests;
@@ -13,12 +14,12 @@ use regex_lite::Regex;
 /// A part of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece<'a> {
-    /// Text that stands for itself.
+    /// Text that matches itself.
     Literal(&'a str),
     Expression(Expression),
 }
 
-/// A braced expression, as far as it decides what matches.
+/// A braced expression, reduced to what affects matching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Expression {
     operator: Operator,
@@ -26,7 +27,7 @@ struct Expression {
     is_exploded: bool,
 }
 
-/// What stands between the brace and the first variable.
+/// The operator between the brace and the first variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operator {
     Simple,
@@ -39,21 +40,24 @@ enum Operator {
     Continuation,
 }
 
-/// Bytes that a compiled template may take. The cost of a template is limited before, so none comes near.
+/// Limit on the bytes of a compiled template. The cost limit is checked earlier, so no template
+/// comes near.
 const MOST_COMPILED: usize = 4 << 20;
 
 /// A valid template, compiled when it is first tested.
 #[derive(Debug)]
 pub(super) struct Template {
-    /// Bytes of the literal that it begins with, compared before anything else is done.
+    /// Length of the leading literal in bytes, which is compared first.
     prefix: usize,
-    /// The regular expression for what follows the prefix; `None` inside if it cannot be compiled.
+    /// The regular expression for the text after the prefix; `None` inside if it cannot be
+    /// compiled.
     rest: OnceLock<Option<Regex>>,
     n_variables: usize,
 }
 
 impl Template {
-    /// The template that `text` is, unless it is none: draft-07 takes such text for an exact topic.
+    /// Parses a template; `None` if `text` is not one, in which case draft-07 takes it for an exact
+    /// topic.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let pieces = pieces(text)?;
         let prefix = match pieces.first() {
@@ -67,12 +71,12 @@ impl Template {
         Some(Self { prefix, rest: OnceLock::new(), n_variables: variables.sum() })
     }
 
-    /// How many values have to be told apart in a topic.
+    /// How many values have to be told apart when a topic is matched.
     pub(super) fn n_variables(&self) -> usize {
         self.n_variables
     }
 
-    /// Whether `topic` is `text`, the text of this template, or one of its expansions.
+    /// Whether `topic` is an expansion of this template, or equal to `text`, the template's text.
     pub(super) fn matches(&self, text: &str, topic: &str) -> bool {
         let prefix = text.get(..self.prefix).unwrap_or_default();
         let Some(rest) = topic.strip_prefix(prefix) else { return false };
@@ -93,8 +97,8 @@ impl Template {
 }
 
 impl Expression {
-    /// How many items may follow the first, if that is bounded and if it matters: where the separator may stand in an
-    /// item, one item matches whatever several would.
+    /// The maximum number of items after the first. It is 0 if unlimited, or if an item may contain
+    /// the separator: then one item matches whatever several would.
     fn n_further(self) -> usize {
         let is_counted = self.operator.separator_is_outside() && !self.is_exploded;
         if is_counted { self.n_variables - 1 } else { 0 }
@@ -115,7 +119,7 @@ impl Operator {
         })
     }
 
-    /// What an expansion begins with.
+    /// The beginning of an expansion.
     fn first(self) -> &'static str {
         match self {
             Self::Simple | Self::Reserved => "",
@@ -128,7 +132,7 @@ impl Operator {
         }
     }
 
-    /// What stands between two items.
+    /// The separator between two items.
     fn separator(self) -> &'static str {
         match self {
             Self::Simple | Self::Reserved | Self::Fragment => ",",
@@ -139,12 +143,12 @@ impl Operator {
         }
     }
 
-    /// Whether the separator cannot be a part of an item.
+    /// Whether an item cannot contain the separator.
     fn separator_is_outside(self) -> bool {
         matches!(self, Self::Path | Self::Parameter | Self::Query | Self::Continuation)
     }
 
-    /// The characters that an item may have besides the unreserved ones.
+    /// The characters that an item may contain besides the unreserved ones.
     fn further_characters(self, is_exploded: bool) -> &'static str {
         match self {
             Self::Reserved | Self::Fragment => r":/?#\[\]@!$&'()*+,;=",
@@ -155,7 +159,7 @@ impl Operator {
     }
 }
 
-/// The regular expression that a whole expansion of `pieces` matches.
+/// The regular expression that matches complete expansions of `pieces`.
 fn translate(pieces: &[Piece<'_>]) -> String {
     let mut regex = String::from("^");
     for piece in pieces {
@@ -185,7 +189,7 @@ fn translate_expression(expression: Expression, regex: &mut String) {
     regex.push_str(")?");
 }
 
-/// Takes a template apart; `None` if it is not valid (RFC 6570, section 2).
+/// Splits a template into pieces; `None` if it is not valid (RFC 6570, section 2).
 fn pieces(template: &str) -> Option<Vec<Piece<'_>>> {
     let mut pieces = Vec::new();
     let mut rest = template;
@@ -216,13 +220,14 @@ fn checked_literal(literal: &str) -> Option<&str> {
     Some(literal)
 }
 
-/// What follows the `%XX` that `text` begins with.
+/// The text after the `%XX` at the beginning of `text`.
 fn after_triplet(text: &str) -> Option<&str> {
     let digits = text.as_bytes().get(1..3)?;
     digits.iter().all(u8::is_ascii_hexdigit).then(|| &text[3..])
 }
 
-/// Characters that stand for themselves (RFC 6570, section 2.1, and the apostrophe, which its errata allow).
+/// Whether a character stands for itself (RFC 6570, section 2.1, plus the apostrophe, which its
+/// errata allow).
 fn is_literal(character: char) -> bool {
     if character.is_ascii() {
         return character.is_ascii_graphic() && !"\"%<>\\^`{|}".contains(character);
@@ -233,7 +238,7 @@ fn is_literal(character: char) -> bool {
     0xA0 <= code && !is_noncharacter && !is_special
 }
 
-/// What stands between braces.
+/// Parses the text between braces.
 fn expression(braced: &str) -> Option<Expression> {
     let operator = braced.chars().next().and_then(Operator::of);
     let variables = braced.get(usize::from(operator.is_some())..)?;
@@ -245,7 +250,7 @@ fn expression(braced: &str) -> Option<Expression> {
     Some(Expression { operator: operator.unwrap_or(Operator::Simple), n_variables, is_exploded })
 }
 
-/// Checks a variable with its modifier, and tells whether that is the asterisk.
+/// Checks a variable and its modifier. Returns whether the modifier is the asterisk.
 fn variable_is_exploded(variable: &str) -> Option<bool> {
     let (name, is_exploded) = match variable.split_once(':') {
         Some((name, length)) => (is_prefix_length(length).then_some(name)?, false),
@@ -263,7 +268,7 @@ fn is_prefix_length(digits: &str) -> bool {
         && digits.bytes().all(|it| it.is_ascii_digit())
 }
 
-/// The letters, digits, `_` and `%XX` between the dots of a name.
+/// Whether `part`, a part of a name between dots, consists of letters, digits, `_` and `%XX`.
 fn is_name_part(part: &str) -> bool {
     let mut rest = part;
     while let Some(byte) = rest.bytes().next() {

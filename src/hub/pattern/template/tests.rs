@@ -160,7 +160,7 @@ impl Part {
         }
     }
 
-    /// Where this part can end if it begins at `begin`, by trying everything.
+    /// The offsets where this part can end if it begins at `begin`, found by trying everything.
     fn ends(&self, topic: &str, begin: usize) -> BTreeSet<usize> {
         let (operator, n_variables, is_exploded) = match self {
             Self::Literal(literal) => {
@@ -202,7 +202,7 @@ impl Part {
     }
 }
 
-/// Where the value of a variable can end if it begins at `begin`.
+/// The offsets where the value of a variable can end if it begins at `begin`.
 fn items(topic: &str, begin: usize, class: &str) -> BTreeSet<usize> {
     let (mut ends, mut at) = (BTreeSet::from([begin]), begin);
     while let Some(next) = topic[at..].chars().next() {
