@@ -114,6 +114,8 @@ impl Gateway {
             job_grant_lines: LinePace::new(1),
             strangers: Seats::new(limits.strangers, limits.subscribers_per_address),
             bodies: Budget::new(limits.bodies_bytes, limits.bodies_bytes_per_address),
+            // No total for costs and the list: `limits.matchers_total_cost` and
+            // `mercure.max_subscriptions` are enforced elsewhere.
             pattern_costs: Budget::new(usize::MAX, limits.matchers_cost_per_address),
             matcher_bytes: Budget::new(limits.matchers_bytes, limits.matchers_bytes_per_address),
             listed: Budget::new(usize::MAX, settings.mercure.max_subscriptions_per_address),

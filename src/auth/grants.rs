@@ -59,6 +59,7 @@ pub(super) fn modern(claims: &Map<String, Value>, limit: usize) -> Result<Select
             return Err(flaw("has a payload that is not an object"));
         }
         let topics = list("topics", "has a detail without topics")?;
+        // The limit is for the access token as a whole, not for each detail.
         count += topics.len();
         if limit < count {
             return Err(flaw(&format!("has more than {limit} topics (limits.matchers)")));

@@ -84,6 +84,7 @@ impl Keyring {
             let name = format!("auth.issuers `{}`", issuer.name);
             let error =
                 |reason: &str| KeyError { setting: name.clone(), reason: reason.to_owned() };
+            // An issuer without keys of its own uses those of `[auth]`.
             let pair = if issuer.publisher.is_none() && issuer.subscriber.is_none() {
                 Pair { publisher: own.publisher.clone(), subscriber: own.subscriber.clone() }
             } else {

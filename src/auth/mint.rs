@@ -122,6 +122,7 @@ fn modern_claims(
     };
     let details = [("publish", &order.publish), ("subscribe", &order.subscribe)];
     let details = details.into_iter().filter(|(_, topics)| !topics.is_empty());
+    // RFC 9068, section 2.2, requires all claims but the details.
     Ok(json!({
         "iss": issuer,
         "aud": audience,
@@ -164,6 +165,7 @@ fn signing_key(
         let key = key.map_err(|error| format!("{}: {error}", file.display()))?;
         return Ok((key, algorithm));
     }
+    // For these algorithms the settings have public keys only, which cannot sign.
     if algorithm.family() != AlgorithmFamily::Hmac {
         return Err(format!("{algorithm:?} needs the private key: --key-file"));
     }

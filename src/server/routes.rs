@@ -163,6 +163,7 @@ fn shared(settings: &CorsSettings) -> Cors {
         ])
         .max_age(3600);
     if settings.origins.iter().any(|it| it == origins::ANY) {
+        // The settings refuse credentials together with `*`.
         return cors.send_wildcard().allow_any_origin();
     }
     let cors = if settings.credentials { cors.supports_credentials() } else { cors };

@@ -98,6 +98,7 @@ pub fn load(source: Source) -> Result<Settings, SettingsError> {
         environment = environment.with_list_parse_key(key);
     }
     builder = builder.add_source(environment);
+    // As overrides they are not parsed, so a secret of digits stays text.
     for (name, value) in secrets {
         let key = name.trim_start_matches("TIDEGATE_").to_lowercase().replace("__", ".");
         builder = builder.set_override(key, value).map_err(|error| invalid(&error))?;

@@ -184,8 +184,7 @@ pub struct DeliverySettings {
     /// Silence after which a stream gets a heartbeat.
     #[serde(with = "duration")]
     pub heartbeat: Duration,
-    /// Time after which a stream ends and its client reconnects. Each stream lasts 80 to 100 % of
-    /// it.
+    /// Time after which a stream ends and its client reconnects. Streams last 80 to 100 % of it.
     #[serde(with = "duration")]
     pub lifetime: Duration,
     /// Time after which a client that lost its stream reconnects.
@@ -197,8 +196,7 @@ pub struct DeliverySettings {
     /// Time without progress after which a blocked connection is closed.
     #[serde(with = "duration")]
     pub write_deadline: Duration,
-    /// Whether streams on plain connections are written to directly, which costs far less than an
-    /// actix response.
+    /// Whether plain connections are written to directly, far cheaper than an actix response.
     pub socket_sink: bool,
 }
 
@@ -220,8 +218,7 @@ impl Default for DeliverySettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IframeSettings {
-    /// Least size of the document's head in bytes, because browsers buffer some before they run
-    /// scripts.
+    /// Least bytes of the document's head: browsers wait for some before they run scripts.
     #[serde(with = "size")]
     pub padding: usize,
     /// Bytes after which the document is replaced by a new one.
@@ -327,8 +324,7 @@ pub struct LimitSettings {
     pub search_events: usize,
     /// Subscribers in total; fewer if the process may not open as many descriptors.
     pub subscribers: usize,
-    /// Subscribers from one address, or from one IPv6 /64 network. Loopback addresses are not
-    /// counted.
+    /// Subscribers from one address or IPv6 /64 network. Loopback addresses are not counted.
     pub subscribers_per_address: usize,
     /// Connections from one address, or from one IPv6 /64 network, in addition to its streams.
     /// Loopback addresses and trusted proxies are not counted.
