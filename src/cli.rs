@@ -85,7 +85,7 @@ struct Mint {
     /// What the bearer may publish under: a topic, a pattern, or * for everything. May be repeated.
     #[arg(long, value_name = "MATCHER")]
     publish: Vec<String>,
-    /// The private events that the bearer may receive: as above. May be repeated.
+    /// Private events the bearer may receive: a topic, a pattern, or * for all. May be repeated.
     #[arg(long, value_name = "MATCHER")]
     subscribe: Vec<String>,
     /// The type of these matchers: exact, urlpattern or uritemplate.

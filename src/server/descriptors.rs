@@ -36,7 +36,7 @@ pub(super) enum Left {
 
 impl Descriptors {
     /// Estimates how many are left after accepting `stream`. The system assigns the lowest free
-    /// number, so all lower ones are in use: by files, and by connections, including those of shards.
+    /// number, so all lower ones are in use: by files and connections, including those of shards.
     pub(super) fn left(self, stream: &TcpStream) -> Left {
         #[cfg(unix)]
         let number = u64::try_from(std::os::fd::AsRawFd::as_raw_fd(stream)).unwrap_or(0);

@@ -35,8 +35,8 @@ impl Drop for Receiver {
 
 impl Receiver {
     /// Starts a server. `answer` gets the number of each request, from 0. It returns the response
-    /// after the protocol version: `200 OK\r\n`, then headers and a body, if any. An empty one breaks
-    /// the connection.
+    /// after the protocol version: `200 OK\r\n`, then headers and a body, if any. An empty one
+    /// breaks the connection.
     pub(crate) async fn start(
         answer: impl Fn(usize, &Request) -> String + Send + Sync + 'static,
     ) -> Self {
