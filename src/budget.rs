@@ -94,7 +94,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Returns what was taken.
+    /// Gives back what was taken.
     pub(crate) fn give_back(&self, address: Option<IpAddr>, amount: usize) {
         let mut taken = self.taken();
         taken.in_all -= amount;

@@ -107,8 +107,8 @@ pub(crate) async fn subscriber(request: &HttpRequest) -> Result<Subscriber, Prob
     })
 }
 
-/// Returns a subscriber without rights of its own and ignores any access token: a reply that every
-/// page can read must not depend on cookies.
+/// Returns the subscriber of a request and ignores any access token: a reply that every page can
+/// read must not depend on cookies.
 pub(crate) fn anonymous(request: &HttpRequest) -> Subscriber {
     let gateway = Gateway::of(request);
     let auth = &gateway.settings().auth;
