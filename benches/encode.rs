@@ -1,4 +1,4 @@
-//! What it costs to encode an event, once a transport: `cargo bench --bench encode`.
+//! Cost of encoding an event for each transport: `cargo bench --bench encode`.
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use tidegate::{
 };
 use url::Url;
 
-/// Bytes of the payloads.
+/// Sizes of the payloads in bytes.
 const SIZES: [usize; 3] = [100, 1024, 64 * 1024];
 
-/// A payload of short lines with characters that scripts must not see.
+/// Creates a payload of short lines with characters that scripts must not see.
 fn update(bytes: usize) -> Arc<Update> {
     let limits = Limits {
         topics: 1,
@@ -37,7 +37,7 @@ fn main() {
     let mut group = criterion.benchmark_group("encode");
     for size in SIZES {
         let update = update(size);
-        // An event keeps what was encoded, so each round has a fresh one.
+        // An event caches its encodings, so each round needs a new one.
         let fresh = || Event::new(Position::START, Timestamp::UNIX_EPOCH, update.clone());
         group.throughput(Throughput::Bytes(size as u64));
         group.bench_function(BenchmarkId::new("sse", size), |bencher| {

@@ -1,4 +1,4 @@
-//! What it costs to find the subscribers of an update among 10,000, and to let one in and out:
+//! Cost of finding the subscribers of an update among 10,000, and of inserting and removing one:
 //! `cargo bench --bench index`.
 
 use std::{hint::black_box, sync::Arc, time::Duration};
@@ -34,11 +34,11 @@ fn interest(topic: &str) -> Arc<Interest> {
     Arc::new(Interest::new(matchers, None, Rights::PublicOnly))
 }
 
-/// An index in which subscribers are spread over so many topics.
+/// Creates an index with the subscribers spread over this many topics.
 fn index(topics: usize) -> Index {
     let mut index = Index::default();
     for subscriber in 0..SUBSCRIBERS {
-        // It stays to the end, so its places are not needed.
+        // Never removed, so its places are not needed.
         let _ = index.insert(subscriber, &interest(&topic(subscriber % topics)));
     }
     index

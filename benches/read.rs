@@ -1,4 +1,4 @@
-//! What it costs to read on: from the tail, and pages of the history: `cargo bench --bench read`.
+//! Cost of reading events, from the tail and in pages of the history: `cargo bench --bench read`.
 
 use std::{
     hint::black_box,
@@ -46,7 +46,7 @@ fn update(number: usize) -> Update {
     draft.validate(&limits, &hub).expect("valid")
 }
 
-/// The value of a future that is ready at once, as those of the history in memory are.
+/// Returns the value of a future that is ready at once, as those of the history in memory are.
 fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,

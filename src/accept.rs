@@ -1,4 +1,4 @@
-//! What a client takes (`Accept`, RFC 9110, section 12.5.1).
+//! Content negotiation (`Accept`, RFC 9110, section 12.5.1).
 
 use actix_web::{
     HttpRequest,
@@ -6,9 +6,9 @@ use actix_web::{
 };
 use mime::Mime;
 
-/// The one of `offers` that the client likes best: the highest weight, then the range that it names first. Of the ranges
-/// that a media type is in, the most specific one decides, and a weight of 0 excludes. Without the header, or with one
-/// that cannot be read, it is the first offer.
+/// Returns the client's preferred one of `offers`: the highest weight, then the earliest range in
+/// the header. The most specific range that matches a media type decides, and a weight of 0
+/// excludes it. Without a readable header it is the first offer.
 pub(crate) fn preferred(request: &HttpRequest, offers: &[&'static str]) -> Option<&'static str> {
     let ranges = Accept::parse(request).map(|it| it.0).unwrap_or_default();
     if ranges.is_empty() {
@@ -19,13 +19,13 @@ pub(crate) fn preferred(request: &HttpRequest, offers: &[&'static str]) -> Optio
             .iter()
             .enumerate()
             .filter_map(|(at, range)| Some((specificity(&range.item, offer)?, at, range)))
-            // Of two ranges that are alike the first one counts.
+            // The first one of equally specific ranges decides.
             .max_by_key(|(specificity, at, _)| (*specificity, std::cmp::Reverse(*at)));
         let (_, at, range) = deciding?;
         let weight = range.quality;
         (weight != actix_web::http::header::Quality::ZERO).then_some((*offer, weight, at))
     });
-    // Of two that are as good the one that was offered first counts.
+    // The first one of equally good offers is chosen.
     let best = rated.reduce(|best, next| {
         let is_better = best.1 < next.1 || (best.1 == next.1 && next.2 < best.2);
         if is_better { next } else { best }
@@ -33,18 +33,19 @@ pub(crate) fn preferred(request: &HttpRequest, offers: &[&'static str]) -> Optio
     best.map(|(offer, ..)| offer)
 }
 
-/// Whether the client takes a media type.
+/// Whether the client accepts a media type.
 pub(crate) fn accepts(request: &HttpRequest, kind: &'static str) -> bool {
     preferred(request, &[kind]).is_some()
 }
 
-/// How exactly a range names a media type; `None` if it does not. Parameters of ranges are passed over.
+/// Returns how exactly a range names a media type, or `None` if it does not match. Parameters of
+/// ranges are ignored.
 fn specificity(range: &Mime, kind: &str) -> Option<u8> {
     let (family, _) = kind.split_once('/')?;
     match (range.type_().as_str(), range.subtype().as_str()) {
         ("*", "*") => Some(0),
         (it, "*") if it == family => Some(1),
-        // The whole name, as what the crate calls a subtype lacks a suffix such as `+json`.
+        // Compares the full name, because the crate's subtype lacks a suffix such as `+json`.
         _ if range.essence_str() == kind => Some(2),
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! The body of a request, within a limit, in time, and within what all bodies together may take.
+//! Request bodies: limited in size, in time, and in total memory.
 
 use actix_web::{HttpRequest, http::header::CONTENT_LENGTH, web};
 use bytes::{Bytes, BytesMut};
@@ -6,14 +6,14 @@ use tokio_stream::StreamExt as _;
 
 use crate::{gateway::Gateway, problem::Problem, server::client_address};
 
-/// The least that is reserved for a body.
+/// The least memory that is reserved for a body.
 const STEP: usize = 4096;
 
-/// The whole body, if it has at most `limit` bytes, nor more than `limits.body_bytes`, and arrives within
-/// `server.body_timeout`.
+/// Returns the whole body, if it has at most `limit` bytes and `limits.body_bytes`, and arrives
+/// within `server.body_timeout`.
 ///
-/// What a request announces reserves nothing. Memory grows with what has arrived, at most twice as fast, and counts
-/// against `limits.bodies_bytes` until the body is whole.
+/// An announced length reserves nothing. Memory grows with what has arrived, at most twice as fast,
+/// and counts against `limits.bodies_bytes` until the body is complete.
 pub(crate) async fn receive(
     request: &HttpRequest,
     payload: web::Payload,
@@ -55,7 +55,7 @@ async fn collect(
             let wanted = length.max((2 * body.capacity()).min(longest)).max(STEP);
             let more = wanted - body.capacity();
             share.grow(more).map_err(Problem::bodies_full)?;
-            // Not `reserve`, which takes more than it is asked for.
+            // Not `reserve`, which takes more than requested.
             let mut larger = BytesMut::with_capacity(wanted);
             larger.extend_from_slice(&body);
             body = larger;

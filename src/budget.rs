@@ -1,4 +1,4 @@
-//! How much of something there may be, in all and for one address.
+//! Budgets: limits in total and per address.
 
 use std::{
     collections::HashMap,
@@ -8,10 +8,10 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-/// The bits of an IPv6 address that one customer of a provider shares at least.
+/// The longest IPv6 prefix that identifies one customer of a provider, in bits.
 const IPV6_NETWORK: u32 = 64;
 
-/// A budget; clones are the same budget.
+/// A budget. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Budget(Arc<BudgetCore>);
 
@@ -28,16 +28,16 @@ struct Taken {
     by_address: HashMap<IpAddr, usize, RandomState>,
 }
 
-/// Why there is no room; with the limit that was reached.
+/// Why there is no room, with the limit that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// All together have as much as they may.
+    /// The total is used up.
     InAll(usize),
-    /// Those at this address have as much as they may.
+    /// The address has used up its part.
     Address(usize),
 }
 
-/// A part of a budget; dropping it gives it back.
+/// A share of a budget, which is returned when dropped.
 #[derive(Debug)]
 pub struct Share {
     budget: Budget,
@@ -46,7 +46,7 @@ pub struct Share {
 }
 
 impl Budget {
-    /// `capacity` in all, of which those at one address may take `per_address`.
+    /// Creates a budget of `capacity` in total, of which each address may take `per_address`.
     #[must_use]
     pub fn new(capacity: usize, per_address: usize) -> Self {
         let taken = Mutex::new(Taken { capacity, ..Taken::default() });
@@ -57,23 +57,24 @@ impl Budget {
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves at most `capacity`, and returns how much there is now.
+    /// Lowers the capacity to at most `capacity`. Returns the present one.
     pub fn limit(&self, capacity: usize) -> usize {
         let mut taken = self.taken();
         taken.capacity = taken.capacity.min(capacity);
         taken.capacity
     }
 
-    /// Takes nothing yet, for a peer at `address`. Peers at loopback addresses count in all only.
+    /// Creates an empty share for a peer at `address`. Peers at loopback addresses count only
+    /// towards the total.
     #[must_use]
     pub fn share(&self, address: Option<IpAddr>) -> Share {
         Share { budget: self.clone(), address: counted(address), amount: 0 }
     }
 
-    /// Takes `amount` for a peer at a [counted] address. The caller gives it back.
+    /// Takes `amount` for a peer at a [counted] address. The caller must give it back.
     ///
     /// # Errors
-    /// If there is not so much; the peer's own limit comes first.
+    /// If the limit would be exceeded. The peer's own limit is checked first.
     pub(crate) fn take(&self, address: Option<IpAddr>, amount: usize) -> Result<(), Full> {
         let mut taken = self.taken();
         let limit = self.0.per_address;
@@ -111,7 +112,7 @@ impl Share {
     /// Takes `amount` more.
     ///
     /// # Errors
-    /// If there is not so much.
+    /// If the limit would be exceeded.
     pub fn grow(&mut self, amount: usize) -> Result<(), Full> {
         self.budget.take(self.address, amount)?;
         self.amount += amount;
@@ -127,8 +128,8 @@ impl Drop for Share {
     }
 }
 
-/// The address that a peer's limit is counted for: an IPv4 address stands for itself, an IPv6 address for its network.
-/// Loopback addresses have no limit of their own.
+/// Returns the address that a peer counts for: an IPv4 address itself, or the network of an IPv6
+/// address. Loopback addresses have no limit of their own.
 pub(crate) fn counted(address: Option<IpAddr>) -> Option<IpAddr> {
     let address = match address?.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {

@@ -22,7 +22,7 @@ use crate::{
     telemetry,
 };
 
-/// A push gateway: post an update once, and every browser that listens gets it.
+/// A push gateway: post an update once, and every subscribed browser receives it.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Cli {
@@ -34,33 +34,35 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gateway; what happens without a subcommand.
+    /// Run the gateway (the default without a subcommand).
     Serve,
     /// Check the settings and print those in effect.
     Check,
-    /// Look after the store on disk (history.path) while no gateway runs on it.
+    /// Maintain the store on disk (history.path) while no gateway uses it.
     #[command(subcommand)]
     Store(StoreCommand),
-    /// Measure what a gateway, or any Mercure hub, carries: hold subscribers, publish, and tell what arrived and what it cost.
+    /// Measure a gateway, or any Mercure hub: hold subscribers, publish, and report what arrived
+    /// and what it cost.
     Bench(Box<tidegate_bench::Flags>),
-    /// Make a token, or say what one is good for.
+    /// Create an access token, or explain what one is valid for.
     #[command(subcommand)]
     Token(TokenCommand),
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum StoreCommand {
-    /// Say what is in it.
+    /// Summarize its contents.
     Info,
-    /// Read all of it, and say whether it is whole.
+    /// Read all of it, and report whether it is intact.
     Verify,
-    /// Make its file as small as it can be.
+    /// Reduce its file to the least size.
     Compact,
-    /// Write its events and jobs to standard output, as lines of JSON; what is damaged is left out.
+    /// Write its events and jobs to standard output, as lines of JSON; damaged ones are left out.
     Export,
-    /// Make a store of what was exported, read from standard input, all of it or none.
+    /// Create a store from an export on standard input, all of it or nothing.
     Import {
-        /// Take an export of format 1, which has no last line, so that it cannot be told whether it is whole.
+        /// Accept an export of format 1, which has no last line, so that a truncated one goes
+        /// unnoticed.
         #[arg(long)]
         without_end: bool,
     },
@@ -68,11 +70,12 @@ enum StoreCommand {
 
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
-    /// Make a token with a key of the settings, or with a private key of your own, and print it.
+    /// Create an access token with a key of the settings, or with your own private key, and print
+    /// it.
     Mint(Mint),
-    /// Say by which rules a token is judged, what it grants, and why it would be refused.
+    /// Print the rules for a token, what it grants, and why it would be refused.
     Explain {
-        /// The token; without it, standard input is read.
+        /// The access token; without it, standard input is read.
         token: Option<String>,
     },
 }
@@ -82,28 +85,28 @@ struct Mint {
     /// What the bearer may publish under: a topic, a pattern, or * for everything. May be repeated.
     #[arg(long, value_name = "MATCHER")]
     publish: Vec<String>,
-    /// Whose private events the bearer gets. May be repeated.
+    /// Private events the bearer may receive: a topic, a pattern, or * for all. May be repeated.
     #[arg(long, value_name = "MATCHER")]
     subscribe: Vec<String>,
-    /// How these are to be read: exact, urlpattern or uritemplate.
+    /// The type of these matchers: exact, urlpattern or uritemplate.
     #[arg(long, value_name = "TYPE", default_value = "exact", value_parser = matcher_kind)]
     match_type: MatcherKind,
-    /// Make a token of the old dialect (0.x) even if there is an issuer.
+    /// Create a token of the old dialect (0.x) even if there is an issuer.
     #[arg(long)]
     old: bool,
-    /// Its issuer, one of auth.issuers; the first one if not given.
+    /// The issuer, one of auth.issuers; the first one if not given.
     #[arg(long, value_name = "NAME", conflicts_with = "old")]
     issuer: Option<String>,
-    /// For whom it is; the hub's address if not given.
+    /// The audience; the hub's address if not given.
     #[arg(long, value_name = "URL", conflicts_with = "old")]
     audience: Option<String>,
-    /// How long it is good.
+    /// Time until the token expires.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = lifetime)]
     expires: Duration,
     /// A file with the private key, for algorithms that have one.
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// How it is signed, if not as the settings say.
+    /// The signature algorithm, if not that of the settings.
     #[arg(long, value_name = "NAME")]
     algorithm: Option<Algorithm>,
 }
@@ -136,7 +139,7 @@ fn lifetime(text: &str) -> Result<Duration, String> {
 
 #[derive(Debug, Args)]
 struct Flags {
-    /// Configuration file; without it `tidegate.toml` in the working directory, if there is one.
+    /// Configuration file; without it `tidegate.toml` in the working directory, if it exists.
     #[arg(long, global = true, env = "TIDEGATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Address to listen on (server.listen), or several separated by commas.
@@ -169,7 +172,7 @@ impl Flags {
     }
 }
 
-/// Does what the command line says.
+/// Runs the command line. Returns the exit status.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command.unwrap_or(Command::Serve) {
@@ -276,7 +279,7 @@ fn serve(settings: Settings) -> Result<(), String> {
     outcome
 }
 
-/// Tells the operator what to open and what is open to whom.
+/// Prints the URLs, who has access, and where events are kept.
 fn greet(gateway: &Gateway, server: &Server) {
     let mut text = format!("tidegate {}\n", env!("CARGO_PKG_VERSION"));
     for url in server.urls() {
@@ -307,7 +310,7 @@ fn greet(gateway: &Gateway, server: &Server) {
     print(&text);
 }
 
-/// Where events and jobs are, and how safe they are there.
+/// Describes where events and jobs are kept, and how safe they are there.
 fn kept(history: &HistorySettings) -> String {
     let iec = |bytes: usize| bytesize::ByteSize::b(bytes as u64).display().iec();
     if history.store == StoreKind::Memory {
@@ -326,7 +329,7 @@ fn kept(history: &HistorySettings) -> String {
     format!("in {}, up to {}; {safety}", path.display(), iec(history.max_bytes))
 }
 
-/// Whether anybody reads it is not this program's business.
+/// Prints to standard output, and ignores a reader that has gone.
 fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }

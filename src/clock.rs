@@ -1,27 +1,27 @@
-//! The time of day, passed in so that tests can set it.
+//! The wall clock, passed in so that tests can set it.
 
 use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
 
-/// A source of wall-clock time. Only what people see or ask for is measured by it (times of acceptance, ages); delays
-/// and deadlines use the monotonic clock.
+/// A source of wall-clock time, used only for times that clients see or request (times of
+/// acceptance, ages). Delays and deadlines use the monotonic clock.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl Clock {
-    /// The clock of the machine.
+    /// Returns the clock of the machine.
     #[must_use]
     pub fn system() -> Self {
         Self::from_fn(Timestamp::now)
     }
 
-    /// A clock that shows what `now` returns.
+    /// Creates a clock that shows what `now` returns.
     pub fn from_fn(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    /// The time now.
+    /// Returns the present time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         (self.0)()

@@ -1,5 +1,5 @@
-//! Strict parsing of `application/x-www-form-urlencoded` (WHATWG URL): like every parser of it, but what is not UTF-8
-//! is an error instead of being replaced.
+//! Strict parsing of `application/x-www-form-urlencoded` (WHATWG URL). Unlike other parsers, it
+//! reports invalid UTF-8 instead of replacing it.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use percent_encoding::percent_decode;
 #[error("`{0}` is not valid UTF-8")]
 pub(crate) struct NotUtf8(pub(crate) String);
 
-/// The name-value pairs of a body or query, in order, repetitions included.
+/// Returns the name-value pairs of a body or query, in order, including repetitions.
 pub(crate) fn pairs(input: &[u8]) -> impl Iterator<Item = Result<(String, String), NotUtf8>> {
     input.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
         let equals = pair.iter().position(|byte| *byte == b'=');

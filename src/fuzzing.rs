@@ -1,7 +1,8 @@
-//! What fuzzers call: each function takes any bytes for one of the gateway's parsers, and checks what must hold.
+//! Entry points for fuzzers: each function passes any bytes to one of the gateway's parsers and
+//! checks what must hold.
 //!
-//! The targets are in `fuzz/`, with the inputs that they start from. The tests here run all kept inputs through the same
-//! functions, so that what a fuzzer once found stays mended.
+//! The targets are in `fuzz/`, with their initial inputs. The tests here run all kept inputs
+//! through the same functions, so that fixed bugs stay fixed.
 
 use actix_web::{http::header::HeaderValue, test::TestRequest};
 use url::Url;
@@ -37,14 +38,14 @@ fn validate(draft: event::Draft) {
     assert!(!update.id.as_str().is_empty() && !update.id.as_str().starts_with('#'));
 }
 
-/// An update as a form.
+/// Parses an update as a form.
 pub fn publish_form(input: &[u8]) {
     if let Ok(draft) = publish::form::parse(input) {
         validate(draft);
     }
 }
 
-/// Updates as JSON.
+/// Parses updates as JSON.
 pub fn publish_json(input: &[u8]) {
     if let Ok((drafts, is_array)) = publish::json::parse(input, 100) {
         assert!(!drafts.is_empty() && (is_array || drafts.len() == 1));
@@ -52,7 +53,7 @@ pub fn publish_json(input: &[u8]) {
     }
 }
 
-/// A matcher and a topic, separated by a line end; the first byte chooses the kind of matcher.
+/// Parses a matcher and a topic, separated by a line end. The first byte selects the matcher type.
 pub fn matchers(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else { return };
     let Ok(text) = std::str::from_utf8(rest) else { return };
@@ -73,23 +74,23 @@ pub fn matchers(input: &[u8]) {
     }
 }
 
-/// An access token.
+/// Verifies an access token.
 ///
 /// # Panics
-/// If a token is good that was not signed.
+/// If an unsigned access token is accepted.
 pub fn access_token(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     auth::token::refuse_unsigned(text);
 }
 
-/// A cursor token.
+/// Opens a cursor token.
 pub fn cursor_token(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let key = TokenKey::random();
     assert_eq!(key.open(text), None, "it was not made by this key");
 }
 
-/// The name of a JavaScript function.
+/// Checks the name of a JavaScript function.
 pub fn callback(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if subscribe::callback::check_callback(text).is_ok() {
@@ -98,7 +99,7 @@ pub fn callback(input: &[u8]) {
     }
 }
 
-/// The header `Accept`.
+/// Parses the header `Accept`.
 pub fn accept(input: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(input) else { return };
     let request = TestRequest::default().insert_header(("accept", value)).to_http_request();
@@ -107,7 +108,7 @@ pub fn accept(input: &[u8]) {
     assert!(offers.iter().all(|it| accept::accepts(&request, it) || preferred != Some(*it)));
 }
 
-/// A record of an event in the store.
+/// Decodes the record of an event in the store.
 pub fn store_codec(input: &[u8]) {
     codec::read_back(input);
 }

@@ -1,4 +1,4 @@
-//! One gateway: its settings and everything that its handlers share.
+//! One gateway: its settings and the state that its handlers share.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
 /// Time that a gateway needs to close its store.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// A handle to a gateway; clones are the same gateway.
+/// A handle to a gateway. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Gateway(Arc<Inner>);
 
@@ -41,17 +41,17 @@ struct Inner {
     hub: Hub,
     ledger: Ledger,
     seats: Seats,
-    /// Seats of subscribers that have no token where one is needed, and watch jobs whose ids they know.
+    /// Seats of subscribers without a required access token, which watch jobs whose ids they know.
     strangers: Seats,
-    /// Bytes of request bodies under way.
+    /// Memory of request bodies that are arriving.
     bodies: Budget,
-    /// What the patterns of subscriptions from one address cost.
+    /// Matching costs of the patterns of subscriptions from one address.
     pattern_costs: Budget,
     /// Bytes of the matchers of subscriptions.
     matcher_bytes: Budget,
     /// Subscriptions on the list, for each address.
     listed: Budget,
-    /// Places for steps of searches in the history, for half of the threads that read a store.
+    /// Permits for steps of searches in the history, for half of the threads that read a store.
     searches: Semaphore,
     sessions: Sessions,
     subscriptions: Option<Registry>,
@@ -68,17 +68,18 @@ pub enum Refused {
     /// The update breaks a rule.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The update could not be taken in.
+    /// The update could not be accepted.
     #[error(transparent)]
     Publish(#[from] PublishError),
 }
 
 impl Gateway {
-    /// Starts a gateway: its history and the threads that look after it. It listens nowhere yet; see
+    /// Starts a gateway: its history and the threads that maintain it. It does not listen yet; see
     /// [`Server`](crate::server::Server) and [`Gateway::configure`].
     ///
     /// # Errors
-    /// If the history cannot be opened, a thread cannot be started, or a key of the settings cannot be used.
+    /// If the history cannot be opened, a thread cannot be started, or a key of the settings is
+    /// unusable.
     pub fn start(settings: Settings) -> io::Result<Self> {
         let keyring = Keyring::new(&settings.auth)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -113,6 +114,8 @@ impl Gateway {
             job_grant_lines: LinePace::new(1),
             strangers: Seats::new(limits.strangers, limits.subscribers_per_address),
             bodies: Budget::new(limits.bodies_bytes, limits.bodies_bytes_per_address),
+            // No total for costs and the list: `limits.matchers_total_cost` and
+            // `mercure.max_subscriptions` are enforced elsewhere.
             pattern_costs: Budget::new(usize::MAX, limits.matchers_cost_per_address),
             matcher_bytes: Budget::new(limits.matchers_bytes, limits.matchers_bytes_per_address),
             listed: Budget::new(usize::MAX, settings.mercure.max_subscriptions_per_address),
@@ -127,14 +130,15 @@ impl Gateway {
         })))
     }
 
-    /// Ends it in order: what was accepted is safe, and another process may open the store. Nothing is lost without this
-    /// if every commit is synced, as it is unless `history.durability` says otherwise. There is no way back.
+    /// Closes the gateway in order, for good. Accepted updates are then safe, and another process
+    /// may open the store. Without this nothing is lost if every commit is synced, which is the
+    /// default of `history.durability`.
     pub fn close(&self) {
         self.0.hub.drain();
         self.0.hub.close();
     }
 
-    /// The gateway that serves `request`.
+    /// Returns the gateway that serves `request`.
     ///
     /// # Panics
     /// If the request is not served by a gateway's own route.
@@ -145,7 +149,7 @@ impl Gateway {
     /// Publishes one update, as `POST /events` does, and returns its id.
     ///
     /// # Errors
-    /// If it breaks a rule or cannot be taken in; then nothing was published.
+    /// If the update breaks a rule or cannot be accepted. Nothing was published then.
     pub async fn publish(&self, draft: Draft) -> Result<EventId, Refused> {
         let update = self.validate(draft)?;
         let id = update.id.clone();
@@ -159,37 +163,37 @@ impl Gateway {
         draft.validate(&self.0.limits, &self.0.hub_url)
     }
 
-    /// The bounds of the matchers of one subscription or token.
+    /// Returns the bounds for the matchers of one subscriber or access token.
     #[must_use]
     pub fn matcher_limits(&self) -> &MatcherLimits {
         &self.0.matcher_limits
     }
 
-    /// The hub's own address, which relative topics and patterns are resolved against.
+    /// Returns the hub's own address, against which relative topics and patterns are resolved.
     #[must_use]
     pub fn hub_url(&self) -> &Url {
         &self.0.hub_url
     }
 
-    /// The settings.
+    /// Returns the settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.0.settings
     }
 
-    /// The hub.
+    /// Returns the hub.
     #[must_use]
     pub fn hub(&self) -> &Hub {
         &self.0.hub
     }
 
-    /// The job tracker.
+    /// Returns the job tracker.
     #[must_use]
     pub fn tracker(&self) -> &Tracker {
         &self.0.tracker
     }
 
-    /// The keys that tokens are verified with.
+    /// Returns the keys that verify access tokens.
     #[must_use]
     pub fn keyring(&self) -> &Keyring {
         &self.0.keyring
@@ -199,37 +203,38 @@ impl Gateway {
         &self.0.ledger
     }
 
-    /// The seats of its subscribers.
+    /// Returns the seats of its subscribers.
     pub(crate) fn seats(&self) -> &Seats {
         &self.0.seats
     }
 
-    /// The seats of its subscribers that have no token where one is needed.
+    /// Returns the seats of subscribers without a required access token.
     pub(crate) fn strangers(&self) -> &Seats {
         &self.0.strangers
     }
 
-    /// Bytes of request bodies under way.
+    /// Returns the budget of memory for request bodies that are arriving.
     pub(crate) fn bodies(&self) -> &Budget {
         &self.0.bodies
     }
 
-    /// What the patterns of subscriptions from one address cost.
+    /// Returns the budget of pattern costs for subscriptions from one address.
     pub(crate) fn pattern_costs(&self) -> &Budget {
         &self.0.pattern_costs
     }
 
-    /// Bytes of the matchers of subscriptions.
+    /// Returns the budget of bytes for the matchers of subscriptions.
     pub(crate) fn matcher_bytes(&self) -> &Budget {
         &self.0.matcher_bytes
     }
 
-    /// Subscriptions on the list, for each address.
+    /// Returns the budget of listed subscriptions for each address.
     pub(crate) fn listed(&self) -> &Budget {
         &self.0.listed
     }
 
-    /// Places for steps of searches in the history. They are few, so that readers are left for others.
+    /// Returns the permits for steps of searches in the history. They are few, so that other
+    /// requests find a free reader.
     pub(crate) fn searches(&self) -> &Semaphore {
         &self.0.searches
     }
@@ -238,7 +243,7 @@ impl Gateway {
         &self.0.sessions
     }
 
-    /// Who subscribes to what, if that is to be told.
+    /// Returns the registry of subscriptions, if they are announced.
     pub(crate) fn subscriptions(&self) -> Option<&Registry> {
         self.0.subscriptions.as_ref()
     }
@@ -247,23 +252,23 @@ impl Gateway {
         &self.0.metrics
     }
 
-    /// How many refusals are logged.
+    /// Returns the rate limit for logged refusals.
     pub(crate) fn refusal_lines(&self) -> &LinePace {
         &self.0.refusal_lines
     }
 
-    /// How many warnings of grants on jobs that do not name them are logged.
+    /// Returns the rate limit for warnings about grants that apply to jobs without naming them.
     pub(crate) fn job_grant_lines(&self) -> &LinePace {
         &self.0.job_grant_lines
     }
 
-    /// The nonce that allows the gateway's own scripts under its Content-Security-Policy.
+    /// Returns the nonce that allows the gateway's own scripts under its Content-Security-Policy.
     pub(crate) fn nonce(&self) -> &Arc<str> {
         &self.0.nonce
     }
 }
 
-/// The history that the settings ask for.
+/// Opens the history that the settings select.
 fn open_history(settings: &Settings) -> io::Result<Arc<dyn History>> {
     let (history, clock) = (&settings.history, Clock::system());
     if history.store == StoreKind::Memory {
@@ -276,15 +281,15 @@ fn open_history(settings: &Settings) -> io::Result<Arc<dyn History>> {
     let mut options = history
         .disk(settings)
         .map_err(|invalid| io::Error::new(io::ErrorKind::InvalidInput, invalid))?;
-    // A gateway that was told to stop has the store until its last request has ended.
+    // A stopping gateway keeps the store until its last request has ended.
     options.patience += CLOSING;
     Ok(Arc::new(Disk::open(options, clock).map_err(io::Error::other)?))
 }
 
-/// 128 random bits as text that can stand in addresses and headers.
+/// Returns 128 random bits as text that is safe in URLs and headers.
 ///
 /// # Panics
-/// If the operating system gives no random bytes.
+/// If the operating system provides no random bytes.
 pub(crate) fn random_text() -> String {
     let mut random = [0; 16];
     getrandom::fill(&mut random).expect("the operating system has random bytes");

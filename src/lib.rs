@@ -1,10 +1,20 @@
-//! tidegate, a push gateway: a backend posts an update once, and every browser that listens gets it.
+//! tidegate, a push gateway: a backend posts an update once, and every subscribed browser receives
+//! it.
 //!
-//! The modules in the order in which an event walks through them: [`settings`] say what the operator wants; [`event`] is
-//! what travels; [`auth`] says who may; [`publish`] takes it in; [`history`] gives it its place and keeps it; [`hub`] knows who should get it;
-//! [`delivery`] brings it to each of them; [`transport`] makes bytes of it; [`subscribe`] is the way out. [`jobs`] are long
-//! work whose changes are events. [`pages`] and [`ops`] are for people and machines that look after it, [`server`] listens,
-//! and [`gateway`] holds it together: start there.
+//! The modules, in the order in which an event passes them:
+//!
+//! - [`settings`] are the operator's choices.
+//! - [`event`] defines updates and events.
+//! - [`auth`] decides who may publish and subscribe.
+//! - [`publish`] accepts updates.
+//! - [`history`] orders and stores events.
+//! - [`hub`] matches events to subscribers.
+//! - [`delivery`] delivers to each of them.
+//! - [`transport`] encodes events.
+//! - [`subscribe`] opens streams and answers polls.
+//!
+//! [`jobs`] are long-running work whose changes are events. [`pages`] and [`ops`] serve users and
+//! operators. [`server`] listens, and [`gateway`] holds it all together: start there.
 
 mod accept;
 pub mod auth;
@@ -32,7 +42,7 @@ pub mod subscriptions;
 pub mod telemetry;
 pub mod transport;
 
-// The program in the README compiles.
+// Compiles the program in the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,8 +1,8 @@
-//! The tidegate binary; see the library for everything.
+//! The tidegate binary. Everything is in the library.
 
 use std::process::ExitCode;
 
-// Holds long-lived small allocations with less waste than the system's allocator.
+// Wastes less memory on long-lived small allocations than the system's allocator.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

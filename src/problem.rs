@@ -1,4 +1,4 @@
-//! The only way from an error to an HTTP response: problem documents (RFC 9457).
+//! The only conversion of errors to HTTP responses: problem documents (RFC 9457).
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ use crate::{
     subscriptions,
 };
 
-/// A refused request: what the client is told, and in which words the log and the metrics count it.
+/// A refused request: what the client learns, and the words that the log and the metrics use.
 #[derive(Debug, Clone)]
 pub struct Problem(Box<Details>);
 
@@ -31,7 +31,7 @@ struct Details {
     detail: String,
     field: Option<String>,
     limit: Option<usize>,
-    /// What the client is not told, and the name under which the log tells it.
+    /// What only the log contains, and the id that connects the refusal with it.
     cause: Option<Cause>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -79,25 +79,26 @@ impl Problem {
         }))
     }
 
-    /// 400: the request as a whole cannot be understood.
+    /// 400: the request as a whole is malformed.
     pub fn malformed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed", "Malformed request", detail)
     }
 
-    /// 400: one field or parameter breaks a rule; `detail` names it as well.
+    /// 400: one field or parameter breaks a rule. `detail` names it as well.
     pub fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_field", "Invalid field", detail)
             .with_field(field.into())
     }
 
-    /// 413: a field of an update, or a whole request, is over its limit.
+    /// 413: a field of an update, or a whole request, exceeds its limit.
     pub fn too_large(field: impl Into<String>, limit: usize, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large", detail)
             .with_field(field.into())
             .with_limit(limit)
     }
 
-    /// A field of an update that breaks a rule; over a limit it is 413, else 400. `at` tells which of an array.
+    /// 413 or 400: a field of an update exceeds its limit or breaks another rule. `at` is its index
+    /// in an array.
     #[must_use]
     pub fn update(at: Option<usize>, invalid: &Invalid) -> Self {
         let (field, detail) = match at {
@@ -110,8 +111,8 @@ impl Problem {
         }
     }
 
-    /// A parameter of a subscription that breaks a rule: 400, over a limit as well. If it is only that the gateway is
-    /// full: 503.
+    /// 400 or 503: a parameter of a subscriber's request breaks a rule or exceeds a limit, or (503)
+    /// the gateway is full.
     #[must_use]
     pub fn parameter(invalid: &Invalid) -> Self {
         if let Invalid::NoRoom { field, limit } = invalid {
@@ -125,15 +126,15 @@ impl Problem {
         }
     }
 
-    /// 401: a token is needed, and there is none (RFC 6750, section 3.1: no error code). `metadata` is the address of
-    /// the document that says where to get one.
+    /// 401: a required access token is missing (RFC 6750, section 3.1: no error code). `metadata`
+    /// is the URL of the document that says where to get one.
     pub fn token_missing(metadata: &str) -> Self {
         let detail = "this needs a token: a header `Authorization: Bearer` or a cookie";
         Self::new(StatusCode::UNAUTHORIZED, "token_missing", "Unauthorized", detail)
             .with_challenge("", metadata)
     }
 
-    /// 401: the token is no good. Only the log tells why.
+    /// 401: the access token is invalid. Only the log says why.
     pub fn token_invalid(metadata: &str, cause: String) -> Self {
         let detail =
             "the token is not valid; the log of the gateway says why, under this `instance`";
@@ -142,13 +143,13 @@ impl Problem {
             .with_cause(cause)
     }
 
-    /// 400: the token cannot be looked at, because of how it is sent.
+    /// 400: the access token cannot be read, because of how it was sent.
     pub fn token_unpresentable(metadata: &str, detail: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "token_presentation", "Malformed request", detail)
             .with_challenge("error=\"invalid_request\", ", metadata)
     }
 
-    /// 403: the token is good, but not for this.
+    /// 403: the access token is valid, but does not grant this.
     pub fn not_granted(metadata: &str, detail: String) -> Self {
         Self::new(StatusCode::FORBIDDEN, "not_granted", "Forbidden", detail)
             .with_challenge("error=\"insufficient_scope\", ", metadata)
@@ -159,12 +160,12 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "foreign_origin", "Origin not allowed", detail)
     }
 
-    /// 404
+    /// 404: there is no such resource.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail)
     }
 
-    /// 405: the resource knows only the methods in `allow`.
+    /// 405: the resource supports only the methods in `allow`.
     #[must_use]
     pub fn method_not_allowed(allow: &'static str) -> Self {
         let detail = format!("the methods of this resource are {allow}");
@@ -172,7 +173,7 @@ impl Problem {
             .with_header(ALLOW, HeaderValue::from_static(allow))
     }
 
-    /// 406: the client accepts nothing that this resource can send.
+    /// 406: the resource cannot send anything that the client accepts.
     pub fn not_acceptable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "Not acceptable", detail)
     }
@@ -182,7 +183,7 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", "Request timeout", detail)
     }
 
-    /// 409: a request with the same key is being worked on.
+    /// 409: a request with the same key is in progress.
     pub fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail).with_retry_after(1)
     }
@@ -192,19 +193,19 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, reason, "Conflict", detail)
     }
 
-    /// 410: it was there, but not any more.
+    /// 410: the resource no longer exists.
     pub fn gone(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, "gone", "Gone", detail)
     }
 
-    /// 416: what is sent does not join what is there, which has `length` bytes.
+    /// 416: the range sent does not adjoin the existing `length` bytes.
     pub fn range(length: u64, detail: impl Into<String>) -> Self {
         let range = HeaderValue::try_from(format!("bytes */{length}"));
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "log_hole", "Range not satisfiable", detail)
             .with_header(CONTENT_RANGE, range.unwrap_or(HeaderValue::from_static("bytes */*")))
     }
 
-    /// 415: the body is of a type that this resource does not take.
+    /// 415: the resource does not accept this media type.
     pub fn media_type(detail: impl Into<String>) -> Self {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -219,12 +220,12 @@ impl Problem {
         Self::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", "Unknown host", detail)
     }
 
-    /// 422: an idempotency key was used for something else before.
+    /// 422: an idempotency key was already used for a different request.
     pub fn key_reused(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", "Key reused", detail)
     }
 
-    /// 503: not now.
+    /// 503: temporarily unavailable.
     pub fn unavailable(reason: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, reason, "Unavailable", detail)
             .with_retry_after(1)
@@ -262,11 +263,11 @@ impl Problem {
                 )
             }
         };
-        // Not all at once.
+        // A random time, so that clients do not all return at once.
         problem.with_limit(limit).with_retry_after(fastrand::u64(RETRY_SECONDS))
     }
 
-    /// 503: there is no room for another subscriber without a token.
+    /// 429 or 503: there is no room for another subscriber without an access token.
     #[must_use]
     pub(crate) fn strangers_full(full: Full) -> Self {
         match full {
@@ -280,28 +281,28 @@ impl Problem {
         }
     }
 
-    /// 429 or 503: the bodies of requests that are on their way take as much memory as they may.
+    /// 429 or 503: arriving request bodies use as much memory as allowed.
     #[must_use]
     pub(crate) fn bodies_full(full: Full) -> Self {
         const WHAT: &str = "bytes of bodies of requests on their way";
         Self::spent(full, WHAT, ["bodies", "bodies_per_address"], "limits.bodies_bytes")
     }
 
-    /// 429 or 503: the matchers of subscriptions take as much memory as they may.
+    /// 429 or 503: the matchers of subscriptions use as much memory as allowed.
     #[must_use]
     pub(crate) fn matchers_full(full: Full) -> Self {
         const WHAT: &str = "bytes of matchers of subscriptions";
         Self::spent(full, WHAT, ["matchers", "matchers_per_address"], "limits.matchers_bytes")
     }
 
-    /// 429: the patterns of subscriptions from one address cost as much as they may.
+    /// 429: the patterns of subscriptions from one address cost as much as allowed.
     #[must_use]
     pub(crate) fn patterns_full(full: Full) -> Self {
         const WHAT: &str = "as the cost of patterns of subscriptions";
         Self::spent(full, WHAT, ["patterns", "patterns_per_address"], "limits.matchers_cost")
     }
 
-    /// 429: as many subscriptions from one address are on the list as may be.
+    /// 429: the list has as many subscriptions from one address as allowed.
     #[must_use]
     pub(crate) fn listed_full(full: Full) -> Self {
         const WHAT: &str = "subscriptions on the list";
@@ -309,7 +310,8 @@ impl Problem {
         Self::spent(full, WHAT, reasons, "mercure.max_subscriptions")
     }
 
-    /// A budget is used up: of all peers (503), or of the peer's own address (429), whose setting ends in `_per_address`.
+    /// A budget is used up: in total (503), or for the peer's address (429), whose setting ends in
+    /// `_per_address`.
     fn spent(
         full: Full,
         what: &str,
@@ -342,7 +344,7 @@ impl Problem {
         Self::unavailable("subscriptions", detail).with_limit(limit)
     }
 
-    /// Names the limit that was crossed.
+    /// Adds the exceeded limit.
     #[must_use]
     pub fn with_limit(mut self, limit: usize) -> Self {
         self.0.limit = Some(limit);
@@ -354,19 +356,20 @@ impl Problem {
         self
     }
 
-    /// Why it was refused, as a word for metrics and logs.
+    /// Returns the reason of the refusal, as a word for metrics and logs.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         self.0.reason
     }
 
-    /// Whether there is just no room now.
+    /// Whether the refusal is only for lack of a subscriber's seat.
     #[must_use]
     pub fn is_for_lack_of_room(&self) -> bool {
         matches!(self.0.reason, "subscribers" | "subscribers_per_address" | "strangers")
     }
 
-    /// Why it was refused, as only the log may tell, and the name under which the client knows the refusal.
+    /// Returns the cause that only the log may contain, and the id by which the client knows the
+    /// refusal.
     pub(crate) fn cause(&self) -> Option<(&str, &str)> {
         self.0.cause.as_ref().map(|it| (it.text.as_str(), it.instance.as_str()))
     }
@@ -377,7 +380,7 @@ impl Problem {
         self
     }
 
-    /// `parameters` end with a comma if there are some.
+    /// Non-empty `parameters` end with a comma.
     fn with_challenge(self, parameters: &str, metadata: &str) -> Self {
         let challenge = format!("Bearer {parameters}resource_metadata=\"{metadata}\"");
         let bare = HeaderValue::from_static("Bearer");

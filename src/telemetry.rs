@@ -1,4 +1,4 @@
-//! Logs.
+//! Logging.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -10,14 +10,14 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use crate::settings::{LogFormat, LogSettings};
 
-/// Sends log lines to standard error from now on, for the whole process.
+/// Sends log lines of the whole process to standard error from now on.
 ///
 /// # Errors
-/// If the filter is not valid, which checked settings never are.
+/// If the filter is malformed, which checked settings never are.
 pub fn start(settings: &LogSettings) -> Result<(), ParseError> {
     let filter = EnvFilter::try_new(&settings.filter)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    // A second call, as in tests that embed several gateways, keeps the first one's subscriber.
+    // A second call, as in tests with several gateways, keeps the first subscriber.
     let _ = match settings.format {
         LogFormat::Text => {
             lines.with_target(false).with_ansi(io::stderr().is_terminal()).try_init()
@@ -27,7 +27,7 @@ pub fn start(settings: &LogSettings) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// Bounds the lines of one kind that are logged in a second.
+/// Limits how many lines of one kind are logged per second.
 #[derive(Debug)]
 pub(crate) struct LinePace {
     lines_per_second: u32,
@@ -45,20 +45,20 @@ struct Second {
 /// Whether a line may be logged.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// It may; this many lines of the second before were left out.
+    /// It may. This many lines of the previous second were omitted.
     Write(u64),
-    /// There were enough in this second.
+    /// The limit of this second has been reached.
     LeaveOut,
 }
 
 impl LinePace {
-    /// At most this many lines a second.
+    /// Allows at most this many lines per second.
     pub(crate) fn new(lines_per_second: u32) -> Self {
         let second = Second { began: Instant::now(), n_lines: 0, n_left_out: 0 };
         Self { lines_per_second, second: Mutex::new(second) }
     }
 
-    /// Asks for a line now.
+    /// Requests a line at `now`.
     pub(crate) fn ask(&self, now: Instant) -> Line {
         let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
         let mut n_left_out = 0;

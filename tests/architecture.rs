@@ -1,14 +1,15 @@
-//! The rules of the house that a compiler does not know: which stage may know which, and how long a file may be.
+//! Project rules that a compiler does not check: dependencies between stages, and the length of
+//! files.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// Lines that a file may have.
+/// The most lines of a file.
 const LONGEST: usize = 500;
 
-/// Stages that know nothing of HTTP.
+/// Stages that must not use HTTP.
 const WITHOUT_HTTP: [&str; 5] = ["event", "history", "hub", "delivery", "transport"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -62,7 +63,7 @@ fn nothing_is_unbounded_and_no_file_is_endless() {
     }
 }
 
-/// Every bound in docs/security.md names tests that hold it, and these are there.
+/// Every bound in docs/security.md names existing tests.
 #[test]
 fn every_bound_names_a_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -74,7 +75,7 @@ fn every_bound_names_a_test() {
         let tests = row.trim_end_matches(['|', ' ']).rsplit('|').next().unwrap_or_default();
         for test in tests.split(',').map(|it| it.trim().trim_matches('`')) {
             let (module, name) = test.split_once("::").unwrap_or_else(|| panic!("no test: {row}"));
-            // Beside the code stands only what needs peers at other addresses.
+            // Only tests that need peers at other addresses are beside the code.
             let folder = if module.starts_with("src/") { "" } else { "tests/api/" };
             let file = root.join(format!("{folder}{module}.rs"));
             let text = fs::read_to_string(&file).unwrap_or_else(|_| panic!("{}", file.display()));

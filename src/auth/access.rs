@@ -28,34 +28,34 @@ use crate::{
     telemetry::Line,
 };
 
-/// Somebody who may publish something.
+/// A client that may publish.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    /// `None` in development mode: everything.
+    /// The granted matchers. `None` in development mode, where everything is granted.
     granted: Option<Matchers>,
     identity: Identity,
     gateway: Gateway,
     metadata_url: String,
 }
 
-/// Somebody who may receive.
+/// A client that may receive.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(crate) rights: Rights,
     gateway: Gateway,
-    /// What is known of it besides; nothing unless it is told who subscribes.
+    /// The rest of what its access token says. Empty unless subscriptions are announced.
     pub(crate) profile: Profile,
-    /// Whether it has no token and would need one for everything but jobs whose names it knows.
+    /// Whether it lacks an access token and needs one for everything but jobs whose ids it knows.
     is_uninvited: bool,
-    /// When the token is no longer good, and the subscription has to end.
+    /// When the access token expires and the stream must end.
     pub(crate) expires: Option<Instant>,
     metadata_url: String,
 }
 
-/// Who publishes.
+/// Authenticates the publisher of a request.
 ///
 /// # Errors
-/// If there is no token, or if it is no good.
+/// If there is no access token, or if it is invalid.
 pub(crate) async fn publisher(request: &HttpRequest) -> Result<Publisher, Problem> {
     let gateway = Gateway::of(request);
     let metadata_url = metadata_url(request, gateway.settings());
@@ -76,10 +76,11 @@ pub(crate) async fn publisher(request: &HttpRequest) -> Result<Publisher, Proble
     }
 }
 
-/// Who receives. Without a token, or without grants in it, that is public events alone.
+/// Authenticates the subscriber of a request. Without an access token, or without grants in it, it
+/// may receive public events only.
 ///
 /// # Errors
-/// If the token is no good: nobody becomes anonymous by mistake.
+/// If the access token is invalid: a subscriber must not become anonymous by mistake.
 pub(crate) async fn subscriber(request: &HttpRequest) -> Result<Subscriber, Problem> {
     let gateway = Gateway::of(request);
     let metadata_url = metadata_url(request, gateway.settings());
@@ -106,7 +107,8 @@ pub(crate) async fn subscriber(request: &HttpRequest) -> Result<Subscriber, Prob
     })
 }
 
-/// Who receives, whatever token the request carries: a reply that every page can read must not depend on cookies.
+/// Returns the subscriber of a request and ignores any access token: a reply that every page can
+/// read must not depend on cookies.
 pub(crate) fn anonymous(request: &HttpRequest) -> Subscriber {
     let gateway = Gateway::of(request);
     let auth = &gateway.settings().auth;
@@ -121,7 +123,7 @@ pub(crate) fn anonymous(request: &HttpRequest) -> Subscriber {
 }
 
 impl Publisher {
-    /// Which publisher it is.
+    /// Returns the publisher's identity.
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -129,7 +131,7 @@ impl Publisher {
     /// Checks that all topics are granted.
     ///
     /// # Errors
-    /// If one is not.
+    /// If one of them is not granted.
     pub(crate) fn check(&self, topics: &[Topic]) -> Result<(), Problem> {
         let Some(granted) = &self.granted else { return Ok(()) };
         match topics.iter().find(|it| !granted.matches(it)) {
@@ -148,10 +150,11 @@ impl Publisher {
 }
 
 impl Subscriber {
-    /// Checks that it may subscribe at all. Whoever knows the unguessable name of a job may see the job, with no token.
+    /// Checks that it may subscribe at all. Knowing the unguessable id of a job is the permission
+    /// to see it, without an access token.
     ///
     /// # Errors
-    /// If a token is needed.
+    /// If an access token is needed.
     pub(crate) fn check_matchers(&self, matchers: &Matchers) -> Result<(), Problem> {
         let names_only_jobs = !matchers.is_everything()
             && matchers.patterns().is_empty()
@@ -162,17 +165,17 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Whether it has no token, and would need one for everything but jobs whose ids it knows.
+    /// Whether it lacks an access token and needs one for everything but jobs whose ids it knows.
     pub(crate) fn is_stranger(&self) -> bool {
         self.is_uninvited
     }
 
-    /// That it needs a token.
+    /// Returns the problem that an access token is needed.
     pub(crate) fn token_missing(&self) -> Problem {
         Problem::token_missing(&self.metadata_url)
     }
 
-    /// What to say to a request that is wrong: to the uninvited, that it needs a token.
+    /// Returns the problem for a bad request. A stranger learns only that it needs an access token.
     pub(crate) fn refuse(&self, problem: Problem) -> Problem {
         if self.is_uninvited { Problem::token_missing(&self.metadata_url) } else { problem }
     }
@@ -180,7 +183,7 @@ impl Subscriber {
     /// Checks that a topic is granted, whether or not its events are public.
     ///
     /// # Errors
-    /// If it is not.
+    /// If it is not granted.
     pub(crate) fn check(&self, topic: &Topic) -> Result<(), Problem> {
         let is_granted = match &self.rights {
             Rights::Everything => true,
@@ -198,7 +201,7 @@ impl Subscriber {
     }
 }
 
-/// Warns of a right on jobs that comes from a matcher that does not name jobs.
+/// Logs a warning if the right to jobs comes from a matcher that does not name jobs.
 fn warn_of_wildcard(granted: &Matchers, topic: &Topic, gateway: &Gateway) {
     if granted.names_jobs(topic) || gateway.job_grant_lines().ask(Instant::now()) == Line::LeaveOut
     {
@@ -210,7 +213,7 @@ fn warn_of_wildcard(granted: &Matchers, topic: &Topic, gateway: &Gateway) {
     );
 }
 
-/// A token that is good, and what it grants for a role.
+/// A valid access token, and what it grants for a role.
 struct Bearer {
     claims: Claims,
     granted: Matchers,
@@ -237,7 +240,7 @@ async fn bearer(
     let refused = |flaw: Flaw| Problem::token_invalid(&metadata_url(), flaw.to_string());
     let claims = token::verify(gateway.keyring(), &token, &demands).await.map_err(refused)?;
     let selectors = claims.grants(gateway.matcher_limits().matchers).map_err(refused)?;
-    // Both, so that a token is good or not whatever it is used for.
+    // Parses both lists, so that validity does not depend on what the access token is used for.
     let refused = |invalid: Invalid| Problem::token_invalid(&metadata_url(), invalid.to_string());
     let (hub, limits) = (gateway.hub_url(), gateway.matcher_limits());
     let publish = matchers(&selectors.publish, hub, limits).map_err(refused)?;
@@ -256,7 +259,8 @@ async fn bearer(
     Ok(Some(Bearer { claims, granted }))
 }
 
-/// What selectors stand for. One of the old dialect that no topic could ever match is passed over, as it always was.
+/// Parses selectors to matchers. Skips a selector of the old dialect that no topic could match, as
+/// that dialect always has.
 pub(super) fn matchers(
     selectors: &[Selector],
     hub: &Url,

@@ -1,4 +1,4 @@
-//! What a verified token says: until when, for whom, and what it grants.
+//! The claims of a verified access token: its expiry, its audience, and what it grants.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::{
     token::Flaw,
 };
 
-/// How far the clock of an issuer may be ahead of this one's.
+/// Seconds that the clock of an issuer may be ahead of this one.
 const LEEWAY: f64 = 5.0;
 
-/// The rules that hold for a token.
+/// The rules that apply to an access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// Draft-08: an access token (RFC 9068) with authorization details (RFC 9396).
@@ -24,7 +24,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The rules for a token with this header.
+    /// Returns the rules for an access token with this header.
     pub(super) fn of(header: &Header) -> Self {
         let kind = header.typ.as_deref().unwrap_or_default();
         let is_access_token =
@@ -33,7 +33,7 @@ impl Dialect {
     }
 }
 
-/// The claims of a token whose signature is good.
+/// The claims of an access token whose signature is valid.
 #[derive(Debug, Clone)]
 pub struct Claims {
     dialect: Dialect,
@@ -45,19 +45,19 @@ impl Claims {
         Self { dialect, claims }
     }
 
-    /// The rules that hold for it.
+    /// Returns the rules that apply to it.
     #[must_use]
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    /// All of it, as its issuer wrote it.
+    /// Returns all claims, as the issuer wrote them.
     #[must_use]
     pub fn all(&self) -> &Map<String, Value> {
         &self.claims
     }
 
-    /// Who has issued it.
+    /// Returns the issuer.
     pub(super) fn issuer(&self) -> Result<&str, Flaw> {
         self.claims.get("iss").and_then(Value::as_str).ok_or(Flaw::Missing("iss"))
     }
@@ -82,7 +82,7 @@ impl Claims {
         if found { Ok(()) } else { Err(Flaw::Audience(accepted.join(", "))) }
     }
 
-    /// Checks that it is good at this time. A modern one has to say how long.
+    /// Checks that it is valid at this time. Draft-08 requires an expiry.
     pub(super) fn check_times(&self, now: Timestamp) -> Result<(), Flaw> {
         let now = seconds(now);
         match self.date("exp")? {
@@ -96,7 +96,7 @@ impl Claims {
         }
     }
 
-    /// How long it is still good; `None` for as long as its key.
+    /// Returns how long it remains valid, or `None` if it does not expire.
     pub(super) fn remaining(&self, now: Timestamp) -> Option<Duration> {
         let expires = self.date("exp").ok().flatten()?;
         Some(
@@ -104,7 +104,7 @@ impl Claims {
         )
     }
 
-    /// A numeric date (RFC 7519, section 2), which may have a fraction.
+    /// Returns a numeric date (RFC 7519, section 2), which may have a fraction.
     fn date(&self, claim: &'static str) -> Result<Option<f64>, Flaw> {
         match self.claims.get(claim) {
             None | Some(Value::Null) => Ok(None),
@@ -114,10 +114,10 @@ impl Claims {
         }
     }
 
-    /// What it grants; at most `limit` matchers.
+    /// Returns what it grants, at most `limit` matchers.
     ///
     /// # Errors
-    /// If anything of it is not as it has to be; then the whole token is good for nothing.
+    /// If any grant is malformed. The whole access token is then invalid.
     pub fn grants(&self, limit: usize) -> Result<Selectors, Flaw> {
         match self.dialect {
             Dialect::Modern => grants::modern(&self.claims, limit),

@@ -1,4 +1,4 @@
-//! Saying what a token is good for, and if for nothing, why: to the operator, who has it and the keys.
+//! Explains to the operator what an access token is valid for, or why it is refused.
 
 use std::fmt::Write as _;
 
@@ -16,10 +16,10 @@ use crate::{
     settings::Settings,
 };
 
-/// Explains a token to the operator of a gateway with these settings.
+/// Explains an access token to the operator of a gateway with these settings.
 ///
 /// # Errors
-/// If the settings have no keys, or if the text is no JWT.
+/// If the settings have no keys, or if the text is not a JWT.
 pub async fn explain(settings: &Settings, text: &str, now: Timestamp) -> Result<String, String> {
     if settings.auth.is_development() {
         return Err("there are no keys, so tokens are not looked at (auth)".to_owned());
@@ -51,7 +51,7 @@ pub async fn explain(settings: &Settings, text: &str, now: Timestamp) -> Result<
             Ok(verdict) => verdict,
             Err(reason) => format!("refused: {reason}"),
         };
-        // Writing to a string does not fail.
+        // Writing to a string never fails.
         let _ = writeln!(lines, "{name:<12}{verdict}");
     }
     Ok(lines)

@@ -1,35 +1,37 @@
-//! What a token grants: matchers to publish under and to receive by, in the words of both dialects.
+//! The grants of an access token: matchers for publishing and receiving, in the syntax of both
+//! dialects.
 
 use serde_json::{Map, Value};
 
 use super::token::Flaw;
 use crate::hub::MatcherKind;
 
-/// The type of the authorization details that are Mercure's (draft-08, "Authorization").
+/// The type of Mercure's authorization details (draft-08, "Authorization").
 pub(super) const DETAIL: &str = "https://mercure.rocks/authorization-detail";
 
-/// The claims of the old dialect; the second wins.
+/// The claims of the old dialect. The second takes precedence.
 pub(super) const OLD_CLAIMS: [&str; 2] = ["mercure", "https://mercure.rocks/"];
 
-/// A matcher as a token writes it.
+/// A matcher as written in an access token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selector {
-    /// How it is to be read.
+    /// The type of the matcher.
     pub kind: MatcherKind,
     /// The text.
     pub value: String,
 }
 
-/// Everything that a token grants.
+/// Everything that an access token grants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selectors {
     /// What its bearer may publish under.
     pub publish: Vec<Selector>,
-    /// Whose private events its bearer gets.
+    /// The private events that its bearer may receive.
     pub subscribe: Vec<Selector>,
 }
 
-/// The grants of an access token. One bad detail spoils all of it; details of other types are nobody's business here.
+/// Reads the grants of a draft-08 access token. One malformed detail invalidates all of it. Details
+/// of other types are ignored.
 pub(super) fn modern(claims: &Map<String, Value>, limit: usize) -> Result<Selectors, Flaw> {
     let flaw = |rule: &str| Flaw::Claim { claim: "authorization_details", rule: rule.to_owned() };
     let details = match claims.get("authorization_details") {
@@ -57,6 +59,7 @@ pub(super) fn modern(claims: &Map<String, Value>, limit: usize) -> Result<Select
             return Err(flaw("has a payload that is not an object"));
         }
         let topics = list("topics", "has a detail without topics")?;
+        // The limit is for the access token as a whole, not for each detail.
         count += topics.len();
         if limit < count {
             return Err(flaw(&format!("has more than {limit} topics (limits.matchers)")));
@@ -83,7 +86,7 @@ pub(super) fn typed(topic: &Value) -> Option<Selector> {
     Some(Selector { kind: MatcherKind::from_type(kind)?, value: value.to_owned() })
 }
 
-/// The grants of a token of draft-07: two lists of topic selectors.
+/// Reads the grants of a draft-07 access token: two lists of topic selectors.
 pub(super) fn old(claims: &Map<String, Value>, limit: usize) -> Result<Selectors, Flaw> {
     let mut selectors = Selectors::default();
     for claim in OLD_CLAIMS {

@@ -1,4 +1,4 @@
-//! Who publishes, as far as the gateway has to tell publishers apart.
+//! The identity by which publishers are told apart.
 
 use std::fmt::Write as _;
 
@@ -7,18 +7,19 @@ use sha2::{Digest as _, Sha256};
 
 use super::Claims;
 
-/// A publisher: the issuer and the subject of its access token, or without them the key that the token was signed with.
-/// Without keys everything that publishes is one publisher.
+/// A publisher: the issuer and the subject of its access token. Without a subject, it is the owner
+/// of the signing key: the issuer or the gateway. Without keys all clients are one publisher.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Identity([u8; 16]);
 
 impl Identity {
-    /// Everything that publishes in development mode.
+    /// Returns the identity of all clients in development mode.
     pub(super) fn development() -> Self {
         Self::of("development", "", "")
     }
 
-    /// The bearer of a token. `has_own_keys` says whether its issuer has keys of its own, and not those of `[auth]`.
+    /// Returns the identity of a bearer. `has_own_keys` is true if its issuer does not use the keys
+    /// of `[auth]`.
     pub(super) fn of_claims(claims: &Claims, has_own_keys: bool) -> Self {
         let text = |name: &str| claims.all().get(name).and_then(Value::as_str);
         match (text("iss"), text("sub")) {
@@ -28,11 +29,12 @@ impl Identity {
         }
     }
 
-    /// `kind` keeps apart what is known by different things, such as a subject and an issuer.
+    /// Hashes the parts. `kind` separates identities of different origin, such as a subject and an
+    /// issuer.
     fn of(kind: &str, issuer: &str, subject: &str) -> Self {
         let mut hash = Sha256::new();
         for part in [kind, issuer, subject] {
-            // An issuer may hold any character, so that no separator would do.
+            // Length-prefixed: an issuer may contain any character, so no separator would be safe.
             hash.update(part.len().to_le_bytes());
             hash.update(part);
         }
@@ -42,11 +44,11 @@ impl Identity {
         Self(identity)
     }
 
-    /// A key of this publisher's, which no key of another one equals.
+    /// Returns a key of this publisher, which differs from every key of another publisher.
     pub(crate) fn scope(&self, key: &str) -> String {
         let mut scoped = String::with_capacity(2 * self.0.len() + 1 + key.len());
         for byte in self.0 {
-            // Writing to a string does not fail.
+            // Writing to a string never fails.
             let _ = write!(scoped, "{byte:02x}");
         }
         scoped.push(':');

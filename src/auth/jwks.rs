@@ -1,4 +1,5 @@
-//! Key sets of other servers (RFC 7517): fetched when needed, kept while they are good, never asked for too often.
+//! Key sets of other servers (RFC 7517): fetched on demand, cached while fresh, with a limited
+//! request rate.
 
 use std::{
     collections::HashMap,
@@ -17,34 +18,34 @@ use serde_json::value::RawValue;
 use tracing::{info, warn};
 use url::Url;
 
-/// Time for a whole answer.
+/// Time limit for a complete reply.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes of a set.
+/// The most bytes of a key set.
 const LONGEST: usize = 256 * 1024;
 
-/// Keys of a set; each may have to be tried for a token that names none.
+/// The most keys of a set. An access token without a key id may have to be tried with each.
 const MOST_KEYS: usize = 32;
 
-/// How long a set is good if its server does not say, and at most.
+/// How long a set is fresh if its server does not say, and at most.
 const USUAL_AGE: Duration = Duration::from_secs(3600);
 const LONGEST_AGE: Duration = Duration::from_secs(24 * 3600);
 
-/// All key sets of a gateway, one for each address.
+/// All key sets of a gateway, one per address.
 pub(super) struct KeySets {
     interval: Duration,
     max_age: Duration,
     by_url: HashMap<Url, Arc<KeySet>>,
 }
 
-/// The keys at an address.
+/// The keys at one address.
 pub(super) struct KeySet {
     url: Url,
     client: Client,
     interval: Duration,
     max_age: Duration,
     kept: Mutex<Kept>,
-    /// Held by the one that fetches; the others wait for what it brings.
+    /// Held by the task that fetches. Other tasks wait for its result.
     fetching: tokio::sync::Mutex<()>,
 }
 
@@ -53,32 +54,34 @@ struct Kept {
     keys: Arc<[Key]>,
     attempted: Option<Instant>,
     fetched: Option<Instant>,
-    /// When the keys should be fetched again; they are used until then, and for a while after it if that fails.
+    /// When the keys should be fetched again. They are used until then, and for a while after a
+    /// failure.
     stale: Option<Instant>,
 }
 
 #[derive(Clone)]
 struct Key {
     id: Option<String>,
-    /// What its owner uses it with, if it is said.
+    /// The algorithm that the set declares for the key, if any.
     algorithm: Option<Algorithm>,
     key: Arc<DecodingKey>,
 }
 
 impl KeySets {
-    /// Each is fetched at most once in an `interval`, and used for at most `max_age` while it cannot be fetched.
+    /// Each set is fetched at most once per `interval`, and used for at most `max_age` while
+    /// fetching fails.
     pub(super) fn new(interval: Duration, max_age: Duration) -> Self {
         Self { interval, max_age, by_url: HashMap::new() }
     }
 
-    /// The set at `url`, the same one for everybody who uses it.
+    /// Returns the set at `url`, which all its users share.
     pub(super) fn at(&mut self, url: &Url) -> Result<Arc<KeySet>, String> {
         if let Some(set) = self.by_url.get(url) {
             return Ok(set.clone());
         }
-        // What it should trust is at this address, and nowhere that it points to.
+        // No redirects: only this address is trusted, not what it refers to.
         let mut builder = Client::builder().timeout(TIMEOUT).redirect(Policy::none());
-        // One that never uses TLS needs no certificates, which small containers do not have.
+        // No certificates for plain HTTP: small containers do not have any.
         if url.scheme() == "http" {
             builder = builder.tls_certs_only([]);
         }
@@ -98,7 +101,8 @@ impl KeySets {
 }
 
 impl KeySet {
-    /// The keys that a token may be signed with, fetched anew if there is none or they are old.
+    /// Returns the keys that may verify an access token. Fetches the set if there is none or it is
+    /// stale.
     pub(super) async fn keys(
         self: &Arc<Self>,
         id: Option<&str>,
@@ -108,12 +112,13 @@ impl KeySet {
         if !found.is_empty() && !is_stale {
             return found;
         }
-        // A task of its own: a client that goes away must not leave the set without keys for the interval.
+        // A separate task: a client that disconnects must not leave the set without keys for the
+        // interval.
         let fetching = tokio::spawn(self.clone().refresh());
         if !found.is_empty() {
             return found;
         }
-        // It does not panic, and if the runtime ends nobody waits for the answer.
+        // The task does not panic, and if the runtime ends, no client waits for the answer.
         let _ = fetching.await;
         self.find(id, algorithm).0
     }
@@ -131,7 +136,7 @@ impl KeySet {
         (keys, kept.stale.is_none_or(|it| it <= Instant::now()))
     }
 
-    /// Fetches the set, unless that was tried a short time ago.
+    /// Fetches the set, unless that was attempted less than an interval ago.
     async fn refresh(self: Arc<Self>) {
         let _alone = self.fetching.lock().await;
         {
@@ -194,7 +199,7 @@ struct Document<'a> {
     keys: Vec<&'a RawValue>,
 }
 
-/// The keys that can verify signatures; others, and those of kinds that nobody here knows, are passed over.
+/// Returns the keys that can verify signatures. Other keys and unknown types are skipped.
 fn parse(body: &[u8]) -> Result<Vec<Key>, String> {
     let document: Document<'_> =
         serde_json::from_slice(body).map_err(|error| format!("it is not a key set: {error}"))?;
@@ -217,7 +222,7 @@ fn usable(jwk: &Jwk) -> Option<Key> {
         (None, Some(operations)) => operations.contains(&KeyOperations::Verify),
         (Some(_), _) => false,
     };
-    // A secret that is published is none.
+    // A published secret is not a secret.
     let is_public = !matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_));
     if !is_for_signatures || !is_public {
         return None;

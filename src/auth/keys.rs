@@ -1,4 +1,4 @@
-//! Keys: which verify a token, by role and by issuer.
+//! The keys that verify access tokens, by role and by issuer.
 
 use std::{collections::HashMap, fmt, fs, sync::Arc};
 
@@ -11,13 +11,14 @@ use super::{
 };
 use crate::settings::{AuthSettings, KeySettings};
 
-/// What a key set's keys may be used with if the operator does not say.
+/// Algorithms for a key set if the operator does not name any.
 const USUAL: [Algorithm; 3] = [Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA];
 
-/// What a token is for. Each has keys of its own, so that whoever can make subscribers' tokens cannot publish.
+/// The purpose of an access token. Each has its own keys, so an issuer of subscribers' access
+/// tokens cannot grant publishing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Publishing, and everything else that changes something.
+    /// Publishing, and every other change.
     Publisher,
     /// Receiving.
     Subscriber,
@@ -26,12 +27,12 @@ pub enum Role {
 /// All keys of a gateway.
 #[derive(Debug)]
 pub struct Keyring {
-    /// For tokens of the old dialect, which name no issuer.
+    /// For access tokens of the old dialect, which name no issuer.
     own: Pair,
     by_issuer: HashMap<String, Pair>,
 }
 
-/// Keys that cannot be used, in one sentence for the operator.
+/// An unusable key, described in one sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 #[error("{setting}: {reason}")]
 pub struct KeyError {
@@ -46,13 +47,13 @@ struct Pair {
     subscriber: Option<Verifier>,
 }
 
-/// What verifies the tokens of one issuer for one role.
+/// Verifies the access tokens of one issuer for one role.
 #[derive(Clone)]
 pub(super) struct Verifier {
     source: Source,
     /// Why others may know or guess the key.
     weakness: Option<&'static str>,
-    /// What may have signed; whatever the token says.
+    /// The accepted algorithms, whatever the access token says.
     algorithms: Arc<[Algorithm]>,
 }
 
@@ -63,7 +64,7 @@ enum Source {
 }
 
 impl Keyring {
-    /// The keys that the settings name. Key sets are fetched when a token needs them.
+    /// Reads the keys that the settings name. Key sets are fetched when an access token needs them.
     ///
     /// # Errors
     /// If a key cannot be read or does not fit its algorithm.
@@ -83,6 +84,7 @@ impl Keyring {
             let name = format!("auth.issuers `{}`", issuer.name);
             let error =
                 |reason: &str| KeyError { setting: name.clone(), reason: reason.to_owned() };
+            // An issuer without keys of its own uses those of `[auth]`.
             let pair = if issuer.publisher.is_none() && issuer.subscriber.is_none() {
                 Pair { publisher: own.publisher.clone(), subscriber: own.subscriber.clone() }
             } else {
@@ -107,7 +109,7 @@ impl Keyring {
         Ok(Self { own, by_issuer })
     }
 
-    /// What is wrong with keys that can be used all the same: a sentence for each that others may know or guess.
+    /// Returns one sentence for each usable key that others may know or guess.
     #[must_use]
     pub fn weak_keys(&self) -> Vec<String> {
         let pair = |name: &dyn Fn(&str) -> String, pair: &Pair| -> Vec<String> {
@@ -121,7 +123,7 @@ impl Keyring {
                 .collect()
         };
         let mut weak = pair(&|role| format!("auth.{role}_key"), &self.own);
-        // Issuers without keys of their own use those above, and nothing new is to be said of these.
+        // Issuers without keys of their own use those above, which have been reported already.
         if weak.is_empty() {
             for (issuer, keys) in &self.by_issuer {
                 let name = |role: &str| format!("the {role} key of the issuer `{issuer}`");
@@ -132,17 +134,17 @@ impl Keyring {
         weak
     }
 
-    /// The keys for tokens that name no issuer.
+    /// Returns the keys for access tokens that name no issuer.
     pub(super) fn own(&self, role: Role) -> Option<&Verifier> {
         self.own.of(role)
     }
 
-    /// Checks that an issuer is one that is trusted.
+    /// Checks that an issuer is trusted.
     pub(super) fn check_name(&self, name: &str) -> Result<(), Flaw> {
         if self.by_issuer.contains_key(name) { Ok(()) } else { Err(Flaw::issuer(name)) }
     }
 
-    /// The keys of an issuer; never a pool over several.
+    /// Returns the keys of one issuer. Keys of several issuers are never combined.
     pub(super) fn of_issuer(&self, name: &str, role: Role) -> Result<&Verifier, Flaw> {
         let pair = self.by_issuer.get(name).ok_or_else(|| Flaw::issuer(name))?;
         pair.of(role).ok_or_else(|| Flaw::IssuerRole(name.to_owned()))
@@ -196,7 +198,7 @@ impl Verifier {
         }
     }
 
-    /// Checks the signature, and returns the claims, about which nothing else is checked.
+    /// Checks the signature. Returns the claims, which are not checked otherwise.
     pub(super) async fn verify(
         &self,
         text: &str,
@@ -222,7 +224,8 @@ impl Verifier {
     }
 }
 
-/// Times, audience and issuer are checked by [`Claims`](super::Claims): numeric dates may have fractions.
+/// Checks only the signature. [`Claims`](super::Claims) checks times, audience and issuer, because
+/// numeric dates may have fractions.
 fn check_signature(
     text: &str,
     key: &DecodingKey,
@@ -237,11 +240,11 @@ fn check_signature(
     Ok(token.claims)
 }
 
-/// Why a shared secret may be known to others, if it may.
+/// Returns why others may know or guess a shared secret.
 fn weakness(text: &str, algorithms: &[Algorithm]) -> Option<&'static str> {
     /// Shorter secrets can be guessed (RFC 7518, section 3.2).
     const SHORTEST: usize = 32;
-    /// Secrets that documentation, sample files and tutorials print.
+    /// Secrets that are printed in documentation, sample files and tutorials.
     const PUBLISHED: [&str; 9] = [
         "!ChangeThisMercureHubJWTSecretKey!",
         "!ChangeMe!",
@@ -272,7 +275,7 @@ fn parse_key(text: &str, algorithms: &[Algorithm]) -> Result<DecodingKey, String
     }
     let is_pem = text.trim_start().starts_with("-----BEGIN");
     if family == AlgorithmFamily::Hmac {
-        // Whoever knows the public key could sign with it.
+        // A public key must not act as a shared secret: every client that knows it could sign.
         return if is_pem {
             Err("a PEM key is no shared secret; set the algorithm to that of the key".to_owned())
         } else {
@@ -285,7 +288,7 @@ fn parse_key(text: &str, algorithms: &[Algorithm]) -> Result<DecodingKey, String
     if text.contains("PRIVATE KEY") {
         return Err("this is a private key; the gateway needs the public one".to_owned());
     }
-    // Environment files have no line ends within a value.
+    // Values in environment files cannot contain line ends.
     let pem = text.replace("\\n", "\n");
     let pem = pem.as_bytes();
     match family {

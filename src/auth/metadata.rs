@@ -1,4 +1,4 @@
-//! What the gateway says about itself to those who want a token for it (RFC 9728).
+//! Metadata for clients that need an access token for the gateway (RFC 9728).
 
 use actix_web::{HttpRequest, HttpResponse, http::header::CACHE_CONTROL, web};
 use serde::Serialize;
@@ -7,7 +7,7 @@ use url::Url;
 use super::grants::DETAIL;
 use crate::{gateway::Gateway, problem::Problem, server::public_base, settings::Settings};
 
-/// What the address of the document begins with.
+/// The beginning of the document's path.
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
 #[derive(Serialize)]
@@ -24,10 +24,10 @@ struct Document<'a> {
     mercure_subscriptions: bool,
 }
 
-/// `GET /.well-known/oauth-protected-resource/.well-known/mercure`: for everybody.
+/// Handles `GET /.well-known/oauth-protected-resource/.well-known/mercure`, for all clients.
 ///
 /// # Errors
-/// If the path is not that of the hub, or if there are no tokens to be had.
+/// If the path is not that of the hub, or if the gateway is in development mode.
 pub(crate) async fn metadata(
     request: HttpRequest,
     path: web::Path<String>,
@@ -44,7 +44,7 @@ pub(crate) async fn metadata(
         keys.as_ref().is_some_and(|it| it.jwks_url.is_some())
     };
     let servers = settings.auth.issuers.iter();
-    // Without an address of its own the document depends on what the request says.
+    // Without a public address the document depends on the request, so it must not be shared.
     let caching = match settings.server.public_url {
         Some(_) => "public, max-age=300",
         None => "private, max-age=300",
@@ -66,7 +66,7 @@ pub(crate) async fn metadata(
     }))
 }
 
-/// The address of the document for the hub that serves `request`.
+/// Returns the address of the document for the hub that serves `request`.
 pub(super) fn metadata_url(request: &HttpRequest, settings: &Settings) -> String {
     let mut url = hub_url(request, settings);
     let path = format!("{WELL_KNOWN}{}", url.path());
@@ -74,14 +74,14 @@ pub(super) fn metadata_url(request: &HttpRequest, settings: &Settings) -> String
     url.into()
 }
 
-/// What the audience of a token may be: what the operator has named. A client may send any `Host`, and through a proxy
-/// any `X-Forwarded-Host`, so the request has no say in it.
+/// Returns the accepted audiences, which only the operator can name. A client may send any `Host`,
+/// and through a proxy any `X-Forwarded-Host`, so the request does not count.
 pub(super) fn audiences(settings: &Settings) -> Vec<String> {
     let own = settings.server.public_url.is_some().then(|| settings.server.hub_url().into());
     settings.auth.audiences.iter().cloned().chain(own).collect()
 }
 
-/// The address of the hub as the client sees it.
+/// Returns the address of the hub as the client sees it.
 pub(crate) fn hub_url(request: &HttpRequest, settings: &Settings) -> Url {
     let mut url = public_base(request, settings);
     let path = format!("{}/.well-known/mercure", url.path().trim_end_matches('/'));

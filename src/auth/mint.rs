@@ -1,4 +1,4 @@
-//! Making tokens, for tests and for operators, with the keys of the settings.
+//! Creation of access tokens, for tests and operators, with the keys of the settings.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -12,26 +12,27 @@ use crate::{
     settings::{IssuerSettings, KeySettings, Settings},
 };
 
-/// What a token should say.
+/// The contents of a new access token.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// What its bearer may publish under, written as in a subscription.
+    /// What its bearer may publish under, as matchers.
     pub publish: Vec<String>,
-    /// Whose private events its bearer gets.
+    /// The private events that its bearer may receive, as matchers.
     pub subscribe: Vec<String>,
-    /// How these are to be read, in the new dialect.
+    /// The type of these matchers, in the new dialect.
     pub kind: MatcherKind,
-    /// Its rules; those of draft-08 if there is an issuer for it, unless this says otherwise.
+    /// Its dialect. The default is draft-08 if the settings or `issuer` name an issuer, else
+    /// draft-07.
     pub dialect: Option<Dialect>,
-    /// Its issuer; the first of the settings if this does not say.
+    /// Its issuer. The default is the first one of the settings.
     pub issuer: Option<String>,
-    /// For whom it is; the hub's address, or the first audience of the settings.
+    /// Its audience. The default is the hub's address, or the first audience of the settings.
     pub audience: Option<String>,
-    /// How long it is good.
+    /// Time until it expires.
     pub lifetime: Duration,
     /// A private key as PEM, for algorithms that need one.
     pub key_file: Option<PathBuf>,
-    /// How it is signed, if not as the settings say.
+    /// Its signature algorithm, if not that of the settings.
     pub algorithm: Option<Algorithm>,
 }
 
@@ -56,10 +57,10 @@ impl Order {
     }
 }
 
-/// Makes a token.
+/// Creates an access token.
 ///
 /// # Errors
-/// Why there can be none, in one sentence for the operator.
+/// Why it cannot be created, in one sentence for the operator.
 pub fn mint(settings: &Settings, order: &Order, now: Timestamp) -> Result<String, String> {
     let role = order.role(settings)?;
     let issuers = &settings.auth.issuers;
@@ -121,6 +122,7 @@ fn modern_claims(
     };
     let details = [("publish", &order.publish), ("subscribe", &order.subscribe)];
     let details = details.into_iter().filter(|(_, topics)| !topics.is_empty());
+    // RFC 9068, section 2.2, requires all claims but the details.
     Ok(json!({
         "iss": issuer,
         "aud": audience,
@@ -163,6 +165,7 @@ fn signing_key(
         let key = key.map_err(|error| format!("{}: {error}", file.display()))?;
         return Ok((key, algorithm));
     }
+    // For these algorithms the settings have public keys only, which cannot sign.
     if algorithm.family() != AlgorithmFamily::Hmac {
         return Err(format!("{algorithm:?} needs the private key: --key-file"));
     }

@@ -1,8 +1,9 @@
-//! Who may: from a request's token to what its bearer may publish and receive.
+//! Authentication and authorization: from a request's access token to its bearer's rights.
 //!
-//! A request comes in; rights go out, or a refusal whose reason only the log tells. Two dialects of tokens are understood,
-//! and the token's own `typ` decides which rules hold for it: those of draft-08, all of them, or those of draft-07. A
-//! token is verified once per request, and a stream is one request. Nothing is remembered about bearers.
+//! The outcome is the rights, or a refusal whose reason appears only in the log. Two dialects of
+//! access tokens are supported. The `typ` of an access token decides whether all rules of draft-08
+//! apply to it, or those of draft-07. An access token is verified once per request, and a stream is
+//! one request. Nothing is remembered about bearers.
 
 mod access;
 mod claims;

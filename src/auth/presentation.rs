@@ -1,4 +1,5 @@
-//! Where a request carries its token: the header `Authorization`, a cookie, or, for old clients, the address.
+//! Where a request carries its access token: the header `Authorization`, a cookie, or, for old
+//! clients, the query.
 
 use actix_web::{
     HttpRequest,
@@ -20,7 +21,7 @@ const OLD_COOKIE: &str = "mercureAuthorization";
 /// The scheme of the header (RFC 6750, section 2.1).
 const SCHEME: &str = "bearer";
 
-/// Why a request's token cannot be looked at: 400 `invalid_request`.
+/// Why a request's access token cannot be read: 400 `invalid_request`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unpresentable {
     #[error("there is more than one `Authorization` header")]
@@ -34,8 +35,8 @@ pub(super) enum Unpresentable {
     Origin,
 }
 
-/// The token that counts: that of the header, else that of the address, else that of a cookie. One that counts but is no
-/// good is not replaced by another.
+/// Returns the access token of a request: from the header, else the query, else a cookie. The first
+/// one found is used, even if it is invalid.
 pub(super) fn token(
     request: &HttpRequest,
     gateway: &Gateway,
@@ -80,8 +81,8 @@ fn in_address(request: &HttpRequest) -> Option<String> {
     pairs.find(|(name, _)| name == "authorization").map(|(_, token)| token)
 }
 
-/// The first cookie of a name that is not empty: browsers send the most specific path first, and some applications
-/// clear a cookie by emptying it.
+/// Returns the first non-empty cookie of this name. Browsers send the most specific path first, and
+/// some applications clear a cookie by emptying it.
 fn in_cookie(request: &HttpRequest, name: &str) -> Option<String> {
     let headers = request.headers().get_all(COOKIE).filter_map(|it| it.to_str().ok());
     let pairs = headers.flat_map(|it| it.split(';')).filter_map(|it| it.trim().split_once('='));
@@ -89,8 +90,8 @@ fn in_cookie(request: &HttpRequest, name: &str) -> Option<String> {
     values.find(|it| !it.is_empty()).map(ToOwned::to_owned)
 }
 
-/// Whether a write with a cookie comes from a page that may make one (draft-08, "Cross-site request forgery"): a browser
-/// sends cookies whoever asks it to.
+/// Whether a write with a cookie comes from a page that may make one (draft-08, "Cross-site request
+/// forgery"). Browsers send cookies with every page's requests.
 fn comes_from_own_page(request: &HttpRequest, settings: &Settings) -> bool {
     let header = |name| request.headers().get(name);
     let origin = match (header(ORIGIN), header(REFERER)) {

@@ -1,4 +1,4 @@
-//! What a token tells of its bearer to those who see who subscribes.
+//! The data of an access token that announcements of its bearer's subscriptions contain.
 
 use std::sync::Arc;
 
@@ -15,19 +15,19 @@ use crate::{
     hub::{Matcher, MatcherLimits, Matchers},
 };
 
-/// What is known of a subscriber besides its rights.
+/// What is known of a subscriber in addition to its rights.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Profile {
-    /// The dialect of its token, if it has one.
+    /// The dialect of its access token, if it has one.
     pub(crate) dialect: Option<Dialect>,
-    /// Whom the token is for (`sub`).
+    /// The subject of the access token (`sub`).
     pub(crate) subject: Option<Box<str>>,
-    /// The details that grant to subscribe, in their order: for which matchers, and what is told with them.
+    /// The details that grant subscribing, in their order: matchers, and the payload to announce.
     payloads: Vec<(Matchers, Option<Arc<RawValue>>)>,
 }
 
 impl Profile {
-    /// What a token tells. Its grants have been found to be good.
+    /// Reads a profile from claims whose grants are valid.
     pub(super) fn of(claims: &Claims, hub: &Url, limits: &MatcherLimits) -> Result<Self, Invalid> {
         let payloads = match claims.dialect() {
             Dialect::Modern => modern(claims, hub, limits)?,
@@ -37,8 +37,8 @@ impl Profile {
         Ok(Self { dialect: Some(claims.dialect()), subject, payloads })
     }
 
-    /// What is told with a matcher: the payload of the first detail that grants it, read as a topic (draft-08, "Active
-    /// subscriptions").
+    /// Returns the payload to announce with a matcher. It comes from the first detail that grants
+    /// the matcher, read as a topic (draft-08, "Active subscriptions").
     pub(crate) fn payload_for(&self, matcher: &str) -> Option<Arc<RawValue>> {
         if self.payloads.is_empty() {
             return None;
@@ -71,7 +71,7 @@ fn modern(claims: &Claims, hub: &Url, limits: &MatcherLimits) -> Result<Payloads
     payloads.collect()
 }
 
-/// The old dialect has one payload for everything.
+/// Reads the old dialect's payload, which applies to every matcher.
 fn old(claims: &Claims) -> Payloads {
     let claim = OLD_CLAIMS.iter().rev().find_map(|it| claims.all().get(*it)?.as_object());
     let payload = claim.and_then(|it| it.get("payload")).and_then(raw);

@@ -1,4 +1,4 @@
-//! A token: a JWT in compact form, from its text to claims that can be relied on.
+//! Verification of an access token: a JWT in compact form, from its text to trusted claims.
 
 use jiff::Timestamp;
 use jsonwebtoken::Algorithm;
@@ -10,28 +10,28 @@ use super::{
 };
 use crate::settings::{MercureSettings, OldClaim};
 
-/// What is wrong with a token: for the log and for the operator, never for the bearer.
+/// Why an access token is refused: for the log and the operator, never for the bearer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
-    /// It is over its limit.
+    /// It exceeds its limit.
     #[error("it is longer than {0} bytes")]
     TooLong(usize),
-    /// It is no JWT.
+    /// It is not a JWT.
     #[error("it is not a JWT: {0}")]
     Malformed(String),
-    /// It demands what is not understood (RFC 7515, section 4.1.11).
+    /// It requires an unsupported extension (RFC 7515, section 4.1.11).
     #[error("its header has `crit`")]
     Critical,
-    /// It is of the old dialect.
+    /// It is of the old dialect, which is off.
     #[error("its `typ` is not `at+jwt`, and the old dialect is off (mercure.compat)")]
     OldDialect,
     /// There is no key for it.
     #[error("no key is configured for tokens like this (auth.publisher_key, auth.subscriber_key)")]
     NoKey,
-    /// Nobody trusts its issuer.
+    /// Its issuer is unknown.
     #[error("its issuer `{0}` is not one of auth.issuers")]
     Issuer(String),
-    /// Its issuer is not trusted with this.
+    /// Its issuer has no key for this role.
     #[error("its issuer `{0}` has no key for this role")]
     IssuerRole(String),
     /// Its algorithm is not one of its key.
@@ -46,18 +46,18 @@ pub enum Flaw {
     /// A claim is missing.
     #[error("its claim `{0}` is missing")]
     Missing(&'static str),
-    /// A claim is not what it has to be.
+    /// A claim has a wrong value.
     #[error("its claim `{claim}` {rule}")]
     Claim {
         /// The claim's name.
         claim: &'static str,
-        /// What it breaks, to be read after the name.
+        /// The violated rule, to be read after the name.
         rule: String,
     },
-    /// It is no longer good.
+    /// It has expired.
     #[error("it has expired")]
     Expired,
-    /// It is not good yet.
+    /// It is not valid yet.
     #[error("it is not valid yet")]
     TooEarly,
     /// It is for another hub.
@@ -66,28 +66,28 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    /// The beginning of a name that anybody may have made up is enough for a log.
+    /// Truncates the name for the log, because the bearer may have invented it.
     pub(super) fn issuer(name: &str) -> Self {
         Self::Issuer(name.chars().take(200).collect())
     }
 }
 
-/// What a token has to stand up to.
+/// The requirements of an access token.
 #[derive(Debug, Clone)]
 pub(super) struct Demands<'a> {
     pub(super) role: Role,
-    /// What tokens of the old dialect need.
+    /// Requirements of the old dialect.
     pub(super) mercure: &'a MercureSettings,
-    /// Whether they are understood.
+    /// Whether the old dialect is supported.
     pub(super) speaks_old_dialect: bool,
-    /// What the audience of a token may be.
+    /// The accepted audiences.
     pub(super) audiences: &'a [String],
     pub(super) token_bytes: usize,
     pub(super) now: Timestamp,
 }
 
-/// Verifies a token: the rules of draft-08 for one that says that it is an access token, those of draft-07 for others.
-/// Nothing weakens the former.
+/// Verifies an access token: by the rules of draft-08 if its `typ` is that of an access token, else
+/// by those of draft-07. Nothing weakens the former.
 pub(super) async fn verify(
     keyring: &Keyring,
     text: &str,
@@ -104,7 +104,7 @@ pub(super) async fn verify(
     let dialect = Dialect::of(&header);
     let (verifier, issuer) = match dialect {
         Dialect::Modern => {
-            // Not verified yet: it only says whose keys to use.
+            // Not verified yet: the claims only select the issuer's keys.
             let claims: Map<String, Value> =
                 jsonwebtoken::dangerous::insecure_decode_claims(text).map_err(malformed)?;
             let issuer = claims.get("iss").and_then(Value::as_str).ok_or(Flaw::Missing("iss"))?;
@@ -133,7 +133,7 @@ pub(super) async fn verify(
     Ok(claims)
 }
 
-/// Checks that a token that was not signed is refused.
+/// Checks that an unsigned access token is refused.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn refuse_unsigned(text: &str) {
     use crate::settings::{AuthSettings, Secret};

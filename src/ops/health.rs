@@ -1,26 +1,27 @@
-//! Health: `/health/live` asks whether the process should go on, `/health/ready` whether it should get requests.
+//! Health checks: `/health/live` reports whether the process runs, `/health/ready` whether it
+//! should receive requests.
 
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::ForOperators;
 use crate::{gateway::Gateway, problem::Problem};
 
-/// The process answers, so it lives.
+/// Always healthy: a reply proves that the process runs.
 pub async fn live() -> HttpResponse {
     healthy()
 }
 
-/// Ready while it can publish, until it begins to stop.
+/// Reports whether the gateway can publish. It is not ready once it begins to stop.
 ///
 /// # Errors
-/// If it is not.
+/// If the gateway is not ready.
 pub async fn ready(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(&request);
     if gateway.hub().is_draining() {
         return Err(Problem::unavailable("stopping", "the gateway is stopping"));
     }
     if let Some(trouble) = gateway.hub().trouble() {
-        // It may name files and addresses.
+        // The reason may name files and addresses.
         let is_for_operators = request.app_data::<ForOperators>().is_some();
         let detail = match gateway.settings().ops.listen.is_empty() || is_for_operators {
             true => format!("nothing can be published: {trouble}"),

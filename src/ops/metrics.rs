@@ -1,4 +1,4 @@
-//! `/metrics` in OpenMetrics text. What is counted elsewhere is read when somebody asks.
+//! `/metrics` in OpenMetrics text. Counters kept by other modules are read at each request.
 
 use std::{
     collections::BTreeMap,
@@ -38,18 +38,18 @@ use crate::{
 #[derive(Debug)]
 pub struct Metrics {
     registry: Mutex<Registry>,
-    /// The metrics of jobs, each type by itself.
+    /// The metrics of jobs, separate for each type.
     jobs_by_type: Mutex<Registry>,
-    /// The same of all types together.
+    /// The same, for all types together.
     jobs: Mutex<Registry>,
     refused: Family<[(&'static str, &'static str); 1], Counter>,
     old_dialect: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
-/// What tells a client of the old dialect of Mercure (draft-07).
+/// A feature that identifies a client of the old dialect of Mercure (draft-07).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OldFeature {
-    /// A token with a claim `mercure`.
+    /// An access token with a claim `mercure`.
     Token,
     /// The cookie `mercureAuthorization`.
     Cookie,
@@ -74,7 +74,7 @@ impl OldFeature {
 }
 
 impl Metrics {
-    /// The metrics of a gateway.
+    /// Creates the metrics of a gateway.
     #[must_use]
     pub fn new(hub: Hub, sessions: Sessions, tracker: &Tracker) -> Self {
         let mut registry = Registry::with_prefix("tidegate");
@@ -104,7 +104,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a request in the old dialect. The first of each kind makes a line in the log.
+    /// Counts a request in the old dialect. Logs the first one of each feature.
     pub(crate) fn old_dialect(&self, feature: OldFeature) {
         let feature = feature.as_str();
         if self.old_dialect.get_or_create(&[("feature", feature)]).inc() == 0 {
@@ -121,7 +121,8 @@ impl Metrics {
     }
 }
 
-/// `GET /metrics`. The types of jobs are for operators and for those who may see the list of jobs.
+/// Handles `GET /metrics`. Job types are shown only to operators, and to clients that may see the
+/// list of jobs.
 pub async fn metrics(request: HttpRequest) -> HttpResponse {
     let gateway = Gateway::of(&request);
     let may_see_types = request.app_data::<ForOperators>().is_some()
@@ -144,7 +145,7 @@ fn lock(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
     registry.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads what the stages count.
+/// Reads the counters of the hub and of poll sessions.
 #[derive(Debug)]
 struct GatewayCollector {
     hub: Hub,
@@ -190,7 +191,7 @@ impl Collector for GatewayCollector {
     }
 }
 
-/// Reads what is counted of patterns, which all hubs of a process share.
+/// Reads the counters of patterns, which all hubs of a process share.
 #[derive(Debug)]
 struct PatternCollector;
 
@@ -211,19 +212,19 @@ impl Collector for PatternCollector {
     }
 }
 
-/// The label of all types of jobs together.
+/// The label for all types of jobs together.
 const ALL_TYPES: &str = "all";
 
-/// Reads what the tracker counts.
+/// Reads the counters of the tracker.
 #[derive(Debug)]
 struct JobCollector {
     tracker: Tracker,
-    /// Whether each type is counted by itself.
+    /// Whether each type is counted separately.
     shows_types: bool,
 }
 
 impl JobCollector {
-    /// `values` by the type that is shown for each, those of one label joined.
+    /// Groups `values` by the label of their type, and joins those with the same label.
     fn by_label<V>(
         &self,
         values: impl IntoIterator<Item = (String, V)>,

@@ -1,11 +1,11 @@
-//! Operations: whether it is well, and what it has done.
+//! Operations: health checks and metrics.
 
 mod health;
 mod metrics;
 
 pub(crate) use self::metrics::OldFeature;
 
-/// In the data of the routes of a listener for operators (`ops.listen`).
+/// Marks the routes of a listener for operators (`ops.listen`), as application data.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ForOperators;
 

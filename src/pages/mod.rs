@@ -1,4 +1,4 @@
-//! Pages for people: the start page and the files that pages need, embedded in the binary.
+//! HTML pages: the start page and the files that pages need, embedded in the binary.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -20,13 +20,13 @@ struct Assets;
 #[template(path = "start.html")]
 struct Start<'a> {
     version: &'a str,
-    /// Who may publish and subscribe without a token, in development mode.
+    /// The clients that may publish and subscribe without an access token, in development mode.
     reach: Option<&'a str>,
-    /// The address of the gateway, without a slash at the end.
+    /// The URL of the gateway, without a trailing slash.
     base: &'a str,
 }
 
-/// `GET /`: publish, subscribe over each transport, see events arrive.
+/// Handles `GET /`: a page to publish, subscribe over each transport, and see events arrive.
 ///
 /// # Errors
 /// Never in practice: the template is checked when the gateway is built.
@@ -46,7 +46,8 @@ pub async fn start(request: HttpRequest) -> Result<HttpResponse, Problem> {
     html(&page)
 }
 
-/// A page as a response. It may load what the gateway itself serves, and nothing that is written into it.
+/// Renders a page as a response. The page may load only what the gateway serves, and nothing
+/// inline.
 pub(crate) fn html(page: &impl askama::Template) -> Result<HttpResponse, Problem> {
     let html =
         page.render().map_err(|error| Problem::unavailable("internal", error.to_string()))?;
@@ -55,8 +56,8 @@ pub(crate) fn html(page: &impl askama::Template) -> Result<HttpResponse, Problem
     Ok(response)
 }
 
-/// Makes an HTML response of it that loads only what the gateway serves, is framed by no other page, and whose address,
-/// which may be the right to see a job, goes to no other site.
+/// Makes the response an HTML page that loads only what the gateway serves. No other page can frame
+/// it. Its URL, which may be the permission to see a job, is sent to no other site.
 pub(crate) fn protect<B>(response: &mut HttpResponse<B>) {
     const POLICY: &str =
         "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
@@ -67,10 +68,10 @@ pub(crate) fn protect<B>(response: &mut HttpResponse<B>) {
     headers.insert(REFERRER_POLICY, HeaderValue::from_static(NO_REFERRER));
 }
 
-/// The value of `Referrer-Policy` wherever an address may be secret.
+/// The value of `Referrer-Policy` where a URL may be secret.
 pub(crate) const NO_REFERRER: &str = "no-referrer";
 
-/// `GET /static/…`: an embedded file, with a tag by which browsers ask again.
+/// Handles `GET /static/…`: an embedded file with an `ETag`, so that browsers can revalidate it.
 ///
 /// # Errors
 /// If there is no such file.
@@ -96,7 +97,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Checks that a page needs only what its policy allows and the binary holds.
+    /// Asserts that a page needs only what its policy allows and the binary contains.
     pub(crate) fn assert_self_contained(html: &str) {
         for inline in ["<script>", "<style", " style=", " onload=", " onclick=", "data:"] {
             assert!(!html.contains(inline), "{inline}");

@@ -1,4 +1,4 @@
-//! How many connections there are from one address.
+//! The number of connections from each address.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -7,7 +7,7 @@ use crate::{
     settings::{ServerSettings, Settings},
 };
 
-/// The connections of each address; clones count together.
+/// Counts the connections of each address. Clones share the counts.
 #[derive(Debug, Clone)]
 pub(super) struct Addresses {
     server: Arc<ServerSettings>,
@@ -24,8 +24,8 @@ impl Addresses {
         Self { server: Arc::new(settings.server.clone()), budget }
     }
 
-    /// Counts a connection from `peer`, or returns `None` if it is one too many. Loopback addresses and trusted proxies
-    /// may have any number, and wait for no lock.
+    /// Counts a connection from `peer`, or returns `None` if it exceeds the limit. Loopback
+    /// addresses and trusted proxies have no limit and take no lock.
     pub(super) fn count(&self, peer: IpAddr) -> Option<Counted> {
         let peer = peer.to_canonical();
         if peer.is_loopback() || self.server.trusts(peer) {

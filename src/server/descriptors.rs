@@ -1,21 +1,21 @@
-//! How many connections the system lets this process have.
+//! The limit of open descriptors, which bounds the number of connections.
 
 use actix_rt::net::TcpStream;
 use tracing::{info, warn};
 
 use crate::delivery::Seats;
 
-/// Descriptors for everything but connections: files, listeners, the runtime's own.
+/// Descriptors reserved for everything but connections: files, listeners, the runtime's own.
 const RESERVE: u64 = 64;
 
-/// What is assumed where the system does not tell.
+/// The limit assumed where the system does not report one.
 #[cfg(not(unix))]
 const UNKNOWN: u64 = 8192;
 
-/// Connections that streams leave to others: to publishers, and to those who look after the gateway.
+/// Connections that streams leave to other requests: from publishers and operators.
 const RESERVE_FOR_REQUESTS: std::ops::RangeInclusive<usize> = 64..=1024;
 
-/// Descriptors that no new connection takes, not even for a request.
+/// Descriptors that no new connection may use, not even for a request.
 const LAST: u64 = RESERVE / 4;
 
 /// The descriptors of this process.
@@ -28,15 +28,15 @@ pub(super) struct Descriptors {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
     Enough,
-    /// So few that connections without a request have to give way.
+    /// So few that connections without a request must give way.
     Few,
-    /// So few that a new connection has to be closed, if none gives way.
+    /// So few that a new connection must be closed if no other gives way.
     Hardly,
 }
 
 impl Descriptors {
-    /// How many are left beside a connection that was accepted just now. The system gives out the lowest number that
-    /// is free, so all lower ones are in use: for connections of every kind, in shards too, and for files.
+    /// Estimates how many are left after accepting `stream`. The system assigns the lowest free
+    /// number, so all lower ones are in use: by files and connections, including those of shards.
     pub(super) fn left(self, stream: &TcpStream) -> Left {
         #[cfg(unix)]
         let number = u64::try_from(std::os::fd::AsRawFd::as_raw_fd(stream)).unwrap_or(0);
@@ -56,13 +56,14 @@ impl Descriptors {
         }
     }
 
-    /// How many connections fit.
+    /// Returns how many connections fit.
     pub(super) fn connections(self) -> usize {
         usize::try_from(self.limit.saturating_sub(RESERVE).max(RESERVE)).unwrap_or(usize::MAX)
     }
 }
 
-/// Raises the limit of open descriptors as far as this process may, and leaves `seats` as many as it allows.
+/// Raises the limit of open descriptors as far as this process may. Lowers `seats` to what it
+/// allows.
 pub(super) fn raise_limit(seats: &Seats) -> Descriptors {
     #[cfg(unix)]
     let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {

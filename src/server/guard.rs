@@ -1,9 +1,10 @@
-//! Keeps web pages of other sites away from a gateway without keys.
+//! Protects a gateway without keys from web pages of other sites.
 //!
-//! A page that a developer visits can send requests to the developer's own machine, and a name that its owner points
-//! to 127.0.0.1 makes them look like same-origin ones. So unknown host names are refused whatever is asked for, and
-//! so are writes that another origin's page sends. With keys it is tokens that say who may, and [`auth`](crate::auth)
-//! looks at the origin where a browser adds the token by itself.
+//! A page that a developer visits can send requests to the developer's own machine. A host name
+//! that resolves to 127.0.0.1 makes them look same-origin. The gateway therefore refuses every
+//! request with an unknown host name, and every write from a page of another origin. With keys,
+//! access tokens decide. [`auth`](crate::auth) then checks the origin where a browser adds the
+//! access token itself.
 
 use std::net::SocketAddr;
 
@@ -26,13 +27,15 @@ use crate::{
 /// A safe method with a body (RFC 10008), which the HTTP library does not know yet.
 pub(super) const QUERY: &str = "QUERY";
 
-/// Lets a request through, or refuses it with 421 for an unknown host or 403 for a write from a foreign origin.
+/// Passes a request on, or refuses it with 421 for an unknown host or 403 for a write from a
+/// foreign origin.
 ///
-/// The gateway's own routes are behind it. An embedding application puts its routes that write behind it as well:
-/// `web::resource("/items").wrap(from_fn(guard))`, in an application that [`Gateway::configure`] has configured.
+/// It wraps the gateway's own routes. An embedding application also wraps its routes that write:
+/// `web::resource("/items").wrap(from_fn(guard))`, in an application that [`Gateway::configure`]
+/// has configured.
 ///
 /// # Errors
-/// Those of the service behind it.
+/// Those of the wrapped service.
 pub async fn guard<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -56,13 +59,13 @@ fn check(request: &HttpRequest) -> Result<(), Problem> {
     check_origin(request, settings)
 }
 
-/// Whether a request changes nothing, as its method says.
+/// Whether the method of a request is safe, so that it changes nothing.
 pub(crate) fn is_safe(request: &HttpRequest) -> bool {
     request.method().is_safe() || request.method().as_str() == QUERY
 }
 
 fn check_host(request: &HttpRequest, settings: &Settings) -> Result<(), Problem> {
-    // HTTP/2 carries it in the address, HTTP/1.0 may carry none.
+    // HTTP/2 has the host in the URI, and HTTP/1.0 may have none.
     let header = request.headers().get(HOST).map(|it| it.to_str().unwrap_or(""));
     let Some(host) = header.or_else(|| request.uri().authority().map(|it| it.as_str())) else {
         return Ok(());
@@ -80,7 +83,7 @@ fn check_host(request: &HttpRequest, settings: &Settings) -> Result<(), Problem>
     ))
 }
 
-/// What most requests name, to be known without a parser of addresses.
+/// Recognizes the most frequent hosts without parsing a URL.
 fn is_plain(host: &str) -> bool {
     let is_local = |port: &str| port.bytes().all(|it| it.is_ascii_digit());
     host.parse::<SocketAddr>().is_ok()
@@ -88,7 +91,8 @@ fn is_plain(host: &str) -> bool {
         || host == "localhost"
 }
 
-/// Names that nobody can point to this machine but its owner. A literal address is what it is.
+/// Whether only the operator controls the host name. IP literals are always accepted: DNS rebinding
+/// needs a name.
 fn is_known(host: &Host<&str>, settings: &Settings) -> bool {
     let Host::Domain(name) = host else { return true };
     let public = settings.server.public_url.as_ref().and_then(|url| url.host_str());
@@ -98,8 +102,9 @@ fn is_known(host: &Host<&str>, settings: &Settings) -> bool {
         || settings.server.hosts.iter().any(|it| it.eq_ignore_ascii_case(name))
 }
 
-/// Whether the browser itself says that the page is of the same origin (Fetch Metadata). A form of a page that tells no
-/// referrer, as those of jobs, comes with the origin `null`; scripts cannot set this header.
+/// Whether the browser declares the page to be of the same origin (Fetch Metadata). A form on a
+/// page without a referrer, such as those of jobs, has the origin `null`. Scripts cannot set this
+/// header.
 pub(crate) fn is_from_own_page(request: &HttpRequest) -> bool {
     const SITE: &str = "sec-fetch-site";
     request.headers().get(ORIGIN).is_some_and(|it| it == "null")

@@ -1,4 +1,5 @@
-//! Listening sockets. Their options are inherited by every connection, at no cost for each.
+//! Listening sockets. Connections inherit their options, so setting them costs nothing per
+//! connection.
 
 use std::{
     io,
@@ -11,21 +12,21 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::settings::Settings;
 
-/// Bytes not yet sent that the kernel takes for a connection. What a slow client has not read then waits in the tail,
-/// shared, instead of in megabytes of its socket.
+/// The most unsent bytes that the kernel accepts for a connection. What a slow client has not read
+/// stays in the shared tail, instead of in megabytes of socket buffer.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 16 * 1024;
 
-/// Silence after which the kernel asks whether the peer is still there, and how often it asks.
+/// Silence after which the kernel probes the peer, and the interval between probes.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Listeners that whoever started this process has passed on (`LISTEN_FDS`, as systemd's socket units do). Connections
-/// wait in them while no process accepts, so that a restart refuses none.
+/// Listeners passed on by the parent process (`LISTEN_FDS`, as with systemd's socket units).
+/// Connections queue in them while no process accepts, so that a restart refuses none.
 pub(super) struct Inherited(Vec<TcpListener>);
 
 impl Inherited {
-    /// Takes them over.
+    /// Takes the listeners over.
     pub(super) fn take() -> io::Result<Self> {
         let mut passed_on = ListenFd::from_env();
         let mut listeners = Vec::new();
@@ -38,7 +39,7 @@ impl Inherited {
         Ok(Self(listeners))
     }
 
-    /// Fails if one was not asked for.
+    /// Fails if the settings do not name one of the remaining listeners.
     pub(super) fn check_none_left(&self) -> io::Result<()> {
         let Some(address) = self.0.iter().find_map(|it| it.local_addr().ok()) else {
             return Ok(());
@@ -55,7 +56,7 @@ impl Inherited {
     }
 }
 
-/// Listens on `address`: on the inherited listener, if there is one.
+/// Listens on `address`, with the inherited listener if there is one.
 pub(super) fn bind(
     address: SocketAddr,
     inherited: &mut Inherited,
@@ -87,7 +88,7 @@ fn try_bind(
     Ok(socket.into())
 }
 
-/// Sets what connections inherit.
+/// Sets the options that connections inherit.
 fn tune(socket: &SockRef<'_>, settings: &Settings) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE_INTERVAL);

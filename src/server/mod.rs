@@ -1,6 +1,6 @@
-//! Listening: sockets, routes, who may ask at all, and the orderly end.
+//! The HTTP server: sockets, routes, the guard, and orderly shutdown.
 //!
-//! Settings and a gateway come in; a running HTTP server goes out. It decides nothing about updates or subscribers.
+//! It runs a gateway as its settings demand, and decides nothing about updates or subscribers.
 
 mod accept;
 mod addresses;
@@ -40,10 +40,10 @@ pub(crate) use self::{
 };
 use crate::{gateway::Gateway, settings::Settings};
 
-/// How often it is looked whether the streams have ended.
+/// The interval of checks whether all streams have ended.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 
-/// A gateway that listens.
+/// A gateway with its listening sockets.
 #[derive(Debug)]
 pub struct Server {
     gateway: Gateway,
@@ -54,12 +54,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on every address of `server.listen`, `tls.listen` and `ops.listen`, on listeners that were passed on to this process
-    /// where they fit, and reads the certificate.
+    /// Listens on every address of `server.listen`, `tls.listen` and `ops.listen`, and reads the
+    /// certificate. Uses listeners passed on to this process where they fit.
     ///
     /// # Errors
-    /// If the settings make no sense, the certificate cannot be used, or an address cannot be listened on; the text
-    /// names it.
+    /// If the settings are contradictory, the certificate cannot be used, or an address cannot be
+    /// listened on. The text names it.
     pub fn bind(gateway: Gateway) -> io::Result<Self> {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
         let settings = gateway.settings();
@@ -82,7 +82,7 @@ impl Server {
         Ok(Self { gateway, plain, encrypted, operations, tls })
     }
 
-    /// The addresses to open, with the ports that the system chose.
+    /// Returns the URLs to open, with the ports that the system chose.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         let of = |scheme: &'static str, listeners: &[TcpListener]| -> Vec<String> {
@@ -92,14 +92,15 @@ impl Server {
         [of("http", &self.plain), of("https", &self.encrypted)].concat()
     }
 
-    /// The addresses for operators (`ops.listen`), with the ports that the system chose.
+    /// Returns the URLs for operators (`ops.listen`), with the ports that the system chose.
     #[must_use]
     pub fn operations_urls(&self) -> Vec<String> {
         let addresses = self.operations.iter().filter_map(|it| it.local_addr().ok());
         addresses.map(|it| format!("http://{it}/")).collect()
     }
 
-    /// Serves the gateway, and what `configure` adds before it, until SIGTERM or SIGINT.
+    /// Serves the gateway until SIGTERM or SIGINT. Routes added by `configure` precede the
+    /// gateway's.
     ///
     /// # Errors
     /// If the server fails.
@@ -124,7 +125,7 @@ impl Server {
         let descriptors = descriptors::raise_limit(self.gateway.seats());
         let mut server = actix_server::Server::build()
             .workers(workers)
-            // Connections give way before this is reached.
+            // Connections give way before this limit is reached.
             .max_concurrent_connections(descriptors.connections())
             .shutdown_timeout(whole_seconds(settings.server.shutdown_timeout))
             .disable_signals();
@@ -158,13 +159,14 @@ impl Server {
     }
 }
 
-/// Rounded up, for actix knows whole seconds only.
+/// Rounds up, because actix supports whole seconds only.
 fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(0 < time.subsec_nanos())
 }
 
-/// The orderly end. First nobody is accepted any more: who comes now waits for the next gateway on the same listener, if
-/// there is one. Then streams and polls are ended, because actix would wait for them, or does not know them.
+/// Shuts down in order. First it stops accepting: new connections wait for the next gateway on the
+/// same listener, if there is one. Then it ends streams and polls, because actix would wait for
+/// them or does not know them.
 async fn stop_on_signal(gateway: Gateway, server: ServerHandle) {
     let signal = signal().await;
     info!(signal, "stopping");
@@ -181,7 +183,8 @@ async fn stop_on_signal(gateway: Gateway, server: ServerHandle) {
     server.stop(true).await;
 }
 
-/// Reads the certificate again at SIGHUP, if there is one. Without one the signal must not end the process either.
+/// Reloads the certificate at SIGHUP, if there is one. Without one the signal must not end the
+/// process either.
 async fn reload_on_signal(certificate: Option<Certificate>, settings: Settings) {
     #[cfg(unix)]
     {
@@ -210,7 +213,7 @@ async fn signal() -> &'static str {
             };
         }
     }
-    // If it cannot be listened for, it cannot be waited for either: the default action ends the process.
+    // If listening for the signal fails, its default action ends the process.
     let _ = tokio::signal::ctrl_c().await;
     "SIGINT"
 }

@@ -1,7 +1,7 @@
-//! Whether the peer of a request may still listen, as far as what is read from it tells.
+//! Whether the peer of a request may still receive, as far as reading from it shows.
 //!
-//! A peer that has ended its side may have half closed and wait for its answer, or be gone. So it is answered, and what
-//! would wait for something to come ends.
+//! A peer that has ended its side may have half closed and wait for its reply, or be gone. It is
+//! therefore answered, but waiting for further events ends.
 
 use std::{cell::Cell, io, rc::Rc, task::Poll, time::Duration};
 
@@ -19,31 +19,32 @@ struct Side {
 }
 
 impl Peer {
-    /// The peer of a request. Of one that came over another server's connection nothing is known: it stays.
+    /// Returns the peer of a request. On another server's connection nothing is known, so the peer
+    /// never ends its side.
     pub(crate) fn of(request: &HttpRequest) -> Self {
         request.conn_data::<Self>().cloned().unwrap_or_default()
     }
 
-    /// Notes what was read from it: no bytes are the end of its side.
+    /// Records the outcome of a read. A read of no bytes is the end of the peer's side.
     pub(super) fn has_sent(&self, read: &Poll<io::Result<()>>, is_nothing: bool) {
         if is_nothing && matches!(read, Poll::Ready(Ok(()))) {
             self.end();
         }
     }
 
-    /// Notes that nothing more comes from it.
+    /// Records that nothing more will arrive from the peer.
     pub(super) fn end(&self) {
         if !self.0.has_ended.replace(true) {
             self.0.ended.notify_waiters();
         }
     }
 
-    /// Whether it has ended its side.
+    /// Whether the peer has ended its side.
     pub(crate) fn has_ended(&self) -> bool {
         self.0.has_ended.get()
     }
 
-    /// Returns when it has ended its side.
+    /// Completes when the peer has ended its side.
     pub(crate) async fn ended(self) {
         let ended = self.0.ended.notified();
         if !self.has_ended() {
@@ -51,9 +52,9 @@ impl Peer {
         }
     }
 
-    /// Returns when it has waited for this long, or has ended its side.
+    /// Completes after `time`, or when the peer has ended its side.
     pub(crate) async fn waits(self, time: Duration) {
-        // A peer that does not wait at all needs no timer.
+        // A zero wait needs no timer.
         if !time.is_zero() {
             let _ = tokio::time::timeout(time, self.ended()).await;
         }

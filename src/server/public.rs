@@ -1,4 +1,5 @@
-//! Who is who behind proxies: the address under which a browser reached the gateway, and the browser's own address.
+//! Addresses behind proxies: the URL at which a browser reached the gateway, and the browser's own
+//! address.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,7 +16,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// The address of the gateway's root as the client of `request` sees it.
+/// Returns the URL of the gateway's root as the client of `request` sees it.
 pub(crate) fn public_base(request: &HttpRequest, settings: &Settings) -> Url {
     if let Some(url) = &settings.server.public_url {
         return url.clone();
@@ -23,7 +24,7 @@ pub(crate) fn public_base(request: &HttpRequest, settings: &Settings) -> Url {
     let told = |name, parameter| forwarded(request, settings, name, parameter).next();
     let host = told(X_FORWARDED_HOST, "host").or_else(|| {
         let header = request.headers().get(HOST).and_then(|it| it.to_str().ok());
-        // HTTP/2 carries it in the address.
+        // HTTP/2 has the host in the URI.
         let host = header.or_else(|| request.uri().authority().map(|it| it.as_str()));
         host.map(ToOwned::to_owned)
     });
@@ -37,12 +38,12 @@ pub(crate) fn public_base(request: &HttpRequest, settings: &Settings) -> Url {
     Url::parse(&base).unwrap_or_else(|_| Url::parse("http://localhost/").expect("a valid address"))
 }
 
-/// The address of the client: the last one that the trusted proxies tell and that is not their own, or else the peer's.
-/// What stands before that one was written by the client itself.
+/// Returns the client's address: the last one in the header that is not a trusted proxy's, or else
+/// the peer's. The client itself may have written the entries before it.
 pub(crate) fn client_address(request: &HttpRequest, settings: &Settings) -> Option<IpAddr> {
     let mut client = request.peer_addr()?.ip();
     for told in forwarded(request, settings, X_FORWARDED_FOR, "for") {
-        // A proxy that hides the address tells a name for it (RFC 7239, section 6).
+        // A proxy that hides the address sends an identifier instead (RFC 7239, section 6).
         let Some(address) = parse_address(&told) else { break };
         client = address;
         if !settings.server.trusts(address) {
@@ -52,8 +53,9 @@ pub(crate) fn client_address(request: &HttpRequest, settings: &Settings) -> Opti
     Some(client)
 }
 
-/// What trusted proxies tell of the client, the nearest proxy first: the values of `name`, or of `parameter` in
-/// `Forwarded`, whichever header the settings name. Nothing, if the peer is no trusted proxy.
+/// Returns what trusted proxies report about the client, nearest proxy first. The values are those
+/// of the header `name`, or of `parameter` in `Forwarded`, as the settings say. Empty if the peer
+/// is not a trusted proxy.
 fn forwarded(
     request: &HttpRequest,
     settings: &Settings,
@@ -85,13 +87,13 @@ fn forwarded(
     told.into_iter()
 }
 
-/// An address with or without a port, an IPv6 address with or without brackets.
+/// Parses an address with or without a port, or an IPv6 address with or without brackets.
 fn parse_address(text: &str) -> Option<IpAddr> {
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|it| it.ip()))
 }
 
-/// Whether `request` came over TLS, to this process.
+/// Whether `request` arrived over TLS, ended by this process.
 fn is_encrypted(request: &HttpRequest) -> bool {
     request.conn_data::<Encrypted>().is_some() || request.extensions().contains::<Encrypted>()
 }

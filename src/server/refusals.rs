@@ -1,4 +1,4 @@
-//! One count for each refused request, and one log line, up to a number of lines a second.
+//! Refused requests: each is counted and logged, up to a number of lines per second.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use tracing::{error, info};
 use super::public::client_address;
 use crate::{gateway::Gateway, jobs::redact_paths, problem::Problem, telemetry::Line};
 
-/// Notes the responses that refuse a request.
+/// Records the responses that refuse a request.
 pub(super) async fn note_refusals<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
@@ -36,13 +36,13 @@ fn note<B>(response: &ServiceResponse<B>) {
     if 0 < n_left_out {
         info!(n_left_out, "more requests were refused than are logged (log.refusals_per_second)");
     }
-    // The path alone: queries may hold tokens.
+    // Only the path is logged, because queries may contain access tokens.
     let (method, status) = (request.method().as_str(), response.status().as_u16());
     let path = loggable(request.path());
     let client = client_address(request, gateway.settings()).map(|it| it.to_string());
     let detail = problem.map(ToString::to_string).unwrap_or_default();
     let detail = loggable(&detail);
-    // The client knows a refused access token by its instance; only the log says why.
+    // A client sees only the instance of a refused access token. The log adds the cause.
     let (cause, instance) = problem.and_then(Problem::cause).unzip();
     let is_fault =
         response.status().is_server_error() && !problem.is_some_and(Problem::is_for_lack_of_room);
@@ -53,7 +53,7 @@ fn note<B>(response: &ServiceResponse<B>) {
     }
 }
 
-/// What a client wrote, short and without the ids of jobs.
+/// Returns a client's text for the log, shortened and without the ids of jobs.
 fn loggable(text: &str) -> String {
     const LONGEST: usize = 256;
     let redacted = redact_paths(text);

@@ -1,4 +1,4 @@
-//! Every address of the gateway, in one place.
+//! All routes of the gateway.
 
 use actix_cors::Cors;
 use actix_web::{
@@ -28,8 +28,8 @@ use crate::{
 };
 
 impl Gateway {
-    /// Adds the gateway's routes to an actix application, to be called after the application's own: every address
-    /// that nobody else has answered is the gateway's.
+    /// Adds the gateway's routes to an actix application. Call it after adding the application's
+    /// own routes, because the gateway answers every remaining path.
     pub fn configure(&self, config: &mut ServiceConfig) {
         let cors = &self.settings().cors;
         // A shard's subscribers live on the thread that serves them.
@@ -104,12 +104,12 @@ fn add_health(config: &mut ServiceConfig) {
         .service(readable("/healthz", ops::ready));
 }
 
-/// The method QUERY (RFC 10008): safe, and with a body.
+/// Matches the method QUERY (RFC 10008), which is safe and has a body.
 fn query() -> Route {
     web::route().guard(guard::fn_guard(|request| request.head().method.as_str() == QUERY))
 }
 
-/// A resource that can only be read.
+/// Creates a resource that can only be read.
 fn readable<F, Args>(path: &str, handler: F) -> Resource
 where
     F: actix_web::Handler<Args> + Clone,
@@ -121,7 +121,7 @@ where
         .route(web::head().to(handler))
 }
 
-/// A resource that knows only the methods in `allow`, and says so.
+/// Creates a resource that supports only the methods in `allow`, and reports them.
 pub(crate) fn resource(path: &str, allow: &'static str) -> Resource {
     web::resource(path)
         .route(web::method(Method::OPTIONS).to(move || async move {
@@ -132,7 +132,7 @@ pub(crate) fn resource(path: &str, allow: &'static str) -> Resource {
         }))
 }
 
-/// What pages of other origins may do.
+/// Returns what pages of other origins may do.
 fn shared(settings: &CorsSettings) -> Cors {
     let cors = Cors::default()
         .allowed_methods(["GET", "HEAD", "POST", "QUERY"])
@@ -163,6 +163,7 @@ fn shared(settings: &CorsSettings) -> Cors {
         ])
         .max_age(3600);
     if settings.origins.iter().any(|it| it == origins::ANY) {
+        // The settings refuse credentials together with `*`.
         return cors.send_wildcard().allow_any_origin();
     }
     let cors = if settings.credentials { cors.supports_credentials() } else { cors };

@@ -1,4 +1,4 @@
-//! TLS: the certificate from its files, and again when they have changed.
+//! The TLS certificate, which can be reloaded from its files.
 
 use std::{
     fmt,
@@ -16,7 +16,7 @@ use rustls::{
 
 use crate::settings::TlsSettings;
 
-/// The certificate in use; clones are the same.
+/// The certificate in use. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Certificate(Arc<RwLock<Arc<CertifiedKey>>>);
 
@@ -24,25 +24,26 @@ impl Certificate {
     /// Reads the certificate and its key.
     ///
     /// # Errors
-    /// If a file cannot be read, or the two do not belong together; the text names the setting and the file.
+    /// If a file cannot be read, or the key does not belong to the certificate. The text names the
+    /// setting and the file.
     pub(super) fn load(settings: &TlsSettings) -> Result<Self, String> {
         Ok(Self(Arc::new(RwLock::new(Arc::new(read(settings)?)))))
     }
 
-    /// Reads the files again. New connections get what they say now.
+    /// Reads the files again. New connections use the new certificate.
     ///
     /// # Errors
-    /// As [`Certificate::load`]; then the certificate in use stays in use.
+    /// As [`Certificate::load`]. The certificate in use is then kept.
     pub(super) fn reload(&self, settings: &TlsSettings) -> Result<(), String> {
         let certificate = Arc::new(read(settings)?);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = certificate;
         Ok(())
     }
 
-    /// What connections are accepted with.
+    /// Returns the configuration for accepting connections.
     ///
     /// # Errors
-    /// If the cryptography of this build cannot do what TLS needs.
+    /// If the cryptography provider of this build lacks what TLS needs.
     pub(super) fn server_config(&self) -> Result<Arc<ServerConfig>, String> {
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()

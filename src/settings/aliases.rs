@@ -1,26 +1,28 @@
-//! The variables of other hubs' container images, so that a compose file need not change: `MERCURE_…` and `SERVER_NAME`.
+//! Environment variables of other hubs' container images, so that a compose file need not change:
+//! `MERCURE_…` and `SERVER_NAME`.
 //!
-//! What cannot be followed is an error that names it: a directive that is passed over may be the one that keeps somebody
-//! out.
+//! An unsupported directive is an error that names it, because an ignored directive could be one
+//! that restricts access.
 
 use std::{collections::HashMap, path::Path};
 
 use config::Value;
 
-/// As good as for ever, where zero stands for that.
+/// The longest deadline (24 days), used where zero means "for ever" in other hubs.
 const FOREVER: &str = "576h";
 
-/// Variables that configure the server around the hub; there is no such server here.
+/// Variables that configure the server around another hub. tidegate has no such server.
 const FOREIGN: [&str; 3] =
     ["CADDY_EXTRA_CONFIG", "CADDY_SERVER_EXTRA_DIRECTIVES", "GLOBAL_OPTIONS"];
 
 /// A key and its value.
 type Setting = (&'static str, Value);
 
-/// The settings that the environment names in the words of other hubs; none if it has no such word.
+/// Returns the settings that the environment names in other hubs' terms, or none without such a
+/// name.
 ///
 /// # Errors
-/// What cannot be followed, in one sentence.
+/// What is unsupported, in one sentence.
 pub(super) fn settings(environment: &HashMap<String, String>) -> Result<Vec<Setting>, String> {
     let variable =
         |name: &str| environment.get(name).map(|it| it.trim()).filter(|it| !it.is_empty());
@@ -49,7 +51,7 @@ pub(super) fn settings(environment: &HashMap<String, String>) -> Result<Vec<Sett
             settings.extend(follow(&directive).map_err(named)?);
         }
     }
-    // Words that others use as well count only beside the hub's own.
+    // Names that other software also uses count only together with the hub's own.
     if settings.is_empty() {
         return Ok(settings);
     }
@@ -62,7 +64,7 @@ pub(super) fn settings(environment: &HashMap<String, String>) -> Result<Vec<Sett
     Ok(settings)
 }
 
-/// A directive with its arguments, and what its block holds.
+/// A directive with its arguments and the directives of its block.
 #[derive(Debug, PartialEq, Eq)]
 struct Directive {
     name: String,
@@ -112,7 +114,7 @@ fn follow(directive: &Directive) -> Result<Vec<Setting>, String> {
     })
 }
 
-/// Where events are kept. The file of another hub cannot be read, so the store lies beside it.
+/// Where events are kept. The store is placed beside the other hub's file, which cannot be read.
 fn transport(directive: &Directive) -> Result<Vec<Setting>, String> {
     let mut settings: Vec<Setting> = match directive.argument()? {
         "bolt" => vec![("history.store", "disk".into())],
@@ -128,7 +130,7 @@ fn transport(directive: &Directive) -> Result<Vec<Setting>, String> {
             }
             "size" => {
                 let size: i64 = option.argument()?.parse().map_err(|_| "`size` is no number")?;
-                // Zero is no bound there.
+                // Zero means no limit in other hubs.
                 let size = if size == 0 { i64::MAX } else { size };
                 settings.push(("history.max_events", size.into()));
             }
@@ -140,7 +142,7 @@ fn transport(directive: &Directive) -> Result<Vec<Setting>, String> {
     Ok(settings)
 }
 
-/// Where to listen. A host name without `http://` asks for a certificate.
+/// The listening addresses. A host name without `http://` requests a certificate.
 fn addresses(names: &str) -> Result<Vec<Setting>, String> {
     let mut listen = Vec::new();
     let mut settings = Vec::new();
@@ -170,7 +172,8 @@ fn addresses(names: &str) -> Result<Vec<Setting>, String> {
     Ok(settings)
 }
 
-/// The directives of a text: one a line, words apart by white space or in quotes, blocks in braces, comments after `#`.
+/// Parses directives: one per line, words separated by white space or quoted, blocks in braces,
+/// comments after `#`.
 fn parse(text: &str) -> Result<Vec<Directive>, String> {
     let mut lines = text.lines().map(Line::parse);
     let mut directives = Vec::new();
@@ -201,7 +204,7 @@ fn parse_block(
     Err("a block has no end".to_owned())
 }
 
-/// The words of a line, and the brace at its end, if it is not in quotes.
+/// The words of a line, and an unquoted brace at its end.
 #[derive(Debug, Default)]
 struct Line {
     words: Vec<String>,

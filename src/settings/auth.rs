@@ -1,4 +1,4 @@
-//! `[auth]`: whose tokens count, and what holds without one.
+//! `[auth]`: the keys and issuers of access tokens, and access without one.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,17 +18,17 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthSettings {
-    /// Whether subscribers without a token get public events.
+    /// Whether subscribers without an access token receive public events.
     pub anonymous: bool,
-    /// The key of publishers' tokens: a shared secret, or a public key as PEM.
+    /// The key that verifies publishers' access tokens: a shared secret, or a public key as PEM.
     pub publisher_key: Secret,
     /// The same in a file.
     pub publisher_key_file: PathBuf,
-    /// The key of subscribers' tokens.
+    /// The key that verifies subscribers' access tokens.
     pub subscriber_key: Secret,
     /// The same in a file.
     pub subscriber_key_file: PathBuf,
-    /// How tokens are signed with these keys.
+    /// The signature algorithm of these keys.
     pub algorithm: Algorithm,
     /// The same for publishers only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,40 +36,41 @@ pub struct AuthSettings {
     /// The same for subscribers only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscriber_algorithm: Option<Algorithm>,
-    /// What the audience of a token may be, besides the address of the hub.
+    /// Accepted audiences of an access token, besides the address of the hub.
     pub audiences: Vec<String>,
-    /// The cookie that may hold a token; empty for none.
+    /// The cookie that may contain an access token; empty for none.
     pub cookie: String,
     /// Origins whose pages may write with a cookie, besides the gateway's own.
     pub publish_origins: Vec<String>,
-    /// Bytes of a token.
+    /// Bytes of an access token.
     #[serde(with = "size")]
     pub token_bytes: usize,
-    /// The shortest time between two requests for the same keys.
+    /// The shortest time between two requests for the same key set.
     #[serde(with = "duration")]
     pub jwks_interval: Duration,
-    /// How long a key set is used while its server is away.
+    /// How long a key set is used while its server is unreachable.
     #[serde(with = "duration")]
     pub jwks_max_age: Duration,
-    /// Who else may issue tokens.
+    /// Further issuers of access tokens.
     pub issuers: Vec<IssuerSettings>,
 }
 
-/// `[[auth.issuers]]`: an issuer of tokens as draft-08 has them. One without keys of its own uses those of `[auth]`.
+/// `[[auth.issuers]]`: an issuer of draft-08 access tokens. Without keys of its own it uses those
+/// of `[auth]`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IssuerSettings {
-    /// What `iss` is in its tokens, to the letter.
+    /// The exact value of `iss` in its access tokens.
     pub name: String,
-    /// What its tokens for publishers are verified with.
+    /// The key for its publishers' access tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publisher: Option<KeySettings>,
-    /// What its tokens for subscribers are verified with.
+    /// The key for its subscribers' access tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscriber: Option<KeySettings>,
 }
 
-/// A key, or the address of a set of keys, and the algorithms that it is good for.
+/// A key, or the address of a key set, and the algorithms it may be used with.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeySettings {
@@ -82,7 +83,7 @@ pub struct KeySettings {
     /// The address of a JSON Web Key Set.
     #[serde(with = "optional_url", skip_serializing_if = "Option::is_none")]
     pub jwks_url: Option<Url>,
-    /// How tokens are signed; empty for `auth.algorithm`, or for ES256, RS256 and EdDSA with a key set.
+    /// Signature algorithms. If empty: `auth.algorithm`, or ES256, RS256 and EdDSA with a key set.
     pub algorithms: Vec<Algorithm>,
 }
 
@@ -109,13 +110,13 @@ impl Default for AuthSettings {
 }
 
 impl AuthSettings {
-    /// Whether nobody could have a token, so that everybody may do everything.
+    /// Whether no access token could be valid, so that every client may do everything.
     #[must_use]
     pub fn is_development(&self) -> bool {
         self.publisher().is_none() && self.subscriber().is_none() && self.issuers.is_empty()
     }
 
-    /// Whether a request to publish over HTTP could be granted.
+    /// Whether any request to publish over HTTP could be permitted.
     #[must_use]
     pub fn has_publishers(&self) -> bool {
         self.is_development()
@@ -152,26 +153,26 @@ fn is_empty(path: &Path) -> bool {
     path.as_os_str().is_empty()
 }
 
-/// `[mercure]`: which dialects of the protocol are spoken.
+/// `[mercure]`: the supported dialects of the protocol.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MercureSettings {
-    /// Which dialects are understood.
+    /// The supported dialects.
     pub compat: Compat,
-    /// Claims that tokens of the old dialect have to have as well, and which are then checked.
+    /// Claims that are also required and checked in access tokens of the old dialect.
     pub old_token_claims: Vec<OldClaim>,
-    /// What a subscriber gets whose cursor is not known.
+    /// What a subscriber with an unknown cursor receives.
     pub unknown_ids: UnknownIds,
-    /// Whether it is told who subscribes to what: by a list, and by events.
+    /// Whether subscriptions are announced: by a list, and by events.
     pub subscriptions: bool,
-    /// How long a subscriber that is gone may take to come back before its leave is told.
+    /// How long a disconnected subscriber may take to return before its leave is announced.
     #[serde(with = "duration")]
     pub leave_grace: Duration,
     /// Subscriptions on the list.
     pub max_subscriptions: usize,
-    /// Those of them from one address. Loopback addresses are not counted.
+    /// Subscriptions on the list from one address. Loopback addresses are not counted.
     pub max_subscriptions_per_address: usize,
-    /// Events of subscriptions kept, beside all others.
+    /// Subscription events that are kept, in addition to all others.
     pub subscription_events: usize,
 }
 
@@ -190,23 +191,24 @@ impl Default for MercureSettings {
     }
 }
 
-/// A claim that the old dialect does not ask for.
+/// A claim that the old dialect does not require.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OldClaim {
-    /// Until when the token is good.
+    /// When the access token expires.
     Exp,
-    /// For whom it is: the same audiences as for other tokens.
+    /// Its audience, one of those accepted in other access tokens.
     Aud,
-    /// Who has issued it: one of `auth.issuers`.
+    /// Its issuer, one of `auth.issuers`.
     Iss,
 }
 
-/// The dialects of Mercure that are understood.
+/// The supported dialects of Mercure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compat {
-    /// Both where old clients can have tokens: in development mode and with a key of `[auth]`. With issuers alone draft-08.
+    /// Both where old clients can have access tokens: in development mode and with a key of
+    /// `[auth]`. Only draft-08 if there are only issuers.
     #[default]
     Auto,
     /// Draft-08, and draft-07 for old clients.
@@ -215,14 +217,14 @@ pub enum Compat {
     ModernOnly,
 }
 
-/// What follows a cursor that is not known.
+/// What a subscriber with an unknown cursor receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UnknownIds {
-    /// Everything that the history still has.
+    /// All events that are still in the history.
     #[default]
     Replay,
-    /// Nothing but what comes from now on.
+    /// Only events from now on.
     None,
 }
 

@@ -1,4 +1,5 @@
-//! What no single key can tell: whether the settings make sense as a whole and stay within what clocks and sockets bear.
+//! Checks that concern several settings: contradictions, and values beyond what clocks and sockets
+//! support.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -9,10 +10,10 @@ use crate::auth::Keyring;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Deadlines: far below where clocks and the kernel's timers overflow.
+/// The longest deadline, far below where clocks and the kernel's timers overflow.
 const LONGEST_DEADLINE: Duration = DAY.saturating_mul(24);
 
-/// How long things are kept.
+/// The longest retention.
 const LONGEST_RETENTION: Duration = DAY.saturating_mul(36_500);
 
 pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
@@ -107,12 +108,12 @@ fn check_auth(settings: &Settings) -> Result<(), String> {
     }
 }
 
-/// What is wrong with keys that can be used all the same, in a sentence each.
+/// Returns one sentence for each usable but weak key.
 pub(super) fn weak_keys(settings: &Settings) -> Result<Vec<String>, String> {
     Keyring::new(&settings.auth).map(|it| it.weak_keys()).map_err(|error| error.to_string())
 }
 
-/// Every address on which requests of clients come.
+/// Returns every address that accepts clients' requests.
 fn listeners(settings: &Settings) -> impl Iterator<Item = &SocketAddr> {
     settings.server.listen.iter().chain(&settings.tls.listen)
 }

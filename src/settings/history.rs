@@ -23,15 +23,15 @@ pub struct HistorySettings {
     pub store: StoreKind,
     /// The directory of the store on disk.
     pub path: PathBuf,
-    /// When what a publisher was told is safe.
+    /// When an acknowledged update is safe.
     pub durability: DurabilityKind,
     /// The time between two syncs, if not every commit is synced.
     #[serde(with = "duration")]
     pub sync_interval: Duration,
-    /// The time after which a commit is too slow, so that the gateway is not ready.
+    /// Commit time above which the gateway is not ready.
     #[serde(with = "duration")]
     pub slow_commit: Duration,
-    /// Bytes of the store on disk that are held in memory.
+    /// Bytes of the store on disk that are cached in memory.
     #[serde(with = "size")]
     pub cache_bytes: usize,
     /// Threads that read the store on disk.
@@ -47,9 +47,10 @@ pub struct HistorySettings {
     /// Age up to which events are kept.
     #[serde(with = "duration")]
     pub max_age: Duration,
-    /// Ids and topics of dropped events that are remembered, to tell late subscribers what they missed.
+    /// Ids and topics of dropped events that are remembered, so that late subscribers learn what
+    /// they missed.
     pub remembered: usize,
-    /// What is different for some topics; of two rules that match, the first one counts.
+    /// Exceptions for some topics. The first matching rule applies.
     pub rules: Vec<RuleSettings>,
 }
 
@@ -57,23 +58,23 @@ pub struct HistorySettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreKind {
-    /// In a directory; they are there after a crash.
+    /// In a directory, where they survive a crash.
     Disk,
-    /// In memory; they are gone with the process.
+    /// In memory, where they are lost with the process.
     Memory,
 }
 
-/// When what a publisher was told is safe.
+/// When an acknowledged update is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DurabilityKind {
-    /// When it is told.
+    /// At the acknowledgement.
     Sync,
-    /// A while later.
+    /// A while after it.
     Interval,
 }
 
-/// `[[history.rules]]`: what is not given is as in `[history]`.
+/// `[[history.rules]]`: an omitted key has the value of `[history]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleSettings {
@@ -82,10 +83,10 @@ pub struct RuleSettings {
     /// Age up to which events are kept.
     #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Duration>,
-    /// Events of each topic that are kept, the newest; an event counts for its first topic.
+    /// The most events kept of each topic, the newest. An event counts for its first topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_events_per_topic: Option<u64>,
-    /// Bytes kept of all events that the rule is for.
+    /// Bytes kept of all events that the rule applies to.
     #[serde(default, with = "optional_size", skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<usize>,
 }
@@ -111,10 +112,10 @@ impl Default for HistorySettings {
 }
 
 impl HistorySettings {
-    /// Rules that there may be; each is looked at for every event.
+    /// The most rules; each is tested for every event.
     const MOST_RULES: usize = 64;
 
-    /// Everything is kept in memory and gone with the process.
+    /// Settings that keep everything in memory, where it is lost with the process.
     #[must_use]
     pub fn in_memory() -> Self {
         Self { store: StoreKind::Memory, ..Self::default() }
@@ -131,11 +132,11 @@ impl HistorySettings {
         }
     }
 
-    /// The options of a store on disk, these being the history's of `settings`. The gateway before this one may take
-    /// `server.shutdown_timeout` to end.
+    /// Converts these history settings, which belong to `settings`, to the options of a store on
+    /// disk. The store waits up to `server.shutdown_timeout` for the previous gateway to stop.
     ///
     /// # Errors
-    /// If the matcher of a rule is none.
+    /// If the matcher of a rule is malformed.
     pub fn disk(&self, settings: &Settings) -> Result<DiskOptions, Invalid> {
         let mut rules: Vec<Rule> =
             self.rules.iter().map(|it| it.to_rule(settings)).collect::<Result<_, _>>()?;
@@ -144,7 +145,7 @@ impl HistorySettings {
         }
         let publish = &settings.publish;
         Ok(DiskOptions {
-            // So that all that is said of it names it in full, and a working directory that moves is seen.
+            // Absolute, so that messages name it in full, and a moved working directory is noticed.
             path: std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone()),
             durability: match self.durability {
                 DurabilityKind::Sync => Durability::Sync,
@@ -165,7 +166,7 @@ impl HistorySettings {
         })
     }
 
-    /// Checks what no single key can tell, and says what is wrong.
+    /// Checks rules that concern several keys. Returns what is wrong.
     pub(super) fn check(&self, settings: &Settings) -> Result<(), String> {
         if self.path.as_os_str().is_empty() {
             return Err("history.path names no directory".to_owned());
@@ -202,9 +203,9 @@ impl HistorySettings {
     }
 }
 
-/// The rule of the hub's own events of subscriptions, before all others.
+/// The rule for the hub's own subscription events, which precedes all others.
 fn rule_of_subscriptions(settings: &Settings) -> Rule {
-    /// An event with a small payload.
+    /// Assumed size of one event with a small payload.
     const BYTES: u64 = 1024;
     Rule {
         name: "mercure.subscriptions".to_owned(),

@@ -1,4 +1,4 @@
-//! `[jobs]`: how long jobs are leased, tried, logged and kept.
+//! `[jobs]`: how long jobs are leased, retried, logged and kept.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,35 +19,35 @@ pub struct JobSettings {
     /// How long a worker may be silent before its job is given to another.
     #[serde(with = "duration")]
     pub lease: Duration,
-    /// How many tries a job gets.
+    /// The most attempts of a job.
     pub max_attempts: u32,
-    /// The wait before the second try; each further one is twice as long.
+    /// The wait before the second attempt. Each further wait is twice as long.
     #[serde(with = "duration")]
     pub backoff: Duration,
-    /// The longest wait between two tries.
+    /// The longest wait between two attempts.
     #[serde(with = "duration")]
     pub max_backoff: Duration,
-    /// The shortest time between two notices of progress to watchers.
+    /// The shortest time between two progress events of a job.
     #[serde(with = "duration")]
     pub progress_interval: Duration,
     /// The longest time that a request may wait for a job or for its end.
     #[serde(with = "duration")]
     pub max_wait: Duration,
-    /// How long log lines are taken after the end of a job.
+    /// How long log lines are accepted after the end of a job.
     #[serde(with = "duration")]
     pub log_grace: Duration,
-    /// How long jobs that have succeeded are kept.
+    /// How long succeeded jobs are kept.
     #[serde(with = "duration")]
     pub succeeded_retention: Duration,
-    /// How long jobs that have ended otherwise are kept.
+    /// How long jobs that ended otherwise are kept.
     #[serde(with = "duration")]
     pub failed_retention: Duration,
-    /// Jobs in all.
+    /// Jobs in total.
     pub max_jobs: usize,
-    /// Bytes of memory that all jobs take together: payloads, results and logs.
+    /// Memory in bytes of all jobs: payloads, results and logs.
     #[serde(with = "size")]
     pub max_bytes: usize,
-    /// Forgotten jobs of which it is remembered that they were there.
+    /// Ids of forgotten jobs that are remembered.
     pub tombstones: usize,
     /// Bytes of a payload.
     #[serde(with = "size")]
@@ -58,26 +58,27 @@ pub struct JobSettings {
     /// Bytes of a log that are kept, the newest.
     #[serde(with = "size")]
     pub log_bytes: usize,
-    /// Whether a grant on `*`, or on a pattern that does not begin with `/jobs`, is one on jobs as well.
+    /// Whether a grant on `*`, or on a pattern that does not begin with `/jobs`, also applies to
+    /// jobs.
     pub wildcard_grants: WildcardGrants,
-    /// Other origins to which a result may lead.
+    /// Other origins that a result may link to.
     pub result_origins: Vec<String>,
     /// Types with rules of their own. If there are any, other types are refused.
     pub types: BTreeMap<String, JobTypeSettings>,
 }
 
-/// What a grant is worth for jobs that does not name them.
+/// How a grant that does not name jobs applies to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WildcardGrants {
-    /// It counts, and the log warns.
+    /// It applies, and the log warns.
     #[default]
     Warn,
-    /// It does not count.
+    /// It does not apply.
     Refuse,
 }
 
-/// `[jobs.types.NAME]`: what is not given is as in `[jobs]`.
+/// `[jobs.types.NAME]`: an omitted key has the value of `[jobs]`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JobTypeSettings {
@@ -87,13 +88,13 @@ pub struct JobTypeSettings {
     /// See [`JobSettings::max_attempts`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
-    /// Where the end of each job is told.
+    /// The address that is notified of the end of each job.
     #[serde(with = "optional_url", skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Url>,
-    /// What such a notice is signed with.
+    /// The key that signs these notifications.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_secret: Option<Secret>,
-    /// The secret that was used before, while receivers still know only that one.
+    /// The previous key, for receivers that do not know the new one yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_previous_secret: Option<Secret>,
 }
@@ -130,7 +131,7 @@ impl JobSettings {
         self.types.is_empty() || self.types.contains_key(kind)
     }
 
-    /// Checks what no single key can tell, and says what is wrong.
+    /// Checks rules that concern several keys. Returns what is wrong.
     pub(super) fn check(&self) -> Result<(), String> {
         for (kind, own) in &self.types {
             let of_type = |what: &str| Err(format!("jobs.types.{kind}.{what}"));

@@ -1,4 +1,5 @@
-//! From defaults, a file, the environment and flags to one valid whole; words of other hubs count above the file.
+//! Loads settings from defaults, a file, other hubs' variables, the environment and flags. Later
+//! sources override earlier ones.
 
 use std::{
     collections::HashMap,
@@ -9,10 +10,10 @@ use config::{Config, Environment, File, FileFormat};
 
 use super::{Settings, aliases, check::check};
 
-/// The file that is read if it is there and no other is named.
+/// The file that is read if it exists and no other is named.
 const DEFAULT_FILE: &str = "tidegate.toml";
 
-/// Keys that are lists, and so are split at commas in the environment.
+/// Keys whose values are lists, which the environment separates by commas.
 const LISTS: [&str; 7] = [
     "server.trusted_proxies",
     "server.hosts",
@@ -23,17 +24,17 @@ const LISTS: [&str; 7] = [
     "jobs.result_origins",
 ];
 
-/// How the names of variables end that are taken as they are: a secret of digits is not a number.
+/// Suffixes of variables whose values are not converted: a secret of digits is not a number.
 const SECRETS: [&str; 4] =
     ["__WEBHOOK_SECRET", "__WEBHOOK_PREVIOUS_SECRET", "__PUBLISHER_KEY", "__SUBSCRIBER_KEY"];
 
-/// How the names of variables end that name files with secrets.
+/// Suffixes of variables that name files with secrets.
 const SECRET_FILES: [&str; 2] = ["__PUBLISHER_KEY_FILE", "__SUBSCRIBER_KEY_FILE"];
 
-/// Where settings come from, later ones winning over earlier ones.
+/// The sources of settings. Later ones override earlier ones.
 #[derive(Debug, Default)]
 pub struct Source {
-    /// A file that must be there; without it, `tidegate.toml` in the working directory if there is one.
+    /// A file that must exist. Without it, `tidegate.toml` in the working directory, if it exists.
     pub file: Option<PathBuf>,
     /// The environment of the process.
     pub environment: HashMap<String, String>,
@@ -49,15 +50,16 @@ pub enum SettingsError {
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// What the system says.
+        /// The system's error.
         reason: std::io::Error,
     },
-    /// A variable has the prefix of settings but is none.
+    /// A variable has the prefix of settings but names none.
     #[error(
         "the environment variable {0} is not a setting; settings are written TIDEGATE_SECTION__KEY"
     )]
     UnknownVariable(String),
-    /// A variable that names a secret is empty. It would otherwise count as none, which may open the gateway to all.
+    /// A variable that names a secret is empty. Counting it as absent could open the gateway to
+    /// everyone.
     #[error("the environment variable {0} is set, but it is empty; give it a value, or unset it")]
     EmptySecret(String),
     /// A key or a value is wrong.
@@ -68,7 +70,8 @@ pub enum SettingsError {
 /// Loads and checks the settings.
 ///
 /// # Errors
-/// If a source cannot be read, has an unknown key or a wrong type, or if the whole makes no sense.
+/// If a source cannot be read, has an unknown key or a wrong type, or if the settings contradict
+/// each other.
 pub fn load(source: Source) -> Result<Settings, SettingsError> {
     let mut builder = Config::builder();
     if let Some(file) = file(source.file) {
@@ -95,6 +98,7 @@ pub fn load(source: Source) -> Result<Settings, SettingsError> {
         environment = environment.with_list_parse_key(key);
     }
     builder = builder.add_source(environment);
+    // As overrides they are not parsed, so a secret of digits stays text.
     for (name, value) in secrets {
         let key = name.trim_start_matches("TIDEGATE_").to_lowercase().replace("__", ".");
         builder = builder.set_override(key, value).map_err(|error| invalid(&error))?;
@@ -112,7 +116,7 @@ fn file(named: Option<PathBuf>) -> Option<PathBuf> {
     named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|it| it.exists()))
 }
 
-/// The `config` crate reports syntax errors without the file's name.
+/// Checks the syntax first, because the `config` crate reports errors without the file's name.
 fn check_syntax(file: &Path, text: &str) -> Result<(), SettingsError> {
     text.parse::<toml::Table>().map(drop).map_err(|error| {
         SettingsError::Invalid(format!("{}: {}", file.display(), one_line(&error.to_string())))
@@ -127,8 +131,8 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The variables that are settings. `TIDEGATE_CONFIG` names the file; orchestrators add variables of their own for a
-/// service that is called tidegate.
+/// Returns the variables that are settings. Skips `TIDEGATE_CONFIG`, which names the file, and the
+/// variables that orchestrators add for a service called tidegate.
 fn variables(all: HashMap<String, String>) -> Result<HashMap<String, String>, SettingsError> {
     let mut settings = HashMap::new();
     for (name, value) in all {

@@ -1,6 +1,7 @@
-//! What the operator asked for: typed settings with their defaults, checked once as a whole.
+//! The operator's choices: typed settings with defaults, checked once as a whole.
 //!
-//! A file, the environment and flags come in; [`Settings`] go out, complete and valid. Nothing is read again later.
+//! [`Settings`] are built from a file, the environment and flags. They are complete and valid, and
+//! are never read again.
 
 mod aliases;
 mod auth;
@@ -37,11 +38,11 @@ use crate::hub::MatcherLimits;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Where and how it listens.
+    /// Addresses, proxies and timeouts.
     pub server: ServerSettings,
-    /// Where and how it listens with encryption.
+    /// Addresses and certificates for TLS.
     pub tls: TlsSettings,
-    /// How updates are taken in.
+    /// How updates are accepted.
     pub publish: PublishSettings,
     /// What is kept, and for how long.
     pub history: HistorySettings,
@@ -51,17 +52,17 @@ pub struct Settings {
     pub iframe: IframeSettings,
     /// Long poll.
     pub poll: PollSettings,
-    /// Who may do what.
+    /// Access rules: keys, issuers, and access without an access token.
     pub auth: AuthSettings,
-    /// Which dialects of Mercure are spoken.
+    /// The supported dialects of Mercure.
     pub mercure: MercureSettings,
-    /// Which other origins may use the gateway from a browser.
+    /// Other origins that may use the gateway from a browser.
     pub cors: CorsSettings,
     /// Long jobs.
     pub jobs: JobSettings,
     /// Bounds of requests.
     pub limits: LimitSettings,
-    /// Where operators ask.
+    /// Addresses for operators.
     pub ops: OpsSettings,
     /// What is logged, and how.
     pub log: LogSettings,
@@ -74,18 +75,18 @@ pub struct ServerSettings {
     /// Addresses to listen on.
     #[serde(with = "addresses")]
     pub listen: Vec<SocketAddr>,
-    /// The address under which browsers reach the gateway, if it is not the one that it listens on.
+    /// The address that browsers use for the gateway, if it differs from the listening address.
     #[serde(with = "optional_url")]
     pub public_url: Option<Url>,
-    /// Proxies whose headers tell the client's address, and the scheme and host that it used.
+    /// Proxies whose headers name the client's address, and the scheme and host that it used.
     pub trusted_proxies: Vec<IpNet>,
-    /// Which of their headers is believed.
+    /// The header that is trusted from these proxies.
     pub forwarded_header: ForwardedHeader,
-    /// Further host names under which requests may come.
+    /// Further host names that requests may use.
     pub hosts: Vec<String>,
-    /// Lets everybody publish and subscribe on other addresses than loopback.
+    /// Allows every client to publish and subscribe on addresses other than loopback.
     pub open_to_everybody: bool,
-    /// Threads that serve requests; 0 for one a core.
+    /// Threads that serve requests; 0 for one per core.
     pub workers: usize,
     /// Connections waiting to be accepted.
     pub backlog: u32,
@@ -95,7 +96,7 @@ pub struct ServerSettings {
     /// Time for the body of a request to arrive.
     #[serde(with = "duration")]
     pub body_timeout: Duration,
-    /// Time that an idle connection is kept open for the next request.
+    /// Time an idle connection stays open for the next request.
     #[serde(with = "duration")]
     pub keep_alive: Duration,
     /// Time for open requests to end after SIGTERM.
@@ -122,7 +123,7 @@ impl Default for ServerSettings {
     }
 }
 
-/// In which header a proxy tells who it passes on.
+/// The header in which a proxy names its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeader {
@@ -140,7 +141,7 @@ pub struct TlsSettings {
     /// Addresses to listen on with TLS, for HTTP/2 and HTTP/1.1.
     #[serde(with = "addresses")]
     pub listen: Vec<SocketAddr>,
-    /// File with the certificate and those that vouch for it (PEM).
+    /// File with the certificate and its chain (PEM).
     pub certificate: PathBuf,
     /// File with the certificate's private key (PEM).
     pub key: PathBuf,
@@ -150,14 +151,14 @@ pub struct TlsSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PublishSettings {
-    /// Refuse updates with 503 while delivery lags over half the tail.
+    /// Refuse updates with 503 while delivery lags by more than half the tail.
     pub refuse_when_behind: bool,
-    /// How long a reply is kept for the same `Idempotency-Key`.
+    /// How long a reply is kept for requests with the same `Idempotency-Key`.
     #[serde(with = "duration")]
     pub idempotency_retention: Duration,
-    /// How many replies are kept.
+    /// The most replies that are kept.
     pub idempotency_keys: usize,
-    /// How many bytes of them.
+    /// The most bytes of replies that are kept.
     #[serde(with = "size")]
     pub idempotency_bytes: usize,
 }
@@ -177,25 +178,25 @@ impl Default for PublishSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeliverySettings {
-    /// Bytes of the newest events that all subscribers share in memory.
+    /// Bytes of the newest events, which all subscribers share in memory.
     #[serde(with = "size")]
     pub tail_bytes: usize,
     /// Silence after which a stream gets a heartbeat.
     #[serde(with = "duration")]
     pub heartbeat: Duration,
-    /// Time after which a stream ends and the client returns; each stream lasts 80 to 100 % of it.
+    /// Time after which a stream ends and its client reconnects. Streams last 80 to 100 % of it.
     #[serde(with = "duration")]
     pub lifetime: Duration,
-    /// Time after which a client that lost its stream returns.
+    /// Time after which a client that lost its stream reconnects.
     #[serde(with = "duration")]
     pub retry: Duration,
-    /// Further time over which the returns are spread when the gateway stops.
+    /// Additional time over which reconnections are spread when the gateway stops.
     #[serde(with = "duration")]
     pub retry_spread: Duration,
-    /// Time without progress after which a connection that cannot be written to is given up.
+    /// Time without progress after which a blocked connection is closed.
     #[serde(with = "duration")]
     pub write_deadline: Duration,
-    /// Whether streams on plain connections are written to directly, which costs far less than a response of actix.
+    /// Whether plain connections are written to directly, far cheaper than an actix response.
     pub socket_sink: bool,
 }
 
@@ -217,10 +218,10 @@ impl Default for DeliverySettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IframeSettings {
-    /// Bytes that the head of the document has at least, because browsers wait for some before they run scripts.
+    /// Least bytes of the document's head: browsers wait for some before they run scripts.
     #[serde(with = "size")]
     pub padding: usize,
-    /// Bytes after which the document is replaced by a fresh one.
+    /// Bytes after which the document is replaced by a new one.
     #[serde(with = "size")]
     pub recycle_after: usize,
 }
@@ -235,18 +236,18 @@ impl Default for IframeSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PollSettings {
-    /// Time that a poll waits for an event if it does not say how long.
+    /// Time that a poll waits for an event by default.
     #[serde(with = "duration")]
     pub wait: Duration,
-    /// The longest time that a poll may ask to wait.
+    /// The longest wait that a poll may request.
     #[serde(with = "duration")]
     pub max_wait: Duration,
-    /// Events in one reply.
+    /// The most events in one reply.
     pub batch_events: usize,
-    /// Bytes of events in one reply; one event is always sent whole.
+    /// The most bytes of events in one reply. At least one event is sent, and always whole.
     #[serde(with = "size")]
     pub batch_bytes: usize,
-    /// Time between two polls during which their session still counts as a subscriber.
+    /// Time after a poll during which its session still counts as a subscriber.
     #[serde(with = "duration")]
     pub session_lease: Duration,
     /// Whether `callback` wraps the reply in a function call (JSONP).
@@ -273,17 +274,17 @@ pub struct LimitSettings {
     /// Bytes of a request's body.
     #[serde(with = "size")]
     pub body_bytes: usize,
-    /// Bytes of memory that the bodies of requests take while they arrive, all together.
+    /// Memory in bytes for request bodies that are arriving, in total.
     #[serde(with = "size")]
     pub bodies_bytes: usize,
-    /// The same of requests from one address. Loopback addresses are not counted.
+    /// The same for requests from one address. Loopback addresses are not counted.
     #[serde(with = "size")]
     pub bodies_bytes_per_address: usize,
     /// Updates in one request.
     pub updates_per_request: usize,
     /// Topics of one update.
     pub topics_per_update: usize,
-    /// Client keys that one update may except.
+    /// Client keys in the `except` of one update.
     pub except_per_update: usize,
     /// Bytes of a topic or matcher.
     #[serde(with = "size")]
@@ -300,49 +301,49 @@ pub struct LimitSettings {
     /// Bytes of an `Idempotency-Key`.
     #[serde(with = "size")]
     pub idempotency_key_bytes: usize,
-    /// Matchers of one subscription or token.
+    /// Matchers of one subscriber or access token.
     pub matchers: usize,
-    /// What one pattern or template may cost to match.
+    /// Matching cost of one pattern or template.
     pub matcher_cost: usize,
-    /// What the patterns and templates of one subscription or token may cost to match.
+    /// Matching cost of the patterns and templates of one subscriber or access token.
     pub matchers_cost: usize,
-    /// What the patterns and templates of the subscriptions from one address may cost to match. Loopback addresses are not
-    /// counted.
+    /// Matching cost of the patterns and templates of all subscribers from one address. Loopback
+    /// addresses are not counted.
     pub matchers_cost_per_address: usize,
-    /// What the patterns and templates of all subscriptions may cost to match.
+    /// Matching cost of the patterns and templates of all subscribers.
     pub matchers_total_cost: usize,
-    /// Bytes of the matchers of all subscriptions, beyond 1 KiB for each.
+    /// Bytes of all subscribers' matchers, in excess of 1 KiB for each subscriber.
     #[serde(with = "size")]
     pub matchers_bytes: usize,
-    /// The same of subscriptions from one address.
+    /// The same for subscribers from one address.
     #[serde(with = "size")]
     pub matchers_bytes_per_address: usize,
-    /// Events that `last` may ask for.
+    /// Events that `last` may request.
     pub backlog: usize,
-    /// Events that a search for those looks at.
+    /// Events that a search for `last` examines.
     pub search_events: usize,
-    /// Subscribers in all; fewer if the system has not as many descriptors.
+    /// Subscribers in total; fewer if the process may not open as many descriptors.
     pub subscribers: usize,
-    /// Subscribers from one address, or from one IPv6 network of 64 bits. Loopback addresses are not counted.
+    /// Subscribers from one address or IPv6 /64 network. Loopback addresses are not counted.
     pub subscribers_per_address: usize,
-    /// Connections from one address, or from one IPv6 network of 64 bits, beside its streams. Loopback addresses and
-    /// trusted proxies may have any number.
+    /// Connections from one address, or from one IPv6 /64 network, in addition to its streams.
+    /// Loopback addresses and trusted proxies are not counted.
     pub connections_per_address: usize,
-    /// Streams of HTTP/2 at once on one connection: its requests under way, event streams among them.
+    /// Concurrent HTTP/2 streams of one connection. Every request counts, open event streams too.
     pub streams_per_connection: u32,
-    /// Subscribers without a token where one is needed: they watch jobs whose ids they know.
+    /// Subscribers without a required access token. They watch jobs whose ids they know.
     pub strangers: usize,
-    /// How an event stream is refused that there is no room for.
+    /// How an event stream is refused when a limit is reached.
     pub refusal: Refusal,
 }
 
-/// How an event stream is refused that there is no room for.
+/// How an event stream is refused when a limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Refusal {
-    /// With 429 or 503, after which a browser's `EventSource` gives up for good.
+    /// With 429 or 503. A browser's `EventSource` then gives up for good.
     Status,
-    /// With an empty stream that says when to return.
+    /// With an empty stream that says when to reconnect.
     Retry,
 }
 
@@ -383,7 +384,7 @@ impl Default for LimitSettings {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OpsSettings {
-    /// Addresses that serve `/metrics` and `/health/…` and nothing else, to anyone who reaches them.
+    /// Addresses that serve only `/metrics` and `/health/…`, to every peer that reaches them.
     #[serde(with = "addresses")]
     pub listen: Vec<SocketAddr>,
 }
@@ -392,11 +393,11 @@ pub struct OpsSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
-    /// What is logged, in the syntax of `tracing` filters.
+    /// The log filter, in the syntax of `tracing` filters.
     pub filter: String,
-    /// As lines for people or as JSON.
+    /// Text or JSON.
     pub format: LogFormat,
-    /// Lines a second for refused requests. The next line says how many were left out.
+    /// Lines a second for refused requests. The next line says how many were omitted.
     pub refusals_per_second: u32,
 }
 
@@ -414,25 +415,25 @@ impl Default for LogSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Human-readable lines.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl Settings {
-    /// Checks what no single setting can tell, such as an address that is open to everybody without having been
-    /// declared so. [`load`] has done this already.
+    /// Checks rules that concern several settings, such as an address that is open to all without
+    /// `server.open_to_everybody`. [`load`] has called this already.
     ///
     /// # Errors
-    /// The first thing that makes no sense.
+    /// The first contradiction or unusable value.
     pub fn check(&self) -> Result<(), SettingsError> {
         check::check(self)
     }
 }
 
 impl Settings {
-    /// Whether clients of the old dialect of Mercure are understood (`mercure.compat`).
+    /// Whether clients of the old Mercure dialect are supported (`mercure.compat`).
     #[must_use]
     pub fn speaks_old_dialect(&self) -> bool {
         match self.mercure.compat {
@@ -446,7 +447,8 @@ impl Settings {
         }
     }
 
-    /// What an operator may not have meant, in sentences; nothing of it keeps the gateway from starting.
+    /// Warnings about settings that an operator may not have intended, as sentences. The gateway
+    /// starts all the same.
     #[must_use]
     pub fn doubts(&self) -> Vec<String> {
         let mut doubts = check::weak_keys(self).unwrap_or_default();
@@ -460,7 +462,7 @@ impl Settings {
 }
 
 impl LimitSettings {
-    /// The bounds of the matchers of one subscription or token.
+    /// The bounds for the matchers of one subscriber or access token.
     #[must_use]
     pub fn matcher_limits(&self) -> MatcherLimits {
         MatcherLimits {
@@ -474,8 +476,8 @@ impl LimitSettings {
 }
 
 impl ServerSettings {
-    /// The hub's own address, which relative topics are resolved against. Of an unknown authority only the path is
-    /// ever looked at.
+    /// The hub's own address, against which relative topics are resolved. If the authority is
+    /// unknown, it is `localhost`, and only the path is ever used.
     #[must_use]
     pub fn hub_url(&self) -> Url {
         let local = || Url::parse("http://localhost/").expect("a valid address");
@@ -485,7 +487,7 @@ impl ServerSettings {
         url
     }
 
-    /// Whether an address is one of a proxy whose word on the client's address counts.
+    /// Whether the address is one of a trusted proxy, whose header names the client's address.
     #[must_use]
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(&peer))

@@ -1,16 +1,18 @@
-//! Lists of origins: `https://example.com`, `https://*.example.com` for everything below, `*` for all.
+//! Lists of origins: `https://example.com`, `https://*.example.com` for all subdomains, `*` for
+//! all.
 
 use url::Url;
 
 /// Every origin.
 pub(crate) const ANY: &str = "*";
 
-/// Whether `origin`, as a browser sends it, is on the list. `null` never is: anybody can be `null`.
+/// Whether the list allows `origin`, as sent by a browser. `null` is never allowed, because any
+/// page can have that origin.
 pub(crate) fn allows(allowed: &[String], origin: &str) -> bool {
     origin != "null" && allowed.iter().any(|it| it == ANY || names(it, origin))
 }
 
-/// Whether `origin` is on the list by name, or by that of its domain.
+/// Whether the list names `origin` or its domain.
 pub(crate) fn allows_by_name(allowed: &[String], origin: &str) -> bool {
     origin != "null" && allowed.iter().any(|it| names(it, origin))
 }
@@ -25,9 +27,9 @@ fn names(allowed: &str, origin: &str) -> bool {
     labels.is_some_and(|it| !it.is_empty() && it.bytes().all(is_label))
 }
 
-/// Checks one entry of a list, and says what is wrong.
+/// Checks one entry of a list. Returns what is wrong.
 pub(super) fn check(key: &str, origin: &str) -> Result<(), String> {
-    // Any label will do in place of the asterisk.
+    // Any label may replace the asterisk.
     let concrete = origin.replacen("://*.", "://label.", 1);
     let is_origin =
         Url::parse(&concrete).is_ok_and(|it| it.origin().ascii_serialization() == concrete);

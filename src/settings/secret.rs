@@ -1,25 +1,25 @@
-//! What the operator knows and nobody else is to read.
+//! Secrets of the operator, which must not be printed.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// What is shown instead.
+/// The text shown instead of a secret.
 const HIDDEN: &str = "(hidden)";
 
-/// A secret text: neither logs nor `tidegate check` show it.
+/// A secret text. Neither logs nor `tidegate check` show it.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text itself, for those who need it.
+    /// Returns the text itself.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Whether there is none.
+    /// Whether the text is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

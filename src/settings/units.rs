@@ -1,4 +1,4 @@
-//! How values are written in settings: `30s`, `64KiB`, `127.0.0.1:3000`.
+//! Notations of values in settings: `30s`, `64KiB`, `127.0.0.1:3000`.
 
 /// Durations such as `30s`, `1h 30m`, `250ms`.
 pub(super) mod duration {
@@ -82,7 +82,7 @@ pub(super) mod addresses {
     }
 }
 
-/// An address of the web, or an empty string for none.
+/// An `http` or `https` URL, or an empty string for none.
 pub(super) mod optional_url {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error};
     use url::Url;

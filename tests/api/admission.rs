@@ -35,7 +35,7 @@ async fn strangers_watch_jobs_that_are_there_and_hold_few_seats() {
     let _two = Stream::open(request).await;
     let refused = problem(gateway.get(&format!("/events?match={job}")).await, 503).await;
     assert!(text_at(&refused, "/detail").contains("limits.strangers"), "{refused}");
-    // A token that is refused makes no one known.
+    // A refused access token does not make its bearer known.
     let request = gateway.client.get(gateway.url(&job)).header("accept", "text/event-stream");
     let forged = request.bearer_auth("a.b.c").send().await.expect("a reply");
     assert!(text_at(&problem(forged, 503).await, "/detail").contains("limits.strangers"));
@@ -52,7 +52,7 @@ async fn strangers_watch_jobs_that_are_there_and_hold_few_seats() {
 #[tokio::test]
 async fn a_body_is_read_only_for_those_who_may_send_one() {
     let gateway = guarded(&[]);
-    // The rest of the body never comes; who waits for it does not answer.
+    // The rest of the body never arrives, so a handler that waits for it does not reply.
     for (method, path, kind) in [
         ("QUERY", "/events", FORM),
         ("QUERY", "/.well-known/mercure", FORM),
@@ -75,7 +75,7 @@ async fn a_body_is_read_only_for_those_who_may_send_one() {
     }
 }
 
-/// Sends the head of a publication and the beginning of its body, and leaves it at that.
+/// Sends the head of a publication and the beginning of its body, and no more.
 async fn half_sent(gateway: &Gateway, from: &str, length: usize) -> Raw {
     let mut raw = Raw::connect(gateway.address).await;
     raw.send(&format!(
@@ -133,7 +133,7 @@ async fn what_a_request_announces_takes_nothing() {
     assert_eq!(reply.status(), 200);
 }
 
-/// Publications of 900,000 bytes of which nothing has come yet.
+/// Opens publications of 900,000 bytes whose bodies have not begun.
 async fn futures_of(gateway: &Gateway) -> Vec<Raw> {
     let mut many = Vec::new();
     for _ in 0..50 {
@@ -147,7 +147,7 @@ async fn futures_of(gateway: &Gateway) -> Vec<Raw> {
     many
 }
 
-/// A publisher's token with a subject.
+/// A publisher's access token with a subject.
 fn publisher(subject: Option<&str>) -> String {
     let mut claims = modern_claims("publish", &[("exact", "*"), ("exact", "/jobs")]);
     if let Some(subject) = subject {

@@ -19,7 +19,7 @@ fn challenge(reply: &reqwest::Response) -> String {
     header.to_str().expect("text").to_owned()
 }
 
-/// Checks that a reply is 401 for a bad token, and that it does not say what is wrong with it.
+/// Checks that a reply is 401 for an invalid access token, and that it does not say why.
 async fn assert_invalid(reply: reqwest::Response) {
     assert_eq!(challenge(&reply), format!("Bearer error=\"invalid_token\", {METADATA}"));
     let document = problem(reply, 401).await;
@@ -329,7 +329,8 @@ async fn an_issuer_has_its_own_keys_and_no_others() {
         let reply = gateway.post_as(&token(issuer, key), &[("topic", "t")]).await;
         assert_eq!(reply.status(), expected, "{issuer} {key}");
     }
-    // An issuer's key is no key for tokens of the old dialect, and one role's is not the other's.
+    // An issuer's key does not verify access tokens of the old dialect, nor those of the other
+    // role.
     let old = sign(Some("JWT"), &json!({ "mercure": { "publish": ["*"] } }), "key-of-a");
     assert_eq!(gateway.post_as(&old, &[("topic", "t")]).await.status(), 401);
     let subscribe = |issuer: &str, key: &str| {

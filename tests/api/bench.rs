@@ -1,4 +1,4 @@
-//! `tidegate bench` against a gateway: it counts right, and says what is wrong.
+//! `tidegate bench` against a gateway: it counts correctly, and reports what is wrong.
 
 use std::{process::Stdio, sync::Arc};
 
@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::support::{DEADLINE, Gateway};
 
-/// What a run of `tidegate bench` left behind.
+/// The outcome of a run of `tidegate bench`.
 struct Outcome {
     code: Option<i32>,
     output: String,
@@ -193,7 +193,7 @@ async fn an_interrupt_ends_it_with_what_there_is() {
     assert_eq!(report["delivery"]["delivered"], 7 * messages);
 }
 
-/// A server that never delivers, however many subscribe and publish.
+/// A server that accepts everything and never delivers.
 #[tokio::test]
 async fn what_does_not_arrive_is_lost() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -209,7 +209,7 @@ async fn what_does_not_arrive_is_lost() {
     assert_eq!(outcome.errors, "tidegate: 20 deliveries were lost\n");
 }
 
-/// Answers requests; each of them is one write, and short, so it is read at once.
+/// Replies to requests. Each request is one short write, so it is read at once.
 async fn swallow(mut stream: TcpStream) -> std::io::Result<()> {
     let mut request = [0; 4096];
     loop {
@@ -234,7 +234,7 @@ async fn tls_is_spoken_and_certificates_are_checked() {
     assert!(outcome.errors.contains("certificate"), "{}", outcome.errors);
 }
 
-/// The address of a proxy with a certificate that it has signed itself.
+/// Returns the URL of a proxy with a self-signed certificate.
 async fn tls_in_front_of(gateway: &Gateway) -> String {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));

@@ -84,7 +84,7 @@ async fn an_address_uses_up_its_own_share_and_no_more() {
     assert!(text_at(&own, "/detail").contains("limits.matchers_cost_per_address"), "{own}");
     let _second = Stream::open(subscribe(&gateway, "192.0.2.2", &template(3))).await;
     refused(&gateway, "192.0.2.2", &template(4), 503).await;
-    // What others have already subscribed to costs nothing more in all.
+    // Patterns that other subscribers already use add nothing to the total cost.
     let _same = Stream::open(subscribe(&gateway, "192.0.2.2", &template(0))).await;
     drop(first);
     eventually("the share comes back", async || {

@@ -1,4 +1,4 @@
-//! What the libraries of frameworks send to a hub, header by header, and what they need of the answer.
+//! Requests of frameworks' libraries to a hub, header by header, and what they need from the reply.
 
 use serde_json::json;
 
@@ -11,10 +11,10 @@ use crate::support::{
     },
 };
 
-/// Where the pages of the application come from.
+/// The origin of the application's pages.
 const APP: &str = "https://app.example";
 
-/// A gateway as an application with cookies sets it up.
+/// A gateway set up for an application that uses cookies.
 fn hub() -> Gateway {
     guarded(&[
         ("AUTH__ANONYMOUS", "true"),
@@ -24,7 +24,7 @@ fn hub() -> Gateway {
     ])
 }
 
-/// Sends a request, whose lines end with a line feed alone in the source of these tests.
+/// Sends a request. In the source of these tests its lines end with a line feed only.
 async fn send(gateway: &Gateway, head: &str, body: &str) -> Raw {
     let mut raw = Raw::connect(gateway.address).await;
     let length =
@@ -34,12 +34,12 @@ async fn send(gateway: &Gateway, head: &str, body: &str) -> Raw {
     raw
 }
 
-/// The status and the headers of the answer, in lower case.
+/// Returns the status and headers of the reply, in lower case.
 async fn head(raw: &mut Raw) -> String {
     raw.until("\r\n\r\n").await.to_lowercase()
 }
 
-/// Publishes and returns the id: 200, the id alone, as plain text.
+/// Publishes and returns the id, which is all of the plain-text reply with status 200.
 async fn published(gateway: &Gateway, request: &str, body: &str) -> String {
     let mut raw = send(gateway, &format!("{}\nConnection: close", request.trim()), body).await;
     let head = head(&mut raw).await;
@@ -48,7 +48,7 @@ async fn published(gateway: &Gateway, request: &str, body: &str) -> String {
     raw.until_end().await
 }
 
-/// Subscribes and returns the stream behind its head, and the head.
+/// Subscribes and returns the stream after its head, and the head.
 async fn subscribed(gateway: &Gateway, request: &str) -> (Raw, String) {
     let mut raw = send(gateway, request, "").await;
     let head = head(&mut raw).await;
@@ -57,7 +57,7 @@ async fn subscribed(gateway: &Gateway, request: &str) -> (Raw, String) {
     (raw, head)
 }
 
-/// A token of Symfony's bundle, whose times have microseconds.
+/// An access token of Symfony's bundle, whose times have microseconds.
 fn symfony_token(action: &str, selectors: &[&str], key: &str) -> String {
     let expires = from_now(3600) as f64 + 0.123_456;
     sign(Some("JWT"), &json!({ "mercure": { action: selectors }, "exp": expires }), key)
@@ -85,10 +85,10 @@ async fn symfony_publishes_forms_and_reads_the_id() {
     assert_eq!((event.kind.as_str(), event.id), ("stock", id));
     assert_eq!(stream.parser.retry, Some(3000));
 
-    // What it does not set is not there, and the hub makes an id.
+    // Fields that it does not set are absent, and the hub creates an id.
     let id = published(&gateway, &request, "topic=t&data=").await;
     assert!(id.starts_with("urn:uuid:"), "{id}");
-    // Everything but 2xx is an exception there.
+    // This library throws an exception for everything but 2xx.
     let mut raw = send(&gateway, &request.replace(&token, "bad"), "topic=t").await;
     assert!(head(&mut raw).await.starts_with("http/1.1 401 "));
 }
@@ -124,7 +124,7 @@ async fn pages_of_symfony_subscribe_with_the_old_cookie_and_two_names_for_the_cu
         ),
     )
     .await;
-    // The browser hands nothing on without these.
+    // Without these the browser withholds the reply from the page.
     assert!(answer.contains(&format!("access-control-allow-origin: {APP}\r\n")), "{answer}");
     assert!(answer.contains("access-control-allow-credentials: true\r\n"), "{answer}");
     assert!(answer.contains("\r\nlast-event-id: urn:uuid:"), "{answer}");
@@ -201,7 +201,7 @@ async fn the_admin_of_api_platform_shows_its_token_in_a_header_through_a_polyfil
         ["authorization", "cache-control", "last-event-id"].iter().all(|it| allowed.contains(it))
     );
 
-    // It rewrites the address at each return, and keeps what stood there.
+    // It appends to the query at each reconnection, and keeps what was there.
     let (mut stream, _) = subscribed(
         &gateway,
         &format!(
@@ -244,7 +244,7 @@ async fn laravel_publishes_under_channels_and_its_pages_whisper() {
     published(&gateway, &request, &body).await;
     stream.until("data: {\"event\":\"OrderShipped\",\"data\":{}}\n").await;
 
-    // A whisper is published by a page, with a cookie that grants both.
+    // A page publishes a whisper, with a cookie that grants both.
     let whisperer =
         sign(Some("at+jwt"), &modern_claims("publish", &[("exact", channel)]), PUBLISHER_KEY);
     let whisper = |origin: &str| {

@@ -1,4 +1,5 @@
-//! Connections without a request: how long they stay, and who gives way when descriptors run short.
+//! Connections without a request: how long they stay, and which give way when descriptors run
+//! short.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ async fn half_of_any_request_is_held_for_the_time_of_a_head_only() {
             assert!(raw.response().await.0.starts_with("HTTP/1.1 200"));
         }
         raw.send("GET /health/live HTTP/1.1\r\nHost: loc").await;
-        // Without a status, so that an EventSource comes back by itself.
+        // Without a status, so that an EventSource reconnects by itself.
         assert_eq!(raw.until_end().await, "");
     }
 }
@@ -95,7 +96,7 @@ async fn what_arrived_while_the_process_stood_still_is_served() {
 
 async fn until_end(stream: &mut TlsStream<TcpStream>) -> Vec<u8> {
     let mut read = Vec::new();
-    // An end without a word of TLS is an end.
+    // A close without a TLS alert counts as an end.
     let end = stream.read_to_end(&mut read);
     let _ = tokio::time::timeout(Duration::from_secs(20), end).await.expect("an end in time");
     read
@@ -111,7 +112,7 @@ async fn the_times_hold_over_tls_as_well() {
     half.flush().await.expect("a writable connection");
     let read = String::from_utf8(until_end(&mut half).await).expect("text");
     assert!(read.starts_with("HTTP/1.1 200") && read.matches("HTTP/1.1").count() == 1, "{read}");
-    // HTTP/2: the preface and settings; then one request in addition.
+    // HTTP/2: the preface and settings, then one more request.
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
     let head = b"\x82\x87\x04\x0c/health/live\x01\x09localhost";
     let mut request = vec![0, 0, u8::try_from(head.len()).expect("short"), 1, 5, 0, 0, 0, 1];

@@ -98,7 +98,7 @@ async fn a_wildcard_lets_everybody_read_without_credentials() {
         assert_eq!(text(reply.headers(), "access-control-allow-origin"), "*");
         assert!(!reply.headers().contains_key("access-control-allow-credentials"));
     }
-    // Framing by everybody is another matter.
+    // Framing by every origin is a separate matter.
     for origin in ["*", "https://anything.example"] {
         let path = format!("/iframe?match=t&origin={origin}");
         assert_eq!(gateway.get(&path).await.status(), 400, "{origin}");

@@ -1,6 +1,6 @@
-//! A gateway that is killed again and again while publishers publish, subscribers listen and workers work.
+//! A gateway that is killed repeatedly while publishers, subscribers and workers use it.
 //!
-//! `CRASH_ROUNDS=500 cargo test --test api crash::` does more rounds than the 50 of every run.
+//! `CRASH_ROUNDS=500 cargo test --test api crash::` runs more than the default 50 rounds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,10 +30,11 @@ fn rounds() -> usize {
     env::var("CRASH_ROUNDS").ok().and_then(|it| it.parse().ok()).unwrap_or(50)
 }
 
-/// Ports that lie below those that the system gives to others, so that nobody else is there while the gateway is away.
+/// Ports below those that the system assigns, so that no other process takes one while the gateway
+/// is down.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
-/// Where the gateway listens, and whether the test goes on.
+/// The address of the gateway, and whether the test has ended.
 struct World {
     address: String,
     is_over: AtomicBool,
@@ -60,7 +61,7 @@ impl World {
         self.is_over.load(Relaxed)
     }
 
-    /// Sends JSON with a key until it is answered; `None` if the test is over before.
+    /// Sends JSON with a key until it is answered. Returns `None` if the test ends before.
     async fn send(&self, path: &str, key: &str, body: &Value) -> Option<Value> {
         loop {
             let request = self.client.post(self.url(path)).header("idempotency-key", key);
@@ -77,7 +78,7 @@ impl World {
         }
     }
 
-    /// Kills the gateway some time soon, and starts it again.
+    /// Kills the gateway after a random short time, and starts it again.
     async fn crash(&self, gateway: Gateway) -> Gateway {
         tokio::time::sleep(Duration::from_micros(fastrand::u64(5_000..120_000))).await;
         let address = self.address.clone();
@@ -86,7 +87,7 @@ impl World {
     }
 }
 
-/// Publishes numbered updates, each until it is acknowledged; returns those that were.
+/// Publishes numbered updates, each until it is acknowledged. Returns the acknowledged ones.
 async fn publish(world: Arc<World>, who: usize) -> Vec<String> {
     let mut acknowledged = Vec::new();
     let mut numbers = 0..;
@@ -103,7 +104,7 @@ async fn publish(world: Arc<World>, who: usize) -> Vec<String> {
     acknowledged
 }
 
-/// Listens, and comes back with the last id after each end; returns all that it got.
+/// Subscribes, and resumes with the last id after each end. Returns all that it received.
 async fn listen(world: Arc<World>, until: &str) -> Vec<String> {
     let mut got = Vec::new();
     let mut last_id: Option<String> = None;
@@ -169,7 +170,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_comes_twice() {
         assert_eq!(at.parse(), Ok(*expected), "the order of publisher {who}");
         *expected += 1;
     }
-    // One update of each publisher may have been stored without an answer.
+    // One update of each publisher may have been stored without a reply.
     assert!(stored.len() <= acknowledged.len() + PUBLISHERS);
     let listened = tokio::time::timeout(DEADLINE, listeners.join_all()).await;
     for got in listened.expect("the end in time") {
@@ -254,7 +255,7 @@ async fn no_job_is_lost_and_none_is_done_twice() {
     let mut states: BTreeMap<String, usize> = BTreeMap::new();
     for id in &created {
         let state = text_at(&gateway.status(id).await, "/state");
-        // One whose claim was not answered runs until its lease ends.
+        // A job whose claim was not answered runs until its lease expires.
         assert!(["queued", "running", "succeeded"].contains(&&*state), "job {id} is {state}");
         *states.entry(state).or_default() += 1;
     }

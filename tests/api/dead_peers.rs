@@ -1,4 +1,4 @@
-//! Clients that are gone are forgotten without an event that would have to be written to them first.
+//! Disconnected clients are forgotten without an event to write to them.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::{
     watch::eventually,
 };
 
-/// Longer than any test: nothing is written that could fail.
+/// Longer than any test, so that no write can fail.
 const SILENCE: (&str, &str) = ("DELIVERY__HEARTBEAT", "1h");
 
 async fn open(gateway: &Gateway) -> Raw {
@@ -52,7 +52,7 @@ async fn over_http_2_a_closed_connection_and_a_reset_stream_are_forgotten_within
     };
     let (staying, leaving) = (open().await, open().await);
     gateway.until_metric(SSE, 2.0).await;
-    // Resets the stream; the connection is the other one's as well.
+    // Resets the stream. The other one shares the connection.
     drop(leaving);
     gateway.until_metric(SSE, 1.0).await;
     drop((staying, client));
@@ -80,7 +80,7 @@ async fn a_thousand_that_come_and_go_leave_no_descriptor_behind() {
             }
         }
         gateway.until_metric(SSE, 0.0).await;
-        // The client's own connection for requests comes and goes.
+        // The client's own connection for requests opens and closes.
         eventually("descriptors come back", async || gateway.descriptors() <= before + 2).await;
     })
     .await;
@@ -103,7 +103,7 @@ async fn a_steady_reader_is_kept_however_slowly_it_reads_large_events() {
     for _ in 0..4 {
         gateway.publish("t", &data).await;
     }
-    // For several times the deadline, after each of which a kernel that counts from the first time that there was no
+    // For several times the deadline. After each, a kernel that counts from the first time without
     // room would have reset them.
     for _ in 0..120 {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -124,13 +124,13 @@ async fn whoever_takes_a_little_now_and_then_is_kept_and_whoever_stops_is_given_
     with_both_sinks(&settings, async |gateway| {
         let mut slow = Raw::stalled(gateway.address, "/events?topic=t").await;
         slow.until("retry: 2000\n").await;
-        // Bytes are counted; a large event is one chunk.
+        // Counts bytes, because a large event is one chunk.
         slow.framing = Framing::Kept;
         let data = "x".repeat(900_000);
         for _ in 0..8 {
             gateway.publish("t", &data).await;
         }
-        // For twice the deadline; how fast a client reads is what this is about.
+        // For twice the deadline. The pace of the client matters here.
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_millis(200)).await;
             let before = slow.read.len();

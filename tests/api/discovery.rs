@@ -66,7 +66,7 @@ async fn a_query_subscribes_with_its_body_and_its_address() {
         let sent = request.bearer_auth(&token).send();
         async move { sent.await.expect("a reply") }
     };
-    // The address wins over the body, and the header over both.
+    // The query precedes the body, and the header precedes both.
     let request = query(&gateway, &format!("{path}?match=a&last_event_id=x"), "last_event_id=y");
     let reply = send(request.header("last-event-id", "earliest")).await;
     assert_eq!(reply.headers()["mercure-last-event-id"], "earliest");
@@ -87,7 +87,7 @@ async fn a_query_subscribes_with_its_body_and_its_address() {
     let json = gateway.client.request(method(), gateway.url(path)).body("match=a");
     problem(send(json.header("content-type", "application/json")).await, 415).await;
     problem(query(&gateway, path, "match=a").send().await.expect("a reply"), 401).await;
-    // A safe method, so a cookie needs no origin.
+    // The method is safe, so a cookie needs no origin.
     let cookie = format!("mercureAuthorization={}", old_subscriber(&["*"]));
     let request = query(&gateway, path, "match=a").header("cookie", cookie);
     assert_eq!(request.send().await.expect("a reply").status(), 200);

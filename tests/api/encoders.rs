@@ -28,7 +28,7 @@ fn update(draft: Draft) -> Option<Update> {
     draft.validate(&limits, &hub).ok()
 }
 
-/// Text with what breaks encoders: line ends, markup, quotes, separators, field names.
+/// Text that could break encoders: line ends, markup, quotes, separators, field names.
 fn nasty() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("\r"),
@@ -105,7 +105,7 @@ proptest! {
     fn a_chunk_is_the_plain_form_in_a_frame((draft, _) in events(), is_first in any::<bool>()) {
         let Some(update) = update(draft) else { return Ok(()) };
         let event = event(update);
-        // Whichever form is asked for first.
+        // In both orders of encoding.
         let first = is_first.then(|| sse::event(&event));
         let key = TokenKey::random();
         let writer = StreamWriter::Sse { visible_heartbeats: false, is_chunked: true };
@@ -117,7 +117,7 @@ proptest! {
         let writer = StreamWriter::Sse { visible_heartbeats: true, is_chunked: true };
         prop_assert_eq!(plain.event(&event, &key), &unframed);
         let gap = Gap { cursor: "c".into(), missing: Missing::Trimmed, after: Position(7) };
-        // No two tokens are the same.
+        // No two cursor tokens are the same.
         let (unframed, plainly) = (chunks.feed(&writer.gap(&gap, &key)), plain.gap(&gap, &key));
         prop_assert!(unframed.starts_with(b"event: tidegate.gap\n") && unframed.ends_with(b"\n\n"));
         prop_assert_eq!(unframed.len(), plainly.len());

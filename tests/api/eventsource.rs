@@ -9,7 +9,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn the_exact_bytes_of_a_stream() {
-    // A chunk an item, framed by the shard or by actix.
+    // One chunk per item, framed by the shard or by actix.
     with_both_sinks(&[("DELIVERY__LIFETIME", "2s")], async |gateway| {
         let mut raw = Raw::get(gateway.address, "/events?topic=t").await;
         raw.framing = Framing::Kept;

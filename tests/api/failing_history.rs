@@ -1,4 +1,4 @@
-//! A history that can no longer be read ends the streams that need it, and never writes into an event.
+//! A history that becomes unreadable ends the streams that need it, and never corrupts an event.
 
 use std::{
     io::Read as _,
@@ -23,7 +23,7 @@ use tidegate::{
     transport::{StreamWriter, Transport},
 };
 
-/// A history in memory that fails when it is told to.
+/// A history in memory that fails on demand.
 #[derive(Debug)]
 struct Failing {
     memory: Memory,
@@ -111,7 +111,8 @@ async fn publish(hub: &Hub, data: String) {
     }
 }
 
-/// What a client gets that stalls after `first`, while others pass it and the history fails.
+/// What a client receives that stalls after `first`, while others overtake it and the history
+/// fails.
 async fn told(first: String) -> String {
     let retention =
         Retention { bytes: usize::MAX, events: 99, age: SignedDuration::MAX, remembered: 9 };
@@ -158,7 +159,7 @@ async fn told(first: String) -> String {
 #[tokio::test]
 async fn the_end_never_stands_within_an_event() {
     let local = tokio::task::LocalSet::new();
-    // More than the kernel keeps for a connection.
+    // More than the kernel buffers for a connection.
     let text = local.run_until(told("x".repeat(30 << 20))).await;
     assert!(text.len() < 30 << 20, "only part of it: {}", text.len());
     let rest = text.strip_prefix("data: ").expect("an event");

@@ -1,4 +1,4 @@
-//! A crowd does not hold up the few.
+//! A crowd of subscribers does not delay the others.
 
 use std::sync::{
     Arc,
@@ -65,7 +65,7 @@ async fn a_crowd_in_which_nothing_happens_costs_no_processor_time() {
         let used = gateway.processor_time() - before;
         eprintln!("{used:?} in {time:?}");
         assert!(used < time / 10, "{used:?}");
-        // Nor do those that have gone, and clients that have said something that nobody wants to know.
+        // Neither do disconnected clients, nor clients that send unexpected bytes.
         for raw in &mut crowd[..CROWD / 2] {
             raw.send("anything").await;
         }

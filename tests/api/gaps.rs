@@ -68,12 +68,12 @@ async fn only_those_are_told_who_may_have_missed_something() {
     for at in 2..=4 {
         gateway.publish("busy", &at.to_string()).await;
     }
-    // `quiet` is trimmed by now, but nothing behind it was.
+    // `quiet` has been trimmed by now, but no later event.
     let mut stream = gateway.open(&format!("/events?topic=quiet&last_event_id={quiet}")).await;
     gateway.publish("busy", "5").await;
     gateway.publish("quiet", "6").await;
     assert_eq!(stream.next().await.data, "6");
-    // Now events behind it are gone, but only of the other topic.
+    // Now later events are gone, but only those of the other topic.
     let mut stream = gateway.open(&format!("/events?topic=quiet&last_event_id={quiet}")).await;
     assert_eq!(stream.next().await.data, "6");
     let mut stream = gateway.open(&format!("/events?topic=busy&last_event_id={quiet}")).await;

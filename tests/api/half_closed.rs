@@ -1,4 +1,5 @@
-//! A peer that ends its side after its request gets its answer. It may as well be gone, so nothing waits for it.
+//! A peer that ends its side after its request gets its reply. It may also be gone, so nothing
+//! waits for it.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::support::{
 
 const POLL: &str = "tidegate_subscribers{transport=\"poll\"}";
 
-/// Much longer than anything here takes, and than any test waits.
+/// Much longer than anything takes here, and than any test waits.
 const LONG: u64 = 60;
 
 fn get(target: &str) -> String {
@@ -29,7 +30,7 @@ fn post(target: &str, kind: &str, body: &str) -> String {
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Requests of every kind that is answered at once, and how their answers begin.
+/// Requests of every kind with an immediate reply, and how the replies begin.
 fn requests() -> Vec<(String, &'static str)> {
     let large = format!("topic=t&data={}", "x".repeat(900_000));
     vec![
@@ -62,7 +63,7 @@ async fn whoever_half_closes_after_a_request_gets_the_answer() {
     assert!(polled.contains("\"small\""), "{polled:.300}");
     let both = get("/health/live") + &post("/events", FORM, "topic=t&data=both");
     assert_eq!(asked(&gateway, &both).await.matches("HTTP/1.1 200").count(), 2);
-    // Half a request is none.
+    // Half a request is not a request.
     assert_eq!(asked(&gateway, "GET /health/live HTTP/1.1\r\nHost: loc").await, "");
 }
 
@@ -121,7 +122,7 @@ async fn nothing_waits_over_tls_for_a_peer_that_has_ended_its_side() {
             if is_gone {
                 drop(stream);
             } else {
-                // TLS says that nothing more comes, and the socket stays open.
+                // TLS announces the end, and the socket stays open.
                 stream.get_mut().1.send_close_notify();
                 stream.flush().await.expect("a writable connection");
             }

@@ -1,4 +1,5 @@
-//! A gateway on a listener that another process holds, as systemd's socket units do: who comes during a restart waits.
+//! A gateway on a listener held by another process, as with systemd's socket units. Connections
+//! during a restart wait.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -59,7 +60,7 @@ async fn restarts_on_a_listener_that_stays_refuse_no_connection_and_lose_nothing
     let address = listener.local_addr().expect("an address");
     let url = format!("http://{address}/events");
     let mut running = Running::start(&listener, address, &directory);
-    // A connection of its own for each request, for that is what could be refused.
+    // A new connection for each request, because connections could be refused.
     let client = Client::builder().pool_max_idle_per_host(0).timeout(DEADLINE).build();
     let client = client.expect("a client");
     let first = publish(&client, &url, "first".to_owned()).await.expect("it waits for the gateway");
@@ -73,7 +74,7 @@ async fn restarts_on_a_listener_that_stays_refuse_no_connection_and_lose_nothing
                 match publish(&client, &url, ids.len().to_string()).await {
                     Ok(id) => ids.push(id),
                     Err(error) if error.is_connect() => refused += 1,
-                    // Accepted just before the end, and not answered; who needs to know sends it again.
+                    // Accepted just before the end, and not answered. A publisher would retry it.
                     Err(_) => {}
                 }
             }
@@ -83,7 +84,7 @@ async fn restarts_on_a_listener_that_stays_refuse_no_connection_and_lose_nothing
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(200)).await;
         running.terminate();
-        // The next one waits for the store, and accepts when it has it.
+        // The next gateway waits for the store, and then accepts.
         let next = Running::start(&listener, address, &directory);
         let ends = Instant::now() + DEADLINE;
         while running.0.try_wait().expect("its state").is_none() {

@@ -1,5 +1,5 @@
-//! A stream on a plain connection leaves actix when its head is out. What that rests on is not promised by actix, so it
-//! is pinned down here; and nobody may see from outside that it happened.
+//! A stream on a plain connection leaves actix after its head. actix does not promise the behaviour
+//! that this needs, so these tests pin it. Clients must not notice the handover.
 
 use crate::support::{
     Gateway,
@@ -154,7 +154,7 @@ async fn clients_that_go_away_on_the_way_leave_nothing_behind_and_nothing_is_log
         }
         gateway.until_metric(SSE, 0.0).await;
         eventually("descriptors come back", async || gateway.descriptors() <= before + 2).await;
-        // Had a seat been lost each time, there would be none left.
+        // If a seat were lost each time, none would be left.
         let mut streams = Vec::new();
         for _ in 0..150 {
             streams.push(gateway.open("/events?topic=t").await);
@@ -175,7 +175,7 @@ async fn a_head_that_is_read_slowly_arrives_whole() {
     with_both_sinks(&[("IFRAME__PADDING", "64KiB")], async |gateway| {
         let mut slow = Raw::stalled(gateway.address, "/iframe?topic=t&callback=f").await;
         slow.until("HTTP/1.1 200").await;
-        // The head is on its way, and the socket still with actix.
+        // The head is in flight, and actix still owns the socket.
         gateway.publish("t", "meanwhile").await;
         let page = slow.until("meanwhile").await;
         assert!(64 * 1024 < page.find("<body>").expect("a body"), "{}", page.len());

@@ -103,7 +103,7 @@ async fn what_is_not_http_is_refused_and_the_server_serves_on() {
         &huge,
     ] {
         let mut raw = Raw::connect(gateway.address).await;
-        // The server may answer and close before it has read everything.
+        // The server may reply and close before it has read everything.
         let _ = raw.stream.write_all(nonsense.as_bytes()).await;
         raw.until_end().await;
     }

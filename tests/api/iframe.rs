@@ -2,7 +2,7 @@ use serde_json::Value;
 
 use crate::support::{Gateway, problem, raw::Raw};
 
-/// The arguments of the calls in a piece of the stream, checked to be nothing but calls.
+/// The arguments of the calls in a piece of the stream, which must contain nothing but calls.
 pub fn calls(stream: &str) -> Vec<Value> {
     let chunks = stream.split("\r\n").filter(|it| it.starts_with('<'));
     let text: String = chunks.collect();
@@ -32,7 +32,7 @@ async fn open(gateway: &Gateway, query: &str) -> (String, String, Raw) {
 async fn the_exact_bytes_of_a_document() {
     let gateway = Gateway::start();
     let (headers, head, mut raw) = open(&gateway, "topic=t&callback=app.onEvent").await;
-    // A document that is cut off counts as complete only if the end of its connection is its end.
+    // A truncated document counts as complete only if its connection delimits it.
     assert!(!headers.contains("transfer-encoding"), "{headers}");
     assert!(headers.contains("connection: close\r\n"), "{headers}");
     assert!(headers.contains("content-type: text/html; charset=utf-8\r\n"), "{headers}");

@@ -6,13 +6,13 @@ use tidegate::jobs::{Job, NewJob, Now, Outcome, Report, Rules, State};
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Time passes, in seconds.
+    /// Seconds pass.
     Wait(u64),
     Claim,
-    /// A worker that got the job at some time reports: which of them, and what.
+    /// A worker that once had the job reports: which one, and what.
     Report(usize, u64),
     Complete(usize),
-    /// Its newest worker never heard that it had it.
+    /// The newest worker never received its claim.
     Unclaim,
     Fail(usize, bool),
     Expire,
@@ -43,20 +43,20 @@ const RULES: Rules = Rules {
     log_grace: Duration::ZERO,
 };
 
-/// What anybody would say about a job, in seconds and plain words.
+/// A naive model of a job, in seconds and plain words.
 #[derive(Debug)]
 struct Model {
     state: &'static str,
     attempt: u32,
     last_attempt: u32,
-    /// The worker that may report, and until when it has to.
+    /// The worker that may report, and its deadline.
     worker: Option<usize>,
     until: u64,
     not_before: u64,
     seq: Option<u64>,
-    /// Who ended it, and how.
+    /// The worker that ended the job, and how.
     ended_by: Option<(usize, &'static str)>,
-    /// Who ended its try, but not the job.
+    /// The worker that ended its attempt, but not the job.
     handed_back_by: Option<usize>,
 }
 

@@ -37,7 +37,7 @@ impl Gateway {
         Some((text_at(&claimed, "/job/id"), text_at(&claimed, "/lease")))
     }
 
-    /// A worker's report.
+    /// Sends a worker's report.
     pub async fn tell(&self, id: &str, lease: &str, what: &str, body: Value) -> Response {
         let request = self.post_to(&format!("/jobs/{id}/{what}"), &body);
         request.header("tidegate-lease", lease).send().await.expect("a reply")
@@ -77,7 +77,7 @@ impl Gateway {
     }
 }
 
-/// Short leases and no waits, so that tests see them end.
+/// Short leases and no waits, so that tests see them expire.
 fn impatient() -> Gateway {
     Gateway::with(&[
         ("JOBS__LEASE", "400ms"),
@@ -573,7 +573,7 @@ async fn a_job_whose_back_off_has_passed_costs_nothing_until_it_is_claimed() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let before = gateway.processor_time();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    // A loop takes all that it can get of a core; a machine under load only makes this less.
+    // A busy loop uses all of a core that it can get. A machine under load only reduces that.
     let used = gateway.processor_time() - before;
     assert!(used < Duration::from_millis(200), "{used:?} for a job that waits");
     assert!(gateway.claim("t", 0).await.is_some(), "it can be claimed all the same");

@@ -21,7 +21,7 @@ use crate::support::{
     tokens::{ISSUER, KEYS, modern_claims, settings_file, sign_with},
 };
 
-/// A key pair, and how it signs.
+/// A key pair, and its signature algorithm.
 struct Signer {
     pair: KeyPair,
     key: EncodingKey,
@@ -61,7 +61,7 @@ impl Signer {
     }
 }
 
-/// A server of one document, which counts who asks.
+/// A server of one document, which counts requests.
 struct KeyServer {
     address: SocketAddr,
     answer: Arc<Mutex<(u16, String)>>,
@@ -144,7 +144,7 @@ async fn tokens_are_verified_with_every_family_of_algorithms() {
         assert_eq!(status(&gateway, &signer.token(None)).await, 200, "{algorithm:?}");
         let other = Signer::new(algorithm);
         assert_eq!(status(&gateway, &other.token(None)).await, 401, "{algorithm:?}");
-        // The public key is no secret, so nobody may sign with it.
+        // The public key is not a secret, so it must not verify HMAC signatures.
         let mut header = Header::new(Algorithm::HS256);
         header.typ = Some("at+jwt".to_owned());
         let claims = modern_claims("publish", &[("exact", "*")]);
@@ -175,7 +175,7 @@ async fn a_key_set_is_fetched_when_it_is_needed_and_no_sooner_than_the_interval(
     let server = KeyServer::start(&[first.jwk("a")]).await;
     let gateway = server.gateway("1h");
     assert_eq!(server.asked(), 0);
-    // Many at once are one request.
+    // Concurrent requests cause one fetch.
     let token = first.token(Some("a"));
     let mut many = tokio::task::JoinSet::new();
     for _ in 0..20 {
@@ -217,7 +217,7 @@ async fn a_new_key_is_found_and_the_last_good_set_is_kept() {
     server.set(200, &set);
     assert_eq!(status(&gateway, &second.token(Some("b"))).await, 200);
     assert_eq!(status(&gateway, &first.token(Some("a"))).await, 200);
-    // A key that is gone from the set is good no more.
+    // A key removed from the set is no longer accepted.
     server.set_keys(&[second.jwk("b")]);
     status(&gateway, &second.token(Some("c"))).await;
     assert_eq!(status(&gateway, &first.token(Some("a"))).await, 401);

@@ -1,4 +1,5 @@
-//! Seats and descriptors: who gets one, how it is said that there is none, and who is served all the same.
+//! Seats and descriptors: which clients get one, how a refusal is reported, and which requests are
+//! served all the same.
 
 use tokio::task::JoinSet;
 

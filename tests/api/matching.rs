@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Gateway, problem, sse::Stream, text_at};
 
-/// What a subscriber asks for, and what it then gets of [`TOPICS`].
+/// A subscriber's matchers, and the members of [`TOPICS`] that it receives.
 type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
 
 /// Published in this order, with the topic as data.
@@ -84,7 +84,7 @@ fn data(reply: &Value) -> Vec<String> {
     data.filter(|it| it != "mark").collect()
 }
 
-/// The data of what comes up to the mark that everybody asks for.
+/// Returns the data of the events before the mark, which every case subscribes to.
 async fn until_mark(stream: &mut Stream) -> Vec<String> {
     let mut data = Vec::new();
     loop {

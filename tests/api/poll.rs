@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use crate::support::{Gateway, problem, text_at};
 
-/// The path and query of a reply's `next`, which is a full address.
+/// The path and query of a reply's `next`, which is a full URL.
 fn next(gateway: &Gateway, polled: &Value) -> String {
     let next = text_at(polled, "/next");
     next.strip_prefix(&gateway.url("")).unwrap_or_else(|| panic!("{next}")).to_owned()
 }
 
-/// The same for a poll that waits so many seconds.
+/// The same for a poll that waits this many seconds.
 fn next_waiting(gateway: &Gateway, polled: &Value, seconds: u32) -> String {
     format!("{}&wait={seconds}", next(gateway, polled).replace("&wait=0", ""))
 }

@@ -40,7 +40,7 @@ async fn the_header_is_one_bearer_token() {
         assert!(reply.contains("error=\"invalid_request\""), "{reply}");
         assert!(!reply.contains(&token), "{reply}");
     }
-    // Never a silent step down to what the anonymous get.
+    // An invalid access token never falls back to anonymous access.
     assert!(send(vec!["Bearer bad".to_owned()]).await.starts_with("HTTP/1.1 401"));
     assert!(send(vec![]).await.starts_with("HTTP/1.1 200"));
 }
@@ -111,7 +111,7 @@ async fn writes_with_a_cookie_need_an_origin_that_is_allowed() {
             assert!(challenge(&reply).contains("error=\"invalid_request\""));
         }
     }
-    // An origin that a header contradicts does not help, and a token in the header needs none.
+    // An access token in the header is accepted with any origin.
     let request = gateway.client.post(gateway.url("/.well-known/mercure"));
     let request = request.header("origin", "https://evil.example").bearer_auth(&token);
     let request = request.header("content-type", "application/x-www-form-urlencoded");
@@ -126,7 +126,7 @@ async fn tokens_in_the_address_are_for_old_clients_only() {
     assert_eq!(gateway.get(&path("authorization")).await.status(), 200);
     problem(gateway.get(&path("access_token")).await, 401).await;
     assert_eq!(gateway.get_as("bad", &path("authorization")).await.status(), 401);
-    // Above the cookie.
+    // The query precedes the cookie.
     let request = gateway.client.get(gateway.url("/poll?match=t&wait=0&authorization=bad"));
     let request = request.header("cookie", format!("mercureAuthorization={token}"));
     assert_eq!(request.send().await.expect("a reply").status(), 401);

@@ -9,7 +9,7 @@ use crate::support::{
     },
 };
 
-/// The buttons of a job page for those who may not use them.
+/// The buttons of a job page for clients that may not use them.
 const HIDDEN_ACTIONS: &str = "<div class=\"actions\" hidden>";
 
 async fn publish(gateway: &Gateway, topics: &[&str], data: &str, is_private: bool) {
@@ -95,7 +95,7 @@ async fn an_alternate_topic_may_authorise_while_the_canonical_one_routes() {
     let token = modern_subscriber(&[("exact", "https://example.com/users/1")]);
     let path = "/.well-known/mercure?match=https://example.com/books/1";
     let mut stream = gateway.open_as(&token, path).await;
-    // The address never widens rights.
+    // The query never widens rights.
     let mut wide = gateway.open_as(&token, "/.well-known/mercure?match=*").await;
     let book = "https://example.com/books/1";
     publish(&gateway, &[book], "nobody's", true).await;
@@ -186,7 +186,7 @@ async fn jobs_are_under_the_same_rights() {
     assert_eq!(reply.status(), 202);
     let path = reply.headers()["location"].to_str().expect("text").to_owned();
 
-    // Its id is the right to see it, and nothing more.
+    // The job's id is the permission to see it, and nothing more.
     for accept in ["application/json", "text/html"] {
         let request = gateway.client.get(gateway.url(&path)).header("accept", accept);
         let reply = request.send().await.expect("a reply");
@@ -286,14 +286,14 @@ async fn a_payload_is_nobodys_right() {
     assert_eq!(gateway.get_as(&bad, "/poll?match=t&wait=0").await.status(), 401);
 }
 
-/// The settings of a gateway whose history drops what is older than its newest three events.
+/// The settings of a gateway whose history keeps only its newest three events.
 const SHORT: [(&str, &str); 3] = [
     ("HISTORY__MAX_EVENTS", "3"),
     ("DELIVERY__TAIL_BYTES", "1B"),
     ("PUBLISH__REFUSE_WHEN_BEHIND", "false"),
 ];
 
-/// The bodies of a poll with a token, or with none.
+/// The reply to a poll with an access token, or without one.
 async fn polled(gateway: &Gateway, token: Option<&str>, path: &str) -> serde_json::Value {
     let request = gateway.client.get(gateway.url(path));
     let request = match token {
@@ -434,7 +434,8 @@ async fn grants_that_do_not_name_jobs_are_warned_of_or_refused() {
         let gateway = guarded(&[("JOBS__WILDCARD_GRANTS", setting)]);
         for grant in [("exact", "*"), ("uritemplate", "{anything}"), ("urlpattern", "/:all*")] {
             let publisher = modern_publisher(&[grant]);
-            // Templates and patterns may not reach the name at all; then they grant nothing either way.
+            // Templates and patterns may not match the name at all. They then grant nothing in
+            // either mode.
             if grant.1 == "*" {
                 assert_eq!(create(&gateway, &publisher).await, expected[0], "{grant:?}");
                 let lister = modern_subscriber(&[grant]);

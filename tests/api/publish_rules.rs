@@ -5,7 +5,7 @@ use crate::support::{
     tokens::{PUBLISHER_KEY, guarded, modern_publisher, old_publisher, sign},
 };
 
-/// Publishers that may do everything, one of each dialect.
+/// Publishers that may do everything, one for each dialect.
 fn publishers() -> [String; 2] {
     [modern_publisher(&[("exact", "*")]), old_publisher(&["*"])]
 }
@@ -102,7 +102,7 @@ async fn every_topic_needs_a_grant() {
             (vec![("topic", "https://example.com/books/1/reviews")], 403),
             (vec![("topic", "Other")], 403),
             (vec![("topic", books), ("topic", "t"), ("private", "on")], 403),
-            // What nobody may publish under is said to be so, whatever the token grants.
+            // Topics that no client may publish under are refused as such, whatever is granted.
             (vec![("topic", "t"), ("topic", "*")], 400),
             (vec![("topic", "t"), ("topic", "/.well-known/mercure/x")], 400),
             (vec![("topic", "t"), ("retry", "x")], 400),

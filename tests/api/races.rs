@@ -1,4 +1,4 @@
-//! What happens at the same time: nothing is lost, nothing comes twice, and the order is one.
+//! Concurrency: nothing is lost, nothing arrives twice, and there is one order.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -189,7 +189,7 @@ async fn an_event_reaches_the_only_subscriber_of_its_topic_on_whatever_thread_it
             streams.push(gateway.open(&format!("/events?topic=t{topic}")).await);
         }
         for round in 0..5 {
-            // Events that nobody wants leave shards behind without being told.
+            // Shards are not notified of events that no subscriber wants, and fall behind.
             for at in 0..20 {
                 gateway.publish(&format!("nobody{at}"), "x").await;
             }

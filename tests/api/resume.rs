@@ -15,11 +15,11 @@ const TOPICS: [&str; 3] = ["a", "b", "c"];
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Publish so many updates on a topic.
+    /// Publish this many updates on a topic.
     Publish(usize, usize),
-    /// A subscriber reads at most so many events.
+    /// A subscriber reads at most this many events.
     Read(usize, usize),
-    /// A subscriber goes away; it comes back at its next read.
+    /// A subscriber disconnects, and returns at its next read.
     Leave(usize),
 }
 
@@ -46,13 +46,13 @@ fn update(topic: &str, data: String) -> Update {
     draft.validate(&limits, &hub).expect("valid")
 }
 
-/// A subscriber of the model: what it wants, where it is, and what the naive model says that it should have got.
+/// A subscriber of the model: its interest, its position, and what it should have received.
 struct Subscriber {
     interest: Arc<Interest>,
     wants: Vec<&'static str>,
     feed: Option<Feed>,
     position: Position,
-    /// How many of all published events it has been told of, or told that it missed them.
+    /// How many of all published events it has received or was told it missed.
     told: usize,
 }
 
@@ -70,7 +70,7 @@ impl Subscriber {
         }
     }
 
-    /// Comes back as a client does: with a token for its position.
+    /// Returns as a client does: with a cursor token for its position.
     async fn come(&mut self, hub: &Hub, shard: &Shard) {
         let located = hub
             .history()
@@ -180,7 +180,7 @@ async fn run(steps: Vec<Step>, kept: usize, tail_bytes: usize) {
     }
 }
 
-/// Lets the shard look at everything that it was told of.
+/// Lets the shard process everything that it was notified of.
 async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;

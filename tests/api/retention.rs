@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::support::Gateway;
 
-/// A gateway with rules, which only a file can give.
+/// A gateway with rules, which only a file can contain.
 fn with_rules(rules: &str) -> Gateway {
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(directory.path().join("tidegate.toml"), rules).expect("a writable directory");
@@ -43,7 +43,7 @@ async fn a_rule_keeps_the_newest_of_each_topic_and_others_are_kept() {
 
 #[tokio::test]
 async fn what_is_too_old_goes_while_nobody_publishes() {
-    // The tail in memory serves what it has, whatever its age; so it has one event only.
+    // The tail in memory serves its events whatever their age, so it holds only one.
     let gateway = with_rules(
         "[delivery]\ntail_bytes = '1B'\n[[history.rules]]\ntopic = 'short'\nmax_age = '1s'",
     );

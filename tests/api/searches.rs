@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Gateway, text_at};
 
-/// A gateway with a history of 300 events under one topic, and one event under another before all of them.
+/// A gateway whose history has one event under one topic, followed by 300 under another.
 async fn filled(store: &str, more: &[(&str, &str)]) -> Gateway {
     let settings = [&[("HISTORY__STORE", store), ("DELIVERY__TAIL_BYTES", "1B")], more].concat();
     let gateway = Gateway::with(&settings);
@@ -41,7 +41,7 @@ async fn a_search_that_ends_early_says_so_over_every_transport() {
         let page = raw.until("tidegate.gap").await;
         assert!(page.contains("<body>"), "{page}");
 
-        // What is found before the bound is whole.
+        // A search that ends before the bound is complete.
         let polled = gateway.poll(&format!("/poll?{COMMON}&last=3&wait=0")).await;
         let data: Vec<&Value> =
             polled["events"].as_array().expect("events").iter().map(|it| &it["data"]).collect();

@@ -13,7 +13,7 @@ fn tidegate(arguments: &[&str], variables: &[(&str, &str)], file: Option<&str>) 
     command.output().expect("the program runs")
 }
 
-/// The one line that says why it did not start.
+/// Returns the one line that says why it did not start.
 fn complaint(output: &Output) -> String {
     assert!(!output.status.success());
     let text = String::from_utf8(output.stderr.clone()).expect("text");

@@ -1,5 +1,5 @@
-//! Clients that stall, or read little at a time: they lose nothing that the history has, cost nothing that grows, and
-//! hold up nobody.
+//! Clients that stall, or read little at a time. They lose nothing that the history has, use
+//! bounded memory, and delay no other client.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::{
     sse::Parser,
 };
 
-/// No update is refused because a test publishes faster than a shard looks.
+/// Accepts updates even if a test publishes faster than a shard reads.
 const ACCEPT_ALL: (&str, &str) = ("PUBLISH__REFUSE_WHEN_BEHIND", "false");
 
 async fn stalled(gateway: &Gateway) -> Raw {
@@ -109,7 +109,7 @@ async fn whoever_stalls_for_so_long_that_half_an_event_is_trimmed_is_told_of_the
             gateway.publish("t", &at.to_string()).await;
             reader.next().await;
         }
-        // It is cut in the middle of the large event, or gets all of it and is told then.
+        // It is cut within the large event, or receives all of it and then the gap.
         let mut parser = Parser::default();
         let mut events = Vec::new();
         while !events.iter().any(|it: &crate::support::sse::Dispatched| it.kind == "tidegate.gap") {
@@ -165,7 +165,7 @@ async fn whoever_stalls_within_an_event_when_its_time_is_over_gets_the_rest_and_
         let mut stalled = stalled(&gateway).await;
         let large = "x".repeat(6 << 20);
         gateway.publish("t", &large).await;
-        // Nobody can see from outside that the time of somebody who reads nothing is over.
+        // The end of a stalled client's lifetime cannot be observed from outside.
         tokio::time::sleep(Duration::from_millis(1500)).await;
         let rest = stalled.until_end().await;
         assert!(rest.contains(&large) && rest.ends_with("retry: 2000\n"));
@@ -201,7 +201,8 @@ async fn a_hundred_that_read_nothing_cost_no_memory_that_grows_with_what_passes(
         publish(40).await;
         let growth = gateway.memory().saturating_sub(before);
         assert_eq!(gateway.metric(SSE).await, 100.0);
-        // 2 GB have passed them. Each may pin an event or a page; the rest is the allocator's.
+        // 2 GB have passed them. Each may pin an event or a page, and the rest is allocator
+        // overhead.
         assert!(growth < 32 << 20, "{growth}");
         eprintln!("grew by {} KiB", growth >> 10);
     })

@@ -1,5 +1,6 @@
-//! Sockets that a shard writes to, held to the same naive model as the feeds: whoever reads now and then, a few bytes at
-//! a time, and comes back when cut, is told of all that was published for it, or that some of it is gone.
+//! Sockets that a shard writes to, compared with the same naive model as the feeds. A client reads
+//! now and then, a few bytes at a time, and resumes when cut. It learns of everything that was
+//! published for it, or that some of it is gone.
 
 use std::{
     io::Read as _,
@@ -30,11 +31,11 @@ const TOPICS: [&str; 3] = ["a", "b", "c"];
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Publish so many updates of so many bytes on a topic.
+    /// Publish this many updates of this many bytes on a topic.
     Publish(usize, usize, usize),
-    /// A subscriber reads what has come, so many times so many bytes.
+    /// A subscriber reads available bytes: this often, this many.
     Read(usize, usize, usize),
-    /// A subscriber goes away; it comes back at its next read.
+    /// A subscriber disconnects, and returns at its next read.
     Leave(usize),
 }
 
@@ -74,7 +75,7 @@ fn style(is_chunked: bool) -> Style {
     Style { writer, is_old_dialect: false, ending, write_deadline: Duration::from_secs(600) }
 }
 
-/// The two ends of a connection on which little is on its way.
+/// The two ends of a connection with little in flight.
 fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
     let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
@@ -87,7 +88,8 @@ fn connection() -> (TcpStream, TcpStream) {
     (server, client)
 }
 
-/// A client of the model: what it wants, how far it has come, and of how much of all published it has been told.
+/// A client of the model: its interest, its position, and how much of all published it has learned
+/// of.
 struct Client {
     wants: Vec<&'static str>,
     interest: Arc<Interest>,
@@ -99,7 +101,7 @@ struct Client {
     may_skip: usize,
 }
 
-/// What is published, and what of it is kept.
+/// The published events, and how many of them are kept.
 struct World {
     hub: Hub,
     shard: Shard,
@@ -116,7 +118,7 @@ impl Client {
         Self { wants, interest, is_chunked, socket: None, last_id: None, told: 0, may_skip: 0 }
     }
 
-    /// Comes back with the id of the last event that it got whole.
+    /// Resumes with the id of the last event that it received completely.
     async fn come(&mut self, world: &World) {
         let history = world.hub.history();
         let key = history.token_key();
@@ -147,7 +149,7 @@ impl Client {
         self.socket = Some((client, Chunks::default(), Parser::default()));
     }
 
-    /// Reads at most so many bytes. Returns whether there were any, or the end.
+    /// Reads at most this many bytes. Returns whether there were any, or the end.
     async fn read(&mut self, world: &World, n_bytes: usize) -> bool {
         if self.socket.is_none() {
             self.come(world).await;
@@ -171,7 +173,7 @@ impl Client {
         true
     }
 
-    /// Compares what it was told with everything that was published.
+    /// Compares a received event with everything that was published.
     fn take(&mut self, world: &World, event: Dispatched) {
         self.last_id = Some(event.id);
         let first_kept = world.published.len().saturating_sub(world.kept);
@@ -189,7 +191,7 @@ impl Client {
         self.told = number + 1;
     }
 
-    /// Whether it has been told of everything.
+    /// Whether it has learned of everything.
     fn has_all(&self, world: &World) -> bool {
         let mut rest = world.published[self.told.max(self.may_skip)..].iter();
         !rest.any(|it| self.wants.contains(it))
@@ -228,13 +230,13 @@ async fn run(steps: Vec<Step>, kept: usize, tail_bytes: usize) {
         let deadline = Instant::now() + DEADLINE;
         while client.read(&world, 64 * 1024).await || !client.has_all(&world) {
             assert!(Instant::now() < deadline, "it is not told of everything");
-            // What was written is on its way.
+            // Written bytes are still in flight.
             tokio::time::sleep(Duration::from_micros(100)).await;
         }
     }
 }
 
-/// Lets the shard look at everything that it was told of.
+/// Lets the shard process everything that it was notified of.
 async fn settle() {
     for _ in 0..20 {
         tokio::task::yield_now().await;

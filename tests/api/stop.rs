@@ -29,7 +29,7 @@ async fn a_thousand_streams_end_cleanly_and_come_back_at_different_times() {
     gateway.signal("-TERM");
     let (time, is_success) = wait_for_end(&mut gateway);
     assert!(is_success);
-    // A bound that the product promises; the machine's own load is a fraction of it.
+    // The product promises this bound. The load of the machine is a fraction of it.
     assert!(time < Duration::from_secs(5), "{time:?}");
     let mut retries = BTreeSet::new();
     for end in streams.join_all().await {

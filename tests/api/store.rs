@@ -14,7 +14,7 @@ fn file(gateway: &Gateway) -> PathBuf {
     gateway.directory.path().join("data/tidegate.redb")
 }
 
-/// Waits until something is so.
+/// Waits until `is_so`.
 async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
     let waiting = async {
         while !is_so().await {
@@ -25,7 +25,7 @@ async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
     assert!(outcome.is_ok(), "{what} in time");
 }
 
-/// Sets how large the files may be that the gateway writes, as a disk does.
+/// Limits the size of files that the gateway writes, as a full disk does.
 fn limit(gateway: &Gateway, bytes: &str) {
     let id = gateway.process.id().to_string();
     let status =
@@ -72,7 +72,7 @@ async fn a_full_disk_refuses_publishers_and_nobody_else_until_there_is_room() {
     let _ = job.send().await.expect("a reply");
     limit(&gateway, "unlimited");
     until("health", async || gateway.get("/health/ready").await.status() == 200).await;
-    // The same request again, as the refusal says.
+    // Retries the same request, as the refusal says.
     assert_eq!(publish(stored).await.status(), 200);
     let expected = format!("{stored} ");
     assert!(stream.next().await.data.starts_with(&expected), "the stream goes on");
@@ -170,7 +170,7 @@ async fn what_is_exported_can_be_imported_elsewhere() {
     assert_eq!(gateway.metric("tidegate_gaps_total").await, 0.0);
 }
 
-/// A store of another directory, in a directory of its own.
+/// Copies a store into a directory of its own.
 fn with_store(bytes: &[u8]) -> std::sync::Arc<tempfile::TempDir> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::create_dir(directory.path().join("data")).expect("made");
@@ -186,7 +186,7 @@ fn in_directory(directory: &tempfile::TempDir, arguments: &[&str]) -> Output {
 
 #[tokio::test]
 async fn a_store_of_the_first_format_is_migrated_with_all_that_is_in_it() {
-    // It was made by version 0.1.0 before records had checksums, and compacted.
+    // Created by version 0.1.0 before records had checksums, and compacted.
     let directory = with_store(include_bytes!("stores/format-1.redb"));
     let long = [("HISTORY__MAX_AGE", "876000h")];
     let gateway = Gateway::on(directory, &long);
@@ -224,7 +224,7 @@ async fn one_flipped_bit_ends_that_read_and_is_told_and_nothing_else_stops() {
     let poll = gateway.get("/poll?topic=t&last_event_id=earliest&wait=0").await;
     let poll: serde_json::Value = poll.json().await.expect("JSON");
     assert_eq!(poll["events"], json!([]), "no wrong data: {poll}");
-    // A client that goes on from there meets the damage again, and so misses nothing in silence.
+    // A client that resumes there meets the damage again, and so misses nothing silently.
     let cursor = poll["cursor"].as_str().expect("a cursor").replace('#', "%23");
     let mut stream = gateway.open(&format!("/events?topic=t&last_event_id={cursor}")).await;
     assert!(stream.next_or_end().await.is_none(), "it ends instead of going on behind");
@@ -249,7 +249,7 @@ fn import(directory: &tempfile::TempDir, text: &[u8], arguments: &[&str]) -> Out
     importing.args(["store", "import"]).args(arguments);
     importing.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let mut process = importing.spawn().expect("it starts");
-    // What is refused early is not read to its end.
+    // An input that is refused early is not read to its end.
     let _ = process.stdin.take().expect("a pipe").write_all(text);
     process.wait_with_output().expect("it ends")
 }
@@ -317,7 +317,7 @@ async fn an_import_that_is_killed_leaves_nothing_to_serve() {
     process.kill().expect("it runs");
     process.wait().expect("it ends");
     assert!(!in_directory(&other, &["verify"]).status.success());
-    // What it left is in nobody's way.
+    // What it left does not block the next import.
     assert!(import(&other, &exported, &[]).status.success());
     assert!(!unfinished.exists());
     let gateway = Gateway::on(std::sync::Arc::new(other), &[]);

@@ -1,4 +1,4 @@
-//! Who subscribes to what: events and lists, in both dialects, over all transports.
+//! Subscriptions: events and lists, in both dialects, over all transports.
 
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -18,12 +18,12 @@ const ALL: &str = "/.well-known/mercure/subscriptions/:type/:match/:subscriber";
 const OLD_ALL: &str = "/.well-known/mercure/subscriptions{/topic}{/subscriber}";
 const ON: (&str, &str) = ("MERCURE__SUBSCRIPTIONS", "true");
 
-/// Sees everything that is told of subscriptions.
+/// An access token that grants everything announced of subscriptions.
 fn watcher() -> String {
     modern_subscriber(&[("exact", "*")])
 }
 
-/// Opens a stream of all that is told of subscriptions, without its own beginning.
+/// Opens a stream of all announcements, and skips those of its own start.
 async fn watch(gateway: &Gateway) -> Stream {
     let query = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("match_urlpattern", ALL)
@@ -187,7 +187,7 @@ async fn lists_and_items_tell_what_is_there_and_where_to_go_on() {
     let id = item["id"].as_str().expect("a path");
     assert_eq!(list(&gateway, id).await, *item);
     assert_eq!(list(&gateway, ROOT).await["subscriptions"].as_array().map(Vec::len), Some(2));
-    // What is a plus in a path is no space.
+    // A literal plus in a path is not a space.
     assert_eq!(
         list(&gateway, &format!("{ROOT}/exact/a+b%2B%2F%25")).await["subscriptions"],
         json!([])
@@ -390,7 +390,7 @@ async fn old_clients_get_json_ld_under_their_own_paths() {
     let event = iframe.until("<script nonce=").await + &iframe.until("@context").await;
     assert!(event.contains(r#"tidegate({"event":{"id":"urn:uuid:"#), "{event}");
     assert!(event.contains(r#","type":null,"data":"{\"@context"#), "{event}");
-    // A client of the new dialect sees the same subscription in its own words.
+    // A client of the new dialect sees the same subscription in its own format.
     let modern = list(&gateway, &format!("{ROOT}/uritemplate/books%2F%7Bid%7D")).await;
     assert_eq!(modern["subscriptions"][0]["subscriber"], json!(subscriber));
     for (accept, expected) in [

@@ -21,7 +21,7 @@ async fn every_transport_works_over_both_versions_of_http() {
         let reply = client.get(gateway.secure_url("/health/live")).send().await;
         assert_eq!(reply.expect("a reply").version(), version);
         let mut stream = Stream::open(client.get(gateway.secure_url("/events?topic=t"))).await;
-        // HTTP/2 has frames of its own.
+        // HTTP/2 has its own frames.
         assert_eq!(stream.headers().contains_key("transfer-encoding"), !over_http_2);
         let page = client.get(gateway.secure_url("/iframe?topic=t&callback=f")).send().await;
         let mut page = page.expect("a page");
@@ -94,7 +94,7 @@ async fn whoever_stalls_loses_nothing_and_holds_up_nobody() {
     }
 }
 
-/// Whether a new connection of a client that trusts only `pem` is accepted.
+/// Whether a client that trusts only `pem` can open a new connection.
 async fn is_trusted(gateway: &Gateway, pem: &str) -> bool {
     tls::client(pem, true).get(gateway.secure_url("/health/live")).send().await.is_ok()
 }

@@ -1,4 +1,4 @@
-//! What goes wrong below a store: its file loses its name, its disk takes nothing, another process has it.
+//! Faults below a store: its file loses its name, its disk is full, another process has it.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ fn file(gateway: &Gateway) -> PathBuf {
     directory(gateway).join("tidegate.redb")
 }
 
-/// Waits for health, and returns what it says if that is a refusal.
+/// Waits for a health status, and returns the detail of a refusal.
 async fn until_ready(gateway: &Gateway, status: u16) -> String {
     let waiting = async {
         loop {
@@ -48,9 +48,9 @@ async fn create_job(gateway: &Gateway) -> reqwest::Response {
     request.json(&json!({ "type": "t" })).send().await.expect("a reply")
 }
 
-/// What all subscribers of the topic get that begin with the first event.
+/// Returns what every subscriber of the topic receives from the first event on.
 async fn stored(gateway: &Gateway) -> Vec<String> {
-    // There are some, so a reply that waits for them does not wait long.
+    // There are some, so a poll that waits returns soon.
     let page = gateway.poll("/poll?topic=t&last_event_id=earliest&wait=20").await;
     let events = page["events"].as_array().expect("events");
     events.iter().map(|it| text_at(it, "/data")).collect()
@@ -170,7 +170,7 @@ async fn a_file_in_the_place_of_the_store_is_not_taken_for_it() {
     assert_eq!(stored(&gateway).await, ["before"]);
 }
 
-/// A file system of its own at the place of the store, which needs rights that not everybody has.
+/// A separate file system for the store, which needs rights that not every user has.
 struct Mount {
     path: PathBuf,
     image: Option<PathBuf>,
@@ -188,14 +188,14 @@ impl Mount {
         mounted.then(|| Self { path: path.to_owned(), image: None })
     }
 
-    /// One that can be frozen, so that nothing gets to the disk.
+    /// A file system that can be frozen, so that nothing reaches the disk.
     fn on_image(path: &Path) -> Option<Self> {
         let image = path.with_extension("image");
         fs::File::create(&image).ok()?.set_len(64 << 20).ok()?;
         let text = image.to_str()?;
         let mounted = run("mkfs.ext4", &["-q", text])
             && run("mount", &["-o", "loop", text, path.to_str()?])
-            // Where it cannot be frozen there is nothing to be tested.
+            // Without freezing there is nothing to test.
             && run("fsfreeze", &["-f", path.to_str()?])
             && run("fsfreeze", &["-u", path.to_str()?]);
         mounted.then(|| Self { path: path.to_owned(), image: Some(image) })
@@ -221,7 +221,7 @@ impl Drop for Mount {
     }
 }
 
-/// A directory for a gateway, with a file system of its own for the store; nothing where that cannot be had.
+/// A directory for a gateway with a separate file system for the store, or `None` if unavailable.
 fn mounted(mount: fn(&Path) -> Option<Mount>) -> Option<(Arc<tempfile::TempDir>, Mount)> {
     let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
     let data = directory.path().join("data");
@@ -233,7 +233,7 @@ fn mounted(mount: fn(&Path) -> Option<Mount>) -> Option<(Arc<tempfile::TempDir>,
     Some((directory, mount?))
 }
 
-/// Reads are served while nothing can be written; afterwards everything is as before.
+/// Checks that reads are served while writes fail, and that all is well after the repair.
 async fn serves_what_there_is(gateway: Gateway, job: &str, repair: impl FnOnce(), reason: &str) {
     let said = until_ready(&gateway, 503).await;
     assert!(said.contains(reason) && said.contains("tidegate.redb"), "{said}");
@@ -297,7 +297,7 @@ async fn a_start_on_a_full_disk_serves_what_there_is() {
     drop(filling);
     let gateway = Gateway::on(directory, &[]);
     assert_eq!(stored(&gateway).await, ["before"]);
-    // Pages of the file that are free take a little.
+    // Free pages of the file accept a little.
     let padding = "x".repeat(200_000);
     let mut n_stored = 1;
     let fill = async || {

@@ -1,5 +1,5 @@
-//! The browser's own EventSource with a cookie that holds a token, and without: in a page of the gateway's origin, and
-//! in one of another origin that the gateway allows.
+//! The browser's own EventSource with and without a cookie that holds an access token. It runs in a
+//! page of the gateway's origin, and in one of another origin that the gateway allows.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -12,7 +12,8 @@ const HUB: &str = "https://hub.example/.well-known/mercure";
 const ISSUER: &str = "https://issuer.example";
 const DETAIL: &str = "https://mercure.rocks/authorization-detail";
 
-/// Listens with cookies and without, and counts heartbeats. All types of events that there are go into one list.
+/// Subscribes with and without cookies, and counts heartbeats. All types of events go into one
+/// list.
 const LISTEN: &str = "
     window.heard = {}; window.opened = 0; window.heartbeats = 0;
     function listen(name, hub, options) {
@@ -36,7 +37,7 @@ fn sign(kind: &str, claims: &Value, key: &str) -> String {
         .expect("a token")
 }
 
-/// A subscriber's token of the old dialect, and an access token; both grant the topic `x`.
+/// A subscriber's access tokens, one of each dialect. Both grant the topic `x`.
 fn tokens() -> (String, String) {
     let detail = json!({ "type": DETAIL, "actions": ["subscribe"], "topics": [{ "match": "x" }] });
     let expires = jiff::Timestamp::now().as_second() + 3600;
@@ -55,7 +56,7 @@ async fn publish(gateway: &Gateway, form: &'static str) {
     assert_eq!(reply.status(), 200);
 }
 
-/// Listens, and has a private and a public event published while heartbeats come.
+/// Subscribes, and publishes a private and a public event between heartbeats.
 async fn listen(page: &Page, gateway: &Gateway, anonymous: &str) {
     let hub = format!("{}/.well-known/mercure?topic=x", gateway.origin());
     page.run(&LISTEN.replace("HUB", &format!("'{hub}'"))).await;
@@ -95,7 +96,7 @@ async fn cookies(cookie: &'static str, token: String) {
         page.open(&format!("{}/health/live", gateway.origin())).await;
         let path = "path=/.well-known/mercure; samesite=strict; secure";
         page.run(&format!("document.cookie = '{cookie}={token}; {path}'")).await;
-        // A browser sends cookies to the page's own origin in any case.
+        // A browser always sends cookies to the page's own origin.
         listen(&page, &gateway, r#"["secret","public","last"]"#).await;
         page.open(&format!("{origin}/")).await;
         listen(&page, &gateway, r#"["public","last"]"#).await;

@@ -1,4 +1,4 @@
-//! The page that waits for a job: it shows what the worker reports, and goes on to the result by itself.
+//! The page that waits for a job: it shows what the worker reports, and then opens the result.
 
 use serde_json::{Value, json};
 
@@ -8,25 +8,25 @@ use crate::support::{
 
 const ALL: [&str; 3] = ["sse", "iframe", "poll"];
 
-/// Milliseconds between two lines of git's, of which there are some hundreds.
+/// Milliseconds between two of git's progress lines, of which there are some hundreds.
 const PAUSE: u32 = 8;
 
-/// The same where the page is loaded anew every three seconds.
+/// The same for a page that reloads every three seconds.
 const LONG_PAUSE: u32 = 60;
 
-/// A script's condition: the part of the page with this id shows this text.
+/// A script's condition: the element with this id shows this text.
 fn shows(id: &str, text: &str) -> String {
     format!("return document.getElementById('{id}').innerText === `{text}`")
 }
 
-/// Opens the page of a job, which listens over `via`.
+/// Opens the page of a job, which subscribes over `via`.
 async fn watch(page: &Page, origin: &str, id: &str, via: &str) {
     page.open(&format!("{origin}/jobs/{id}?via={via}")).await;
     let listens = format!("return document.getElementById('job').dataset.via === '{via}'");
     page.until("the page listens", &listens).await;
 }
 
-/// Looks at the bar until the browser is somewhere below `end`; returns what it showed.
+/// Reads the bar until the browser is below the path `end`. Returns the values that it showed.
 async fn watch_bar(page: &Page, end: &str) -> Vec<u64> {
     let mut seen = Vec::new();
     let look = "return [location.pathname, \
@@ -51,7 +51,7 @@ async fn text(page: &Page, script: &str) -> String {
     page.run(script).await.as_str().unwrap_or_default().to_owned()
 }
 
-/// Submits the form of the example, which leads to the page of the job.
+/// Submits the form of the example, which opens the page of the job.
 async fn submit(page: &Page, cloner: &Cloner) {
     page.open(&format!("{}/", cloner.origin)).await;
     page.until("the form", "return document.readyState === 'complete'").await;
@@ -66,7 +66,7 @@ async fn submit(page: &Page, cloner: &Cloner) {
     page.until("the page of the job", is_there).await;
 }
 
-/// From the form to the files, with this transport in between.
+/// Clones from the form to the files, with the job's page on this transport.
 async fn clone_over(via: &'static str) {
     in_browser(move |page| async move {
         let cloner = Cloner::start(PAUSE).await;
@@ -175,7 +175,7 @@ async fn the_bar_never_goes_back_whatever_the_transport() {
                     );
                     page.until("the bar follows", &is_reached).await;
                 }
-                // A worker that counts back.
+                // A worker whose progress goes backwards.
                 work.report_at(100, 20).await;
                 work.complete(Value::Null).await;
             };
@@ -220,7 +220,7 @@ async fn the_cancel_button_works_without_scripts() {
         let work = Work::begin(&gateway, "Endless").await;
         work.progress(30, "Trying", "").await;
         page.open(&format!("{}/jobs/{}", gateway.origin(), work.id)).await;
-        // Again if the page is loaded anew between the two.
+        // Clicks again if the page was reloaded between the two.
         eventually("it is asked for", async || {
             let click = "document.querySelector('#cancel button').click()";
             let _ = page.driver().execute(click, Vec::new()).await;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::{Gateway, Page, eventually, free_port, in_browser, serve_page};
 
-/// Everything in order, once.
+/// Asserts that every event arrived in order, once.
 async fn assert_ids(page: &Page, numbers: std::ops::Range<usize>) {
     let ids: Vec<_> = page.heard("iframe").await.into_iter().map(|it| it.id).collect();
     let expected: Vec<_> = numbers.map(|number| format!("id-{number}")).collect();
@@ -14,7 +14,7 @@ async fn assert_ids(page: &Page, numbers: std::ops::Range<usize>) {
 #[tokio::test]
 async fn a_function_that_the_parent_defines_late_gets_everything_once() {
     in_browser(|page| async move {
-        // Less than what is published first: the document ends before the function is there.
+        // Less than the first updates: the document ends before the function exists.
         let gateway = Gateway::start(&[("IFRAME__RECYCLE_AFTER", "1KiB")]).await;
         page.open_listeners(&gateway.origin()).await;
         page.run("window.later = onEvent; window.onEvent = undefined").await;
@@ -26,7 +26,7 @@ async fn a_function_that_the_parent_defines_late_gets_everything_once() {
         })
         .await;
         gateway.publish_numbered(30..60).await;
-        // Another one could only be told the same again.
+        // Another document could only repeat the same events.
         assert_eq!(gateway.count("subscribers_opened_total", "iframe").await, 1);
 
         page.run("window.onEvent = later").await;
@@ -42,7 +42,7 @@ async fn a_function_that_throws_does_not_end_the_stream_and_the_page_is_told() {
     in_browser(|page| async move {
         let gateway = Gateway::start(&[]).await;
         page.open_listeners(&gateway.origin()).await;
-        // As a script of the page's own: of the driver's scripts a page learns no more than that they failed.
+        // Runs as a script of the page: a page learns only that a driver's script failed.
         page.run(
             "var script = document.createElement('script');
             script.text = `
@@ -83,14 +83,14 @@ async fn events_are_objects_of_the_parent_and_methods_keep_their_owner() {
         let event = page.run("return app.feed.events[0]").await;
         assert_eq!(event["topics"], json!(topics));
         assert_eq!((&event["type"], &event["data"], &event["retry"]), (&json!("t"), &json!("d"), &json!(7)));
-        // Objects of the frame would keep each of its documents in memory for as long as the page keeps them.
+        // Objects of the frame would keep its documents in memory as long as the page keeps them.
         let own = "app.feed.events[0] instanceof Object && app.feed.events[0].topics instanceof Array";
         page.until("the page's own objects", &format!("return {own}")).await;
     })
     .await;
 }
 
-/// A page of another site, which counts the frames that are done with loading.
+/// A page of another site, which counts loaded frames.
 fn foreign_page() -> String {
     "<!doctype html><title>elsewhere</title><body><script>
     var heard = { iframe: [] }, states = [], frames_loaded = 0;
@@ -174,7 +174,7 @@ async fn a_document_that_the_gateway_refuses_says_so_and_stops() {
         gateway.restart().await;
         page.until("refused", "return states[states.length - 1] === 'refused'").await;
         assert_eq!(gateway.refused("invalid_field").await, 1);
-        // Not a page that shows the refusal.
+        // The page must not show the refusal.
         page.driver().enter_frame(0).await.expect("a frame");
         assert_eq!(page.run("return document.title").await, "tidegate");
     })

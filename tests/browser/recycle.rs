@@ -1,14 +1,14 @@
-//! The iframe's document is replaced by a fresh one again and again: by size and by age.
+//! The iframe's document is replaced repeatedly, by size and by age.
 
 use serde_json::json;
 
 use crate::support::{Gateway, Page, eventually, in_browser};
 
-/// Documents in a row that are enough to see it work.
+/// Enough consecutive documents to see it work.
 const DOCUMENTS: u64 = 8;
 
-/// Publishes until the document was replaced often enough, and checks that the parent page got every event once and
-/// that nothing has piled up.
+/// Publishes until the document has been replaced often enough. Checks that the parent page
+/// received every event once, and that nothing has piled up.
 async fn stays_whole(page: &Page, gateway: &Gateway) {
     page.open_listeners(&gateway.origin()).await;
     page.run("window.entries = history.length; listenByIframe('topic=x')").await;
@@ -31,7 +31,7 @@ async fn stays_whole(page: &Page, gateway: &Gateway) {
     let ids: Vec<_> = page.heard("iframe").await.into_iter().map(|it| it.id).collect();
     let expected: Vec<_> = (0..published).map(|number| format!("id-{number}")).collect();
     assert_eq!(ids, expected);
-    // The line end behind the last script may be there, and a script of which only a part has arrived.
+    // The body may contain the line end after the last script, and a partially received script.
     assert!(most_nodes <= 2, "the body had {most_nodes} nodes");
     page.until("no new entries", "return history.length === entries").await;
 }

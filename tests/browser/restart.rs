@@ -1,5 +1,5 @@
-//! The gateway goes and comes back at the same address: every transport recovers by itself, is told of the gap, since
-//! the history was lost with the process, and gets what comes afterwards, once.
+//! The gateway stops and restarts at the same address. Every transport recovers by itself. It
+//! reports the gap, since the history was lost with the process, and then delivers new events once.
 
 use std::time::Duration;
 
@@ -7,17 +7,18 @@ use crate::support::{Gateway, Heard, Page, in_browser};
 
 const ALL: [&str; 3] = ["sse", "iframe", "poll"];
 
-/// Opens a page that listens over everything and has got something over everything.
+/// Opens a page that has received an event over every transport.
 async fn listening(page: &Page, gateway: &Gateway) {
     page.open_listeners(&gateway.origin()).await;
     page.run("listenBySse('topic=x'); listenByIframe('topic=x'); listenByPoll('topic=x')").await;
     gateway.has_subscribers(&ALL).await;
     gateway.publish_numbered(0..30).await;
-    // Without a first event an EventSource has no id to come back with.
+    // Without a first event an EventSource has no id to resume from.
     page.until_heard(&ALL, "id-0").await;
 }
 
-/// Publishes while everybody is away, and when they are back; then looks at everything that arrived.
+/// Publishes while the page is disconnected and after its return. Then checks everything that
+/// arrived.
 async fn recovers(page: &Page, gateway: &Gateway) {
     gateway.publish_numbered(100..110).await;
     gateway.has_subscribers(&ALL).await;
@@ -29,7 +30,7 @@ async fn recovers(page: &Page, gateway: &Gateway) {
         let gap = events.iter().position(is_gap).expect("the gap is told");
         let (before, after) = events.split_at(gap);
         assert!(after[0].data.contains("\"unknown\""), "{transport}: {}", after[0].data);
-        // Of what was sent last before the end, a part may be lost, but nothing in between.
+        // The last events before the end may be lost, but none between.
         assert_numbers(transport, before, 0..before.len());
         assert_numbers(transport, &after[1..], 100..130);
     }
@@ -47,7 +48,7 @@ fn assert_numbers(transport: &str, events: &[Heard], numbers: std::ops::Range<us
 #[tokio::test]
 async fn all_transports_recover_from_a_crash_that_lasts_ten_seconds() {
     in_browser(|page| async move {
-        // No watchdog would notice within the patience of this test; the end of the connection has to do.
+        // No watchdog would fire within this test. The end of the connection must be enough.
         let mut gateway = Gateway::start(&[("DELIVERY__HEARTBEAT", "1h")]).await;
         listening(&page, &gateway).await;
         gateway.publish_numbered(30..60).await;

@@ -1,10 +1,10 @@
-//! Every transport hands on the same events, in order, each once, byte for byte.
+//! Every transport delivers the same events, in order, each once, byte for byte.
 
 use serde_json::{Value, json};
 
 use crate::support::{Gateway, Heard, in_browser};
 
-/// Data that breaks encoders.
+/// Data that could break encoders.
 const DATA: [&str; 30] = [
     "",
     " ",
@@ -38,11 +38,11 @@ const DATA: [&str; 30] = [
     "${template} `ticks` {{ braces }} %3Cscript%3E",
 ];
 
-/// What ids end with; control and format characters are not allowed there.
+/// The ends of ids. Control and format characters are not allowed in ids.
 const IDS: [&str; 8] =
     ["", "\"'`", "</script>", "<!--<script>", "\\", "%20+&=?", "ü 日本 😀", "\u{2028}]]>"];
 
-/// Types; without one it is `message` to an EventSource.
+/// Event types. An EventSource reports `message` for an event without one.
 const TYPES: [Option<&str>; 6] =
     [None, Some("note"), Some("a \"b' c"), Some("</script>"), Some("\\<!--"), Some("ü😀")];
 
@@ -50,7 +50,7 @@ fn updates() -> Vec<Heard> {
     let update = |number: usize| Heard {
         id: format!("{number}{}", IDS[number % IDS.len()]),
         kind: TYPES[number % TYPES.len()].map(str::to_owned),
-        // All of them alone, then in pairs.
+        // Each alone, then in pairs.
         data: match DATA.get(number) {
             Some(data) => (*data).to_owned(),
             None => format!("{}{}", DATA[number % 30], DATA[number * 7 % 30]),
@@ -63,7 +63,7 @@ fn as_update(event: &Heard) -> Value {
     json!({ "topics": ["x"], "id": event.id, "type": event.kind, "data": event.data })
 }
 
-/// What an EventSource makes of it: it knows one kind of line end, and a default type.
+/// The event as an EventSource reports it: with one kind of line end, and a default type.
 fn as_sse(event: &Heard) -> Heard {
     Heard {
         id: event.id.clone(),

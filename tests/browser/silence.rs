@@ -4,7 +4,8 @@ use serde_json::json;
 
 use crate::support::{Gateway, Page, Passing, Proxy, eventually, in_browser};
 
-/// A gateway with a quick heartbeat, whose watchdog is patient enough for a slow network, and a page that listens to it through a proxy and has got something.
+/// A gateway with a short heartbeat interval, whose watchdog tolerates a slow network. The page
+/// subscribes through a proxy and has received an event.
 async fn behind_proxy(page: &Page) -> (Gateway, Proxy) {
     let gateway = Gateway::start(&[("DELIVERY__HEARTBEAT", "1s")]).await;
     let proxy = Proxy::start(gateway.port()).await;
@@ -16,7 +17,7 @@ async fn behind_proxy(page: &Page) -> (Gateway, Proxy) {
     (gateway, proxy)
 }
 
-/// Publishes up to a number and checks that the page has got everything once.
+/// Publishes a range and checks that the page received everything once.
 async fn has_everything(page: &Page, gateway: &Gateway, numbers: std::ops::Range<usize>) {
     let end = numbers.end;
     gateway.publish_numbered(numbers).await;

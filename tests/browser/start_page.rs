@@ -1,4 +1,4 @@
-//! The start page: whoever publishes there sees the event arrive over every transport.
+//! The start page: an event published there arrives over every transport.
 
 use crate::support::{Gateway, in_browser};
 

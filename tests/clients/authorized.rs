@@ -1,4 +1,4 @@
-//! Private events, for those alone whose token grants them.
+//! Private events, delivered only to clients whose access token grants them.
 
 use crate::support::{Client, Gateway, Library, Proxy, Role, installed, modern, old, short_lived};
 
@@ -8,7 +8,7 @@ const COOKIE: &str = "__Secure-mercure_access_token";
 /// The cookie of the old dialect.
 const OLD_COOKIE: &str = "mercureAuthorization";
 
-/// One client for each way to show a token of each dialect.
+/// One client for each way to send an access token of each dialect.
 fn invited(library: Library, hub: &str) -> Vec<Client> {
     let subscribe = |token: &str| format!("{hub}?topic=x&authorization={token}");
     let plain = format!("{hub}?topic=x");
@@ -24,7 +24,7 @@ fn invited(library: Library, hub: &str) -> Vec<Client> {
     ]
 }
 
-/// One client without a token, and one whose token is for something else.
+/// One client without an access token, and one whose access token grants something else.
 fn uninvited(library: Library, hub: &str) -> Vec<Client> {
     let plain = format!("{hub}?topic=x");
     let other = format!("Bearer {}", modern(Role::Subscribe, "other"));

@@ -1,10 +1,10 @@
-//! The gateway and the libraries with which others receive from a Mercure hub: each in its own runtime, as its
-//! documentation shows it.
+//! The gateway with the libraries that clients of Mercure hubs use. Each runs in its own runtime,
+//! as its documentation shows.
 //!
-//! `make test` installs them (`tests/clients/install`). Where a library, Node.js or Python is missing, the tests say so
-//! and pass; with `REQUIRE_ALL_TESTS=1` they fail.
+//! `make test` installs them (`tests/clients/install`). Without a library, Node.js or Python the
+//! tests say so and pass; with `REQUIRE_ALL_TESTS=1` they fail.
 
-mod authorized; // private events, with the right token only
+mod authorized; // private events, with the right access token only
 mod receives; // events as they were published, and nothing else
-mod resumes; // connections that are cut, that end, and a gateway that is killed
+mod resumes; // connections that are cut or end, and a killed gateway
 mod support;

@@ -1,14 +1,14 @@
-//! Every library hands on what was published, once, in order, and nothing else.
+//! Every library delivers what was published, once, in order, and nothing else.
 
 use crate::support::{Client, Event, Gateway, Library, Proxy, installed};
 
-/// How many heartbeats pass. With [`HEARTBEAT`] that takes longer than the polyfill stays without a sign of life.
+/// Heartbeats to wait for. With [`HEARTBEAT`] that exceeds the polyfill's silence timeout.
 const N_HEARTBEATS: usize = 30;
 
 /// Time between heartbeats.
 const HEARTBEAT: &str = "200ms";
 
-/// Events with everything that an event may have; what is not there is not sent.
+/// Events with everything that an event may have. Empty fields are not sent.
 const SENT: [(&str, &str, &str); 8] = [
     ("", "plain-1", "first"),
     ("note", "urn:uuid:5f4e0a86-62d4-4f6e-9d2a-7f4f7a3f0c11", "with a type"),
@@ -25,11 +25,11 @@ fn form<'a>((kind, id, data): (&'a str, &'a str, &'a str)) -> Vec<(&'a str, &'a 
     fields.into_iter().filter(|(name, value)| *name == "data" || !value.is_empty()).collect()
 }
 
-/// What an EventSource makes of it: it knows one kind of line end, and a default type.
+/// The event as an EventSource reports it: with one kind of line end, and a default type.
 fn expected((kind, id, data): (&str, &str, &str), library: Library) -> Event {
     let kind = if kind.is_empty() { "message" } else { kind };
     let mut data = data.replace("\r\n", "\n").replace('\r', "\n");
-    // It strips all spaces before a line, and all line ends behind the last one.
+    // This library strips all spaces before a line, and all line ends after the last one.
     if library == Library::Python("requests-sse") {
         let lines: Vec<_> = data.split('\n').map(|it| it.trim_start_matches(' ')).collect();
         data = lines.join("\n").trim_end_matches('\n').to_owned();
@@ -90,7 +90,7 @@ async fn heartbeats_keep_a_stream_open_and_are_no_events() {
         client.opened().await;
         clients.push((client, proxy));
     }
-    // Some libraries repeat the last event, or its id with no data, at a blank line too many.
+    // At an extra blank line some libraries repeat the last event, or its id without data.
     for number in 0..3 {
         gateway.publish_number(number).await;
         for (client, _) in &mut clients {

@@ -1,11 +1,11 @@
-//! Every library comes back by itself, and goes on where it was.
+//! Every library reconnects by itself, and resumes where it was.
 
 use crate::support::{Client, Gateway, Proxy, installed};
 
-/// Streams that each client has seen when enough of them have ended.
+/// Streams after which each client has reconnected often enough.
 const N_STREAMS: usize = 4;
 
-/// Clients, each behind a proxy of its own, that have got the event 0.
+/// Clients, each with its own proxy, that have received event 0.
 async fn listening(gateway: &Gateway) -> Vec<(Client, Proxy)> {
     listening_to(gateway, "topic=x").await
 }
@@ -67,7 +67,8 @@ async fn an_event_that_is_cut_in_the_middle_arrives_whole_and_once() {
 #[tokio::test]
 async fn streams_end_after_their_lifetime_and_nobody_notices() {
     let gateway = Gateway::start(&[("DELIVERY__LIFETIME", "1s")]).await;
-    // Without a first event there is no id to come back with; so each brings one, and all that comes later wins over it.
+    // Without a first event there is no id to resume from. Each client therefore sends one, and
+    // every later id replaces it.
     let mut clients = listening_to(&gateway, "topic=x&last_event_id=earliest").await;
     let mut number = 0;
     while clients.iter().any(|(client, _)| client.n_opened < N_STREAMS) {

@@ -1,4 +1,5 @@
-//! The clones: git's own progress moves the bar, the end leads to the files, and what must not be cloned is not.
+//! The clone example: git's progress moves the bar, the end leads to the files, and forbidden
+//! addresses are refused.
 
 use std::{
     ffi::OsStr,
@@ -29,10 +30,10 @@ use crate::support::{App, Stream, client, in_time};
 /// Files of the repository.
 const N_FILES: usize = 3000;
 
-/// Bytes of a file; they are random, so that git cannot be done in no time.
+/// Bytes of a file. They are random, so that git takes some time.
 const FILE_BYTES: usize = 4096;
 
-/// Commits of the repository; each writes another part of the files, and changes some once more.
+/// Commits of the repository. Each adds a part of the files, and changes some again.
 const N_COMMITS: usize = 10;
 
 /// A running example, and the folders around it.
@@ -52,7 +53,7 @@ impl Cloner {
         Self { app, folder }
     }
 
-    /// The folders of the clones that are there.
+    /// The folders of finished clones.
     fn clones(&self) -> Vec<PathBuf> {
         let entries = |folder: &Path| -> Vec<PathBuf> {
             let entries = fs::read_dir(folder).expect("a folder");
@@ -82,7 +83,7 @@ impl Cloner {
         in_time("an answer", request.send()).await.expect("an answer")
     }
 
-    /// The status of the answer for a path that no client library has tidied up.
+    /// Returns the status for a path that no client library has normalized.
     async fn raw_get(&self, path: &str) -> u16 {
         let exchange = async {
             let mut stream = TcpStream::connect(&self.app.address).await?;
@@ -96,7 +97,7 @@ impl Cloner {
         answer.split(' ').nth(1).and_then(|it| it.parse().ok()).expect("a status")
     }
 
-    /// Follows a job to its end; returns the statuses that were told.
+    /// Follows a job to its end. Returns the statuses received.
     async fn follow(&self, job: &str) -> Vec<Value> {
         let mut stream = Stream::open(&self.app.url(job), None).await;
         let mut told = Vec::new();
@@ -114,7 +115,7 @@ impl Cloner {
         }
     }
 
-    /// The listing of what a job has cloned, to which the job's page leads.
+    /// Returns the listing of a job's clone, to which the job's page leads.
     async fn listing(&self, job: &str) -> (String, String) {
         let result = location(&self.get(job).await);
         let listing = location(&self.get(&result).await);
@@ -124,7 +125,7 @@ impl Cloner {
     }
 }
 
-/// A browser that leaves it to the test to follow where it is led.
+/// A browser that does not follow redirects by itself.
 fn browser() -> Client {
     Client::builder().no_proxy().redirect(Policy::none()).build().expect("a client")
 }
@@ -148,7 +149,7 @@ async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     in_time(what, waiting).await;
 }
 
-/// Makes a bare repository of some thousand small objects; returns its address.
+/// Creates a bare repository of some thousand small objects. Returns its address.
 fn repository(folder: &Path) -> String {
     let path = folder.join("many files.git");
     let git = |arguments: &[&str]| {
@@ -182,7 +183,8 @@ fn repository(folder: &Path) -> String {
     format!("file://{}", bare.replace(' ', "%20"))
 }
 
-/// A program that behaves like a git that never gets far, with a helper of its own, and writes down their ids.
+/// A program like a git that makes no progress. It starts a helper, and writes down both process
+/// ids.
 fn slow_git(folder: &Path) -> PathBuf {
     let path = folder.join("slow-git");
     let script = format!(
@@ -196,7 +198,7 @@ fn slow_git(folder: &Path) -> PathBuf {
     path
 }
 
-/// The ids of the slow git and its helper.
+/// The process ids of the slow git and its helper.
 async fn slow_pids(folder: &Path) -> Vec<String> {
     let path = folder.join("pids");
     let read = || fs::read_to_string(&path).unwrap_or_default();
@@ -204,7 +206,7 @@ async fn slow_pids(folder: &Path) -> Vec<String> {
     read().split_whitespace().map(str::to_owned).collect()
 }
 
-/// Whether a process is there and not just waiting to be buried.
+/// Whether a process exists and is not a zombie.
 fn is_alive(pid: &str) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     status.rsplit(')').next().is_some_and(|it| !it.is_empty() && !it.starts_with(" Z"))
@@ -310,7 +312,7 @@ async fn who_asks_for_the_same_gets_the_same_job_and_cancel_ends_git() {
             break percent;
         }
     };
-    // One fifth of what is received, or one tenth if the second step was not yet there.
+    // One fifth of what is received, or one tenth if the second step did not exist yet.
     assert!([12.9, 19.8].contains(&reached), "{reached}");
     let request = client().post(cloner.app.url(&format!("{one}/cancel"))).send();
     assert!(in_time("an answer", request).await.expect("an answer").status().is_success());

@@ -1,11 +1,11 @@
-//! The feed: what is posted arrives, now, late and after a restart; what is wrong does not.
+//! The feed example: posted items arrive, live, late and after a restart. Malformed ones do not.
 
 use reqwest::{Response, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 
 use crate::support::{App, Stream, client, in_time, run};
 
-/// Posts an item, which has to be accepted.
+/// Posts an item, which must be accepted.
 pub(crate) async fn post(base: &str, title: &str) -> String {
     let response = send(base, &json!({ "title": title, "text": "More of it." }).to_string()).await;
     assert_eq!(response.status(), 201);

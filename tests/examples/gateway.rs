@@ -17,7 +17,7 @@ pub(crate) struct Gateway {
     child: Child,
     /// Where it listens, as `127.0.0.1:port`.
     pub(crate) address: String,
-    /// It reads its settings there.
+    /// The folder of its settings file.
     _folder: TempDir,
 }
 
@@ -49,12 +49,12 @@ impl Gateway {
         Self { child, address, _folder: folder }
     }
 
-    /// Its own address, or that of something in it.
+    /// Returns its own URL, or that of a path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// Ends it as a crash would.
+    /// Kills it.
     pub(crate) async fn kill(mut self) {
         in_time("the end after SIGKILL", self.child.kill()).await.expect("it runs");
     }
@@ -68,7 +68,7 @@ impl Gateway {
         self.url(response.headers()["location"].to_str().expect("text"))
     }
 
-    /// Waits until a job is as wanted.
+    /// Waits until a job's status is as wanted.
     pub(crate) async fn wait_for(&self, job: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let waiting = async {
             let mut tag = "\"none\"".to_owned();

@@ -1,7 +1,7 @@
-//! The examples as their readers run them: as processes, over HTTP, and with a real nginx in front.
+//! The examples in normal use: as processes, over HTTP, and with a real nginx in front.
 //!
-//! They are built by `cargo test`, which builds all examples; after `cargo test --test examples` alone they may be
-//! missing or old, so run `cargo build --examples` before.
+//! `cargo test` builds all examples. `cargo test --test examples` alone does not, so run `cargo
+//! build --examples` before.
 
 mod clone;
 mod feed;

@@ -1,4 +1,4 @@
-//! The feed behind nginx, with the configuration that the example gives.
+//! The feed behind nginx, with the example's configuration.
 
 use std::{
     env, fs,
@@ -19,13 +19,13 @@ use crate::{
 
 const CONFIGURATION: &str = include_str!("../../examples/feed/nginx.conf");
 
-/// Between two questions whether something has come about.
+/// The pause between checks of a condition.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A running nginx.
 struct Nginx {
     child: Child,
-    /// The address of what it serves, as `http://localhost:port`.
+    /// Its base URL, as `http://localhost:port`.
     base: String,
     _directory: TempDir,
 }
@@ -71,13 +71,13 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Not SIGKILL, which would leave its workers behind.
+        // Not SIGKILL, which would leave its workers running.
         terminate(self.child.id());
         let _ = self.child.wait();
     }
 }
 
-/// Debian keeps it where ordinary users do not look.
+/// Returns the nginx program. Debian installs it outside the `PATH` of ordinary users.
 fn program() -> Option<&'static str> {
     let runs =
         |program: &&str| Command::new(program).arg("-v").stderr(Stdio::null()).status().is_ok();
@@ -89,7 +89,7 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// The example's configuration with other addresses and files.
+/// Returns the example's configuration with other addresses and files.
 fn configuration(upstream: &str, port: u16, directory: &Path) -> String {
     let directory = format!("{}/", directory.display());
     let listen = format!("127.0.0.1:{port}");
@@ -115,7 +115,7 @@ async fn every_transport_works_through_nginx() {
     let poll = tokio::spawn(client().get(poll).send());
     has_subscriber(&app, "poll").await;
 
-    // Nothing ends here, so what arrives has not waited in a buffer.
+    // Neither response has ended, so what arrives has not been buffered.
     post(base, "Through nginx").await;
     assert_eq!(title(&events.event().await.data), "Through nginx");
     let call = document.call().await;
@@ -177,7 +177,7 @@ async fn the_gateway_knows_who_asks_through_nginx() {
 #[tokio::test]
 async fn nginx_is_believed_about_the_scheme() {
     let app = App::start("feed").await;
-    // As if browsers spoke TLS with nginx.
+    // As if browsers used TLS to nginx.
     let change = |configuration: String| configuration.replace("$scheme", "https");
     let Some(nginx) = Nginx::start_changed(&app, change).await else { return };
     let poll = format!("{}/poll?topic=feed&wait=0", nginx.base);

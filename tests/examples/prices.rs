@@ -1,4 +1,4 @@
-//! The prices: they move, and a page that changes from one transport to another loses and repeats nothing.
+//! The prices: they move, and a page that switches transports loses and repeats nothing.
 
 use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
@@ -70,7 +70,7 @@ async fn one_transport_goes_on_where_another_one_stopped() {
         text(&reply["next"]).clone_into(&mut next);
     }
 
-    // And plain polling is never behind what the gateway has delivered.
+    // Plain polling is never older than what the gateway has delivered.
     let snapshot = json(&app.url("/prices")).await;
     assert!(seen <= snapshot["change"].as_u64().expect("a number"), "{snapshot} is behind {seen}");
 }

@@ -1,4 +1,4 @@
-//! A small HTTP server whose answers are the test's.
+//! A small HTTP server whose replies the test chooses.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::support::in_time;
 
-/// A request; names of headers are in lower case.
+/// A request, with lower-case header names.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) path: String,
@@ -19,7 +19,7 @@ pub(crate) struct Request {
     pub(crate) body: String,
 }
 
-/// Takes requests until it is dropped.
+/// Receives requests until dropped.
 pub(crate) struct Receiver {
     /// Its own address.
     pub(crate) url: String,
@@ -34,8 +34,9 @@ impl Drop for Receiver {
 }
 
 impl Receiver {
-    /// Starts one: `answer` gets the number of each request, from 0, and returns the response behind the protocol's
-    /// name, as `200 OK\r\n`, with headers and a body if there are any. An empty one is a connection that breaks.
+    /// Starts a server. `answer` gets the number of each request, from 0. It returns the response
+    /// after the protocol version: `200 OK\r\n`, then headers and a body, if any. An empty one
+    /// breaks the connection.
     pub(crate) async fn start(
         answer: impl Fn(usize, &Request) -> String + Send + Sync + 'static,
     ) -> Self {
@@ -47,7 +48,7 @@ impl Receiver {
             for number in 0.. {
                 let Ok((mut stream, _)) = listener.accept().await else { return };
                 let (sender, answer) = (sender.clone(), answer.clone());
-                // One connection, one request: every answer closes.
+                // One request per connection: every reply closes it.
                 tokio::spawn(async move {
                     let Some(request) = read(&mut stream).await else { return };
                     let answer = answer(number, &request);

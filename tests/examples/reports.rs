@@ -1,4 +1,4 @@
-//! What a worker makes of a gateway that gives strange answers, or none.
+//! How a worker handles a gateway with unusual replies, or none.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use crate::{
 const TAKEN: &str = "200 OK\r\n\r\n{\"state\":\"running\",\"cancel\":false}";
 const NO_JOB: &str = "204 No Content\r\n\r\n";
 
-/// The answer to the first claim; its worker reports five times a second.
+/// The reply to the first claim. Its worker reports five times a second.
 fn claimed(log_length: u64) -> String {
     let job = json!({
         "id": "j", "type": "t", "title": "T", "payload": { "a": 1 }, "attempt": 1, "log_length": log_length,
@@ -29,7 +29,7 @@ fn claimed(log_length: u64) -> String {
     format!("200 OK\r\n\r\n{claimed}")
 }
 
-/// A gateway with one job that answers reports as it is told to.
+/// A gateway with one job that answers reports with `answer`.
 async fn gateway(answer: impl Fn(&Request) -> String + Send + Sync + 'static) -> Receiver {
     let is_claimed = AtomicBool::new(false);
     Receiver::start(move |_, request| match request.path.as_str() {
@@ -43,7 +43,7 @@ async fn gateway(answer: impl Fn(&Request) -> String + Send + Sync + 'static) ->
     .await
 }
 
-/// Does that job, and returns the requests about it up to the first one that `is_last`.
+/// Does that job. Returns the requests about it up to the first one that `is_last`.
 async fn work<F>(
     mut gateway: Receiver,
     work: impl Fn(Task) -> F + Send + 'static,

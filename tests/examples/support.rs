@@ -1,4 +1,4 @@
-//! Programs under test and readers of their streams. Everything that waits has a deadline.
+//! Programs under test and readers of their streams. Every wait has a deadline.
 
 use std::{
     env,
@@ -19,7 +19,7 @@ use tokio::{
 /// Longer than anything takes on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The result of `future`, which has to come before the deadline.
+/// Returns the result of `future`, which must be ready before the deadline.
 pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     match timeout(DEADLINE, future).await {
         Ok(result) => result,
@@ -35,7 +35,7 @@ pub(crate) fn client() -> Client {
 /// A running example.
 pub(crate) struct App {
     child: Child,
-    /// Where it listens, as `127.0.0.1:port`.
+    /// Its address, as `127.0.0.1:port`.
     pub(crate) address: String,
 }
 
@@ -45,7 +45,7 @@ impl App {
         Self::start_at(name, "127.0.0.1:0").await
     }
 
-    /// Starts an example and waits until it says where it listens.
+    /// Starts an example and waits until it prints its address.
     pub(crate) async fn start_at(name: &str, address: &str) -> Self {
         Self::start_with(name, address, &[]).await
     }
@@ -64,28 +64,28 @@ impl App {
         Self { child, address: address.to_owned() }
     }
 
-    /// The address of something in it.
+    /// Returns the URL of a path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// Ends it as a crash would.
+    /// Kills it.
     pub(crate) async fn kill(mut self) {
         in_time("the end after SIGKILL", self.child.kill()).await.expect("it runs");
     }
 
-    /// Asks it to end.
+    /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         terminate(self.child.id().expect("it runs"));
     }
 
-    /// How it ended.
+    /// Waits for its end. Returns its exit status.
     pub(crate) async fn end(mut self) -> ExitStatus {
         in_time("the end after SIGTERM", self.child.wait()).await.expect("it can be waited for")
     }
 }
 
-/// Runs an example that ends by itself, and returns how and what it said.
+/// Runs an example that ends by itself. Returns its exit status and its error output.
 pub(crate) async fn run(name: &str, address: &str) -> (ExitStatus, String) {
     let mut command = command(name, address);
     let mut child = command.stderr(Stdio::piped()).spawn().expect("the example starts");
@@ -102,7 +102,8 @@ fn command(name: &str, address: &str) -> tokio::process::Command {
     command
 }
 
-/// The example's program: `target/debug/examples/…`, where this one is in `target/debug/deps`.
+/// Returns the example's program: `target/debug/examples/…`, where this one is in
+/// `target/debug/deps`.
 pub(crate) fn example(name: &str) -> PathBuf {
     let this = env::current_exe().expect("this program has a path");
     let target = this.ancestors().nth(2).expect("it lies in the target directory");
@@ -169,7 +170,7 @@ impl Stream {
         serde_json::from_str(&argument).expect("the argument is JSON")
     }
 
-    /// Everything before the next `end`, which is dropped.
+    /// Returns everything before the next `end`, which is dropped.
     async fn until(&mut self, end: &str) -> String {
         loop {
             if let Some((before, behind)) = self.text.split_once(end) {

@@ -1,4 +1,5 @@
-//! Webhooks: the ends of jobs are told to whom the operator names, signed, and again if need be.
+//! Webhooks: the end of a job is posted to the configured address, signed, and retried if
+//! necessary.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
@@ -14,7 +15,7 @@ use crate::{
 const SECRET: &str = "open sesame";
 const PREVIOUS: &str = "what it was before";
 
-/// A gateway that tells `receiver` of the ends of jobs of the type `told`.
+/// A gateway that notifies `receiver` of the ends of jobs of the type `told`.
 async fn gateway(receiver: &Receiver) -> Gateway {
     let url = &receiver.url;
     Gateway::start(&format!(
@@ -23,7 +24,7 @@ async fn gateway(receiver: &Receiver) -> Gateway {
     .await
 }
 
-/// Creates and does a job, and returns its id.
+/// Creates and finishes a job. Returns its id.
 async fn finish(gateway: &Gateway, kind: &str, report: &str, body: Value) -> String {
     let job = gateway.create(kind, Value::Null).await;
     let claim = client().post(gateway.url("/jobs/claim")).json(&json!({ "types": [kind] }));
@@ -43,7 +44,7 @@ fn hmac(secret: &str, signed: &str) -> String {
     mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Checks a notice as its receiver should.
+/// Checks a notification as its receiver should.
 fn check(request: &Request) -> Value {
     let header = |name: &str| request.headers[name].as_str();
     let timestamp: i64 = header("tidegate-timestamp").parse().expect("seconds");
@@ -77,7 +78,7 @@ async fn the_ends_of_jobs_are_told_with_a_signature() {
 
     let failure = json!({ "problem": { "title": "No" }, "retryable": true });
     let id = finish(&gateway, "told", "fail", failure.clone()).await;
-    // Another try follows, so this is not the end.
+    // Another attempt follows, so this is not the end.
     gateway.post(&gateway.url(&format!("/jobs/{id}/cancel"))).await;
     let notice = check(&receiver.request().await);
     assert_eq!((&notice["id"], &notice["state"]), (&json!(id), &json!("cancelled")));

@@ -1,4 +1,5 @@
-//! The worker: jobs are done, and none is lost when its worker is killed or stopped, or when the gateway is away.
+//! The worker example: no job is lost when its worker is killed or stopped, or while the gateway is
+//! down.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +18,7 @@ use crate::{
     support::{example, in_time, terminate},
 };
 
-/// Settings for jobs that are tried again at once.
+/// Settings with which jobs are retried almost at once.
 const SOON: &str = "[jobs]\nbackoff = '50ms'";
 
 /// A running worker.
@@ -47,7 +48,7 @@ impl WorkerProcess {
     }
 }
 
-/// A root with the folder `some`, that has so many small files, and what their checksums are.
+/// Creates a root with the folder `some` of this many small files. Also returns their checksums.
 fn files(number: usize) -> (TempDir, BTreeMap<String, String>) {
     let root = tempfile::tempdir().expect("a temporary folder");
     fs::create_dir(root.path().join("some")).expect("a writable folder");
@@ -152,8 +153,8 @@ async fn a_lease_lasts_as_long_as_its_worker_works() {
 
 #[tokio::test]
 async fn a_worker_that_is_stopped_hands_its_job_over() {
-    // The lease and the back-off are a minute, so it is not their end that another worker waits for. Nor is it a try
-    // that has failed.
+    // Lease and back-off are a minute, so another worker does not wait for their end. Nor does this
+    // count as a failed attempt.
     let settings = "[jobs]\nlease = '60s'\nbackoff = '60s'\nmax_attempts = 1";
     let gateway = Gateway::start(settings).await;
     let (root, checksums) = files(30);
@@ -220,7 +221,7 @@ async fn workers_that_have_ended_are_given_nothing() {
         let worker = WorkerProcess::start(&gateway.url(""), root.path(), &[]);
         let job = gateway.create("checksum", json!({ "folder": "some" })).await;
         gateway.wait_for_state(&job, "succeeded").await;
-        // Now it waits for the next one.
+        // Now it waits for the next job.
         if is_killed {
             worker.kill().await;
         } else {

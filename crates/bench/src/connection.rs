@@ -17,11 +17,11 @@ use tokio_rustls::client::TlsStream;
 
 use super::target::Target;
 
-/// Connections that share a source address on the loopback. An address has some 28,000 ports where nothing is tuned,
-/// and those of connections that have just ended are not free.
+/// The most connections that share one loopback source address. An untuned Linux has about 28,000
+/// ephemeral ports per address, and ports of recently closed connections are not free.
 const PER_SOURCE: u32 = 10_000;
 
-/// A connection; one over TLS has buffers of its own, some 20 KiB of them.
+/// A connection to the server. With TLS it has buffers of its own, about 20 KiB.
 #[derive(Debug)]
 pub(super) enum Connection {
     Plain(TcpStream),
@@ -29,8 +29,8 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// Connects to the first address that accepts. The `number` of the connection decides where on the loopback it
-    /// comes from.
+    /// Connects to the first address that accepts. The connection's `number` selects its source
+    /// address on the loopback.
     pub(super) async fn open(target: &Target, number: u32) -> io::Result<Self> {
         let mut outcome = Err(io::Error::other("the name has no address"));
         for address in &target.addresses {
@@ -43,7 +43,7 @@ impl Connection {
         Ok(match &target.tls {
             None => Self::Plain(stream),
             Some(tls) => {
-                // Boxed, because the handshake is far larger than what it leaves behind.
+                // Boxed: the handshake future is far larger than the finished stream.
                 let handshake = Box::pin(tls.connector.connect(tls.name.clone(), stream));
                 Self::Tls(Box::new(handshake.await?))
             }
@@ -55,10 +55,11 @@ async fn connect(address: SocketAddr, number: u32) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    // Reset at the end, so that no ports stay behind in TIME_WAIT for the next run.
+    // Reset on close, so that no ports stay in TIME_WAIT for the next run.
     socket.set_linger(Some(Duration::ZERO))?;
     if let Some(source) = source(address, number) {
-        // The port is chosen when both ends are known; before that the kernel searches one that nobody uses at all.
+        // Defers the choice of a port until both ends are known. At `bind` the kernel would demand
+        // a port that is unused towards every destination.
         #[cfg(target_os = "linux")]
         nix::sys::socket::setsockopt(
             &socket,
@@ -70,7 +71,8 @@ async fn connect(address: SocketAddr, number: u32) -> io::Result<TcpStream> {
     TcpSocket::from_std_stream(socket.into()).connect(address).await
 }
 
-/// Where a connection to the loopback comes from, if it matters. Systems other than Linux have one such address.
+/// Returns the source address for a connection to the loopback, if one must be set. Only Linux has
+/// more than one such address.
 fn source(address: SocketAddr, number: u32) -> Option<Ipv4Addr> {
     let group = number / PER_SOURCE;
     if !cfg!(target_os = "linux") || group == 0 || !address.ip().is_loopback() {

@@ -1,14 +1,14 @@
-//! How many connections the system lets this process have.
+//! The limit of open descriptors, which bounds the number of connections.
 
 use super::BenchError;
 
-/// Descriptors for everything but connections.
+/// Descriptors reserved for everything but connections.
 const RESERVE: u64 = 32;
 
 /// Raises the limit of open descriptors as far as this process may.
 ///
 /// # Errors
-/// If `connections` do not fit under it.
+/// If `connections` and the reserve exceed the raised limit.
 pub(super) fn make_room(connections: u64) -> Result<(), BenchError> {
     let needed = connections + RESERVE;
     #[cfg(unix)]

@@ -1,46 +1,46 @@
-//! What one subscriber has got of what was published for it.
+//! What one subscriber has received of the messages published for it.
 
 use std::ops::Range;
 
-/// The numbers that a publisher gave to its messages of one topic.
+/// The message numbers that one publisher used for one topic.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sent {
-    /// They are those below this.
+    /// All numbers below this were used.
     pub(super) count: u32,
-    /// Those of which it is not known whether the server took them, because the connection broke.
+    /// Numbers whose outcome is unknown, because the connection broke before the reply.
     pub(super) doubtful: Vec<u32>,
 }
 
-/// How a message came.
+/// How a message arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arrival {
-    /// Behind all that came before it.
+    /// After every earlier message of its lane.
     InOrder,
-    /// After one that was published later.
+    /// After a message that was published later.
     Late,
     /// Not for the first time.
     Again,
-    /// To somebody who did not ask for it.
+    /// At a subscriber of another topic.
     Stray,
 }
 
-/// What one subscriber has got.
+/// The messages that one subscriber has received.
 #[derive(Debug)]
 pub(super) struct Ledger {
     topic: u32,
-    /// One for each publisher of the topic: between publishers there is no order.
+    /// One lane per publisher of the topic: there is no order between publishers.
     lanes: Box<[Lane]>,
-    /// Lane and number of what came last, where a lost connection goes on.
+    /// Lane and number of the last message, after which a reconnecting subscriber resumes.
     last: Option<(u16, u32)>,
-    /// Whether the subscriber got in; only then anything is due to it.
+    /// Whether the subscriber was accepted. Only then are messages due to it.
     is_admitted: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Lane {
-    /// The number behind the highest that came.
+    /// The number after the highest that arrived.
     next: u32,
-    /// Numbers below it that have not come, bounded by what was published.
+    /// Lower numbers that have not arrived, bounded by what was published.
     missing: Vec<Range<u32>>,
 }
 
@@ -61,7 +61,7 @@ impl Ledger {
         self.last
     }
 
-    /// Enters a message and says how it came.
+    /// Records a message and returns how it arrived.
     pub(super) fn enter(&mut self, topic: u32, lane: u16, number: u32) -> Arrival {
         if topic != self.topic {
             return Arrival::Stray;
@@ -73,7 +73,7 @@ impl Ledger {
         entries.enter(number)
     }
 
-    /// Messages that may come; `sent` has one entry a lane.
+    /// Returns how many messages may arrive. `sent` has one entry per lane.
     pub(super) fn due(&self, sent: &[Sent]) -> u64 {
         if !self.is_admitted {
             return 0;
@@ -81,7 +81,7 @@ impl Ledger {
         sent.iter().map(|it| u64::from(it.count)).sum()
     }
 
-    /// Messages that were published and did not come.
+    /// Returns how many published messages did not arrive.
     pub(super) fn lost(&self, sent: &[Sent]) -> u64 {
         if !self.is_admitted {
             return 0;

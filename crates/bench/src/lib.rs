@@ -1,9 +1,9 @@
-//! What this machine carries: `tidegate bench` holds subscribers, publishes, and says what arrived, how fast, and what
-//! it cost the server.
+//! Load measurement: `tidegate bench` holds subscribers, publishes, and reports what arrived, how
+//! fast, and what it cost the server.
 //!
-//! A `Plan` comes from the command line, a [`Report`] goes out. One thread holds all subscribers, another one all
-//! publishers, so that what is measured is the server. It speaks HTTP/1.1 to any Mercure hub and knows of a gateway
-//! only what its clients know.
+//! A `Plan` comes from the command line, a [`Report`] goes out. One thread runs all subscribers and
+//! a second one all publishers, so that the server is measured, not the client. It speaks HTTP/1.1
+//! to any Mercure hub, and uses only what every client of a gateway can see.
 
 mod connection;
 mod descriptors;
@@ -25,15 +25,16 @@ use std::io;
 
 pub use self::{plan::Flags, report::Report};
 
-/// Why a run has no report; the text says what to do about it.
+/// Why a run has no report. The text says how to fix it.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Error(#[from] BenchError);
 
-/// Holds subscribers, publishes, and measures, as `flags` ask for it. Blocks until the run is over.
+/// Holds subscribers, publishes, and measures, as `flags` demand. Blocks until the run has ended.
 ///
 /// # Errors
-/// If the server cannot be reached, refuses every subscriber, or the flags make no sense together.
+/// If the server cannot be reached or refuses every subscriber, or if the flags contradict each
+/// other.
 pub fn run(flags: &Flags) -> Result<Report, Error> {
     Ok(run::run(flags)?)
 }

@@ -1,29 +1,30 @@
-//! What makes a message known wherever it arrives: a few fixed bytes at the beginning of its payload.
+//! Markers: a few fixed bytes at the beginning of a payload, which identify a message wherever it
+//! arrives.
 //!
-//! A marker has no character that any transport escapes, so it is found in the bytes of a body without parsing what
-//! stands around it. It may lie across any number of reads.
+//! A marker has no character that any transport escapes. It is therefore found in the bytes of a
+//! body without parsing the framing. It may be split over any number of reads.
 
 use std::fmt;
 
 use memchr::memchr;
 
-/// Bytes of a marker.
+/// Length of a marker in bytes.
 pub(super) const LENGTH: usize = 2 + 8 + 8 + 4 + 8 + 16;
 
-/// What a marker begins and ends with.
+/// The first and the last byte of a marker.
 const EDGE: u8 = b'~';
 
-/// One message.
+/// The identity of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Marker {
-    /// Tells the messages of one run from those of others.
+    /// Separates the messages of this run from those of others.
     pub(super) run: u32,
     pub(super) topic: u32,
-    /// Which of the topic's publishers sent it.
+    /// The number of the publisher among those of the topic.
     pub(super) lane: u16,
-    /// Its place among those of its topic and lane.
+    /// The message's number within its topic and lane.
     pub(super) number: u32,
-    /// When its publisher began to write the request, in nanoseconds since the beginning of the run.
+    /// When the publisher began to write the request, in nanoseconds since the start of the run.
     pub(super) sent: u64,
 }
 
@@ -55,15 +56,15 @@ impl Marker {
     }
 }
 
-/// Finds the markers of one stream.
+/// Finds the markers in one stream.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
-    /// The beginning of a marker whose end has not come yet; empty nearly always.
+    /// The beginning of a marker whose end has not arrived. Nearly always empty.
     kept: Vec<u8>,
 }
 
 impl Scanner {
-    /// Calls `found` for each marker that is whole with these bytes.
+    /// Calls `found` for each marker that these bytes complete.
     pub(super) fn scan(&mut self, bytes: &[u8], mut found: impl FnMut(Marker)) {
         let mut rest = bytes;
         while !self.kept.is_empty() {
@@ -108,7 +109,7 @@ mod tests {
             let marker = Marker { run, topic, lane, number, sent };
             (marker.to_string(), Some(marker))
         });
-        // No edge at the end of noise, for with what follows it would be a marker of its own.
+        // No edge at the end of noise: together with what follows it could form a marker.
         let noise = "([~0-9a-f]{0,50}[ :\n])?".prop_map(|noise| (noise, None));
         prop_oneof![marker, noise]
     }

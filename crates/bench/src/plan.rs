@@ -1,4 +1,4 @@
-//! What the command line asks for, and what is made of it before anything is sent.
+//! The command line of a run, and the plan made from it before anything is sent.
 
 use std::{
     num::{NonZeroU16, NonZeroU32},
@@ -13,10 +13,10 @@ use url::Url;
 use super::transport::Transport;
 use super::{BenchError, marker, target::Target};
 
-/// Messages that are published if neither a number nor a time is given.
+/// Messages that are published if neither a number nor a duration is given.
 const MESSAGES: u32 = 100;
 
-/// Bytes that a payload may have; a gateway's limit is usually lower.
+/// The most bytes that a payload may have. A gateway's limit is usually lower.
 const MAX_PAYLOAD: u64 = 64 * 1024 * 1024;
 
 /// Flags of `tidegate bench`.
@@ -31,10 +31,10 @@ pub struct Flags {
     /// Subscribers held at the same time.
     #[arg(long, value_name = "N", default_value = "100")]
     subscribers: NonZeroU32,
-    /// Topics; each subscriber has one of them.
+    /// Number of topics; each subscriber has one of them.
     #[arg(long, value_name = "N", default_value = "1")]
     topics: NonZeroU32,
-    /// Messages a second, of all publishers together; 0 for as fast as replies come.
+    /// Messages a second, of all publishers together; 0 for as fast as replies arrive.
     #[arg(long, value_name = "N", default_value = "10", value_parser = rate)]
     rate: f64,
     /// Messages published in all [default: 100, unless --duration is given].
@@ -46,20 +46,20 @@ pub struct Flags {
     /// Bytes of a message, `100` or `64KiB`.
     #[arg(long, value_name = "SIZE", default_value = "100")]
     payload: ByteSize,
-    /// Connections that messages are published over.
+    /// Connections over which messages are published.
     #[arg(long, value_name = "N", default_value = "1")]
     publishers: NonZeroU16,
-    /// Time without any delivery after which what has not come is lost.
+    /// Time without a delivery after which missing messages count as lost.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     patience: Duration,
-    /// Process of the server on this machine, or several separated by commas: its processor time and memory are
-    /// measured (Linux).
+    /// Process of the server on this machine, or several separated by commas, to measure processor
+    /// time and memory (Linux).
     #[arg(long, value_name = "PID", value_delimiter = ',')]
     pid: Vec<u32>,
-    /// Bearer token of subscribers and publishers.
+    /// Access token of subscribers and publishers.
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
-    /// Bearer token of publishers, if it is another.
+    /// Access token of publishers, if it is a different one.
     #[arg(long, value_name = "TOKEN")]
     publish_token: Option<String>,
     /// Do not check the server's certificate.
@@ -70,17 +70,17 @@ pub struct Flags {
     pub json: bool,
 }
 
-/// When enough is published.
+/// When publishing ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Quantity {
     Messages(u32),
     Duration(Duration),
 }
 
-/// A run, checked.
+/// A run whose flags have been checked.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Tells this run's topics and messages from those of others.
+    /// Separates this run's topics and messages from those of others.
     pub(super) run: u32,
     pub(super) target: Target,
     pub(super) transport: Transport,
@@ -88,7 +88,7 @@ pub(super) struct Plan {
     pub(super) topics: u32,
     pub(super) publishers: u16,
     pub(super) quantity: Quantity,
-    /// The time between two messages, unless they are published as fast as replies come.
+    /// The time between two messages, or `None` to publish as fast as replies arrive.
     pub(super) interval: Option<Duration>,
     pub(super) payload: usize,
     pub(super) patience: Duration,
@@ -129,7 +129,8 @@ impl Plan {
         })
     }
 
-    /// How many publishers a topic has: each has topics of its own while there are enough of them.
+    /// Returns how many publishers a topic has. While there are enough topics, publishers share
+    /// none.
     pub(super) fn lanes(&self, topic: u32) -> usize {
         let publishers = u32::from(self.publishers);
         if publishers <= self.topics {
@@ -138,7 +139,7 @@ impl Plan {
         (publishers - topic).div_ceil(self.topics).max(1) as usize
     }
 
-    /// The topic of a publisher's message, and which of the topic's publishers it is.
+    /// Returns the topic of a publisher's message, and the publisher's lane in that topic.
     pub(super) fn lane(&self, publisher: u16, message: u32) -> (u32, u16) {
         let (publisher, publishers) = (u32::from(publisher), u32::from(self.publishers));
         if self.topics <= publisher {
@@ -162,7 +163,7 @@ fn transport(name: &str) -> Result<Transport, String> {
 
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|it| (0.0..=1e9).contains(it));
-    // Less than one message in a month is a slip.
+    // Less than one message in four months is a typing error.
     let rate = rate.filter(|it| *it == 0.0 || 1e-7 < *it);
     rate.ok_or_else(|| "not a number of messages a second".to_owned())
 }

@@ -1,31 +1,31 @@
-//! What processes of this machine have used: processor time and memory, as Linux tells it.
+//! Processor time and memory of processes on this machine, as Linux reports them.
 
 use std::time::Duration;
 
 use super::BenchError;
 
-/// Processes that are watched.
+/// Processes to measure.
 #[derive(Debug)]
 pub(super) struct Processes(Vec<u32>);
 
-/// What they have used until now, all together.
+/// What these processes have used until now, in total.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Usage {
     /// Processor time in user mode.
     pub(super) user: Duration,
     /// Processor time in the kernel.
     pub(super) system: Duration,
-    /// Bytes of memory, each page counted in parts by how many processes share it (PSS).
+    /// Bytes of memory; a shared page is divided by the number of processes that share it (PSS).
     pub(super) memory: u64,
 }
 
 impl Processes {
-    /// Watches these processes, if there are any.
+    /// Selects these processes, if there are any.
     pub(super) fn watch(pids: &[u32]) -> Option<Self> {
         (!pids.is_empty()).then(|| Self(pids.to_vec()))
     }
 
-    /// Looks at them.
+    /// Reads the present usage.
     #[cfg(target_os = "linux")]
     pub(super) fn usage(&self) -> Result<Usage, BenchError> {
         let mut usage = Usage::default();
@@ -44,7 +44,7 @@ impl Processes {
         Ok(usage)
     }
 
-    /// Looks at them, which works on Linux only.
+    /// Fails: the present usage can be read on Linux only.
     #[cfg(not(target_os = "linux"))]
     pub(super) fn usage(&self) -> Result<Usage, BenchError> {
         let pid = self.0.first().copied().unwrap_or_default();
@@ -60,7 +60,7 @@ mod linux {
 
     /// User and system time of a process (proc_pid_stat(5), fields 14 and 15).
     pub(super) fn processor(stat: &str) -> Option<(Duration, Duration)> {
-        // The name may hold anything, so fields are counted from behind its closing parenthesis.
+        // The name may contain anything, so fields are counted after its closing parenthesis.
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
         let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
         let mut time = || {

@@ -1,4 +1,4 @@
-//! Publishers: each posts its share of the messages over a connection of its own, one after the other.
+//! Publishers: each posts its share of the messages one by one over its own connection.
 
 use std::{
     io,
@@ -21,22 +21,22 @@ use super::{
     response::Response,
 };
 
-/// Time for the reply to a publication.
+/// Time limit for connecting and for the reply to a publication.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Tries of one message after which a publisher gives up.
+/// Attempts after which a publisher gives up a message.
 const MAX_TRIES: u32 = 50;
 
-/// The pause before the next of them.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Idle time after which a connection is made anew, because the server may be about to close it.
+/// Idle time after which a connection is replaced, because the server may be about to close it.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Bytes read at once of a reply.
+/// Bytes read at once from a reply.
 const READ: usize = 4096;
 
-/// Bytes of a refusal that are told.
+/// The most bytes of a refusal that are reported.
 const EXCERPT: usize = 300;
 
 /// What all publishers together have sent.
@@ -44,16 +44,16 @@ const EXCERPT: usize = 300;
 pub(super) struct Published {
     /// By topic, then by lane.
     pub(super) sent: Vec<Vec<Sent>>,
-    /// Messages that the server took.
+    /// Messages that the server accepted.
     pub(super) accepted: u64,
-    /// Requests that failed; those refused were sent again.
+    /// Attempts that failed. Those refused with status 429 or 5xx were retried.
     pub(super) failures: u64,
-    /// Why the first of them did.
+    /// The reason for the first failure.
     pub(super) failure: Option<String>,
     pub(super) elapsed: Duration,
 }
 
-/// What one has sent: the number of its messages under each topic, with its lane.
+/// What one publisher has sent: the numbers of its messages under each topic and lane.
 struct Share {
     sent: Vec<(u32, u16, Sent)>,
     accepted: u64,
@@ -64,17 +64,17 @@ struct Share {
 /// How one request ended.
 enum Outcome {
     Accepted,
-    /// Surely not taken.
+    /// Definitely not accepted.
     Refused {
         status: u16,
         excerpt: String,
     },
-    /// The connection broke, so nobody knows.
+    /// The connection broke before the reply.
     Unknown(io::Error),
 }
 
-/// Publishes what the plan says, until `stop` counts an interruption, on the thread that calls it. Times in messages count
-/// from `origin`.
+/// Publishes as planned on the calling thread, until `stop` counts an interruption. Times in
+/// messages are relative to `origin`.
 pub(super) fn publish(
     plan: &Arc<Plan>,
     origin: Instant,
@@ -142,7 +142,7 @@ impl Publisher {
         share
     }
 
-    /// Waits until it is time for a message. Returns whether it is to be published at all.
+    /// Waits until a message is due. Returns whether it is to be published at all.
     async fn wait_for_turn(&mut self, message: u32) -> bool {
         let place = u64::from(message) * u64::from(self.plan.publishers) + u64::from(self.number);
         let due = self.plan.interval.map(|it| it.mul_f64(place as f64));
@@ -165,8 +165,8 @@ impl Publisher {
         }
     }
 
-    /// Publishes a message, again and again while the server refuses it for the time being or cannot be reached. `None`
-    /// if it is given up.
+    /// Publishes a message. Retries while the server refuses it temporarily or cannot be reached.
+    /// Returns `None` when it gives up.
     async fn send(
         &mut self,
         topic: u32,
@@ -193,7 +193,7 @@ impl Publisher {
             let (outcome, is_reusable) = tokio::select! {
                 posted = post(&mut connection, request) => posted,
                 () = sleep(REPLY_TIMEOUT) => (Outcome::Unknown(io::Error::other("no reply")), false),
-                // Who asks twice does not want to wait for the reply.
+                // A second interruption means: do not wait for the reply.
                 _ = self.stop.wait_for(|it| 2 <= *it) => {
                     (Outcome::Unknown(io::Error::other("interrupted before the reply")), false)
                 }
@@ -236,7 +236,7 @@ impl Share {
     }
 }
 
-/// Sends a request and reads the reply. Returns as well whether the connection can be used again.
+/// Sends a request and reads the reply. Also returns whether the connection can be reused.
 async fn post(connection: &mut Connection, request: &[u8]) -> (Outcome, bool) {
     let mut response = Response::new();
     let mut excerpt = Vec::new();
@@ -259,7 +259,7 @@ async fn post(connection: &mut Connection, request: &[u8]) -> (Outcome, bool) {
     };
     let read = read.await;
     match (response.status(), read) {
-        // The status says it all, even if the rest of the reply does not come.
+        // The status decides, even if the rest of the reply does not arrive.
         (Some(200..300), read) => (Outcome::Accepted, read.is_ok() && !response.closes()),
         (Some(status), read) => {
             let excerpt = String::from_utf8_lossy(&excerpt).trim().to_owned();

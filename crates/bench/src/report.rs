@@ -1,10 +1,10 @@
-//! What a run has shown, for people and as JSON.
+//! The result of a run, as text and as JSON.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// The outcome of a run; times in seconds or as their names say.
+/// The result of a run. Times are in seconds unless the name says otherwise.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub(super) url: String,
@@ -13,25 +13,26 @@ pub struct Report {
     pub(super) topics: u32,
     pub(super) publishers: u16,
     pub(super) payload_bytes: usize,
-    /// Whether somebody ended it before its time.
+    /// Whether the run was interrupted.
     pub(super) interrupted: bool,
     pub(super) connect: Connect,
     pub(super) publish: Publish,
     pub(super) delivery: Delivery,
-    /// If processes were watched.
+    /// Present if server processes were measured.
     pub(super) server: Option<Server>,
-    /// Processor time of this program while it published and received, in cores; all subscribers share one.
+    /// Processor time of this program while it published and received, in cores. All subscribers
+    /// share one core.
     pub(super) own_cores: Option<f64>,
 }
 
-/// How subscribers got in.
+/// How subscribers connected.
 #[derive(Debug, Serialize)]
 pub(super) struct Connect {
     pub(super) connected: u32,
     pub(super) refused: u32,
-    /// Why the first of them was refused.
+    /// The reason for the first refusal.
     pub(super) refusal: Option<String>,
-    /// Connections that ended and were made anew.
+    /// Connections that ended and were reopened.
     pub(super) reconnections: u64,
     pub(super) seconds: f64,
 }
@@ -39,37 +40,38 @@ pub(super) struct Connect {
 /// What was published.
 #[derive(Debug, Serialize)]
 pub(super) struct Publish {
-    /// Messages that the server took.
+    /// Messages that the server accepted.
     pub(super) messages: u64,
-    /// Requests that failed; those refused for the time being were sent again.
+    /// Attempts that failed. Those refused with status 429 or 5xx were retried.
     pub(super) failures: u64,
-    /// Why the first of them did.
+    /// The reason for the first failure.
     pub(super) failure: Option<String>,
     pub(super) seconds: f64,
     pub(super) messages_per_second: f64,
-    /// Messages a second that were asked for; none if as many as possible.
+    /// The requested messages a second, or `None` for as many as possible.
     pub(super) rate: Option<f64>,
 }
 
 /// What arrived.
 #[derive(Debug, Serialize)]
 pub(super) struct Delivery {
-    /// Deliveries that there should have been, and were.
+    /// Deliveries that were expected, and those that arrived.
     pub(super) expected: u64,
     pub(super) delivered: u64,
     pub(super) lost: u64,
-    /// Messages that came more than once, after a later one, or to somebody else.
+    /// Messages that arrived more than once, after a later one, or at a subscriber of another
+    /// topic.
     pub(super) duplicates: u64,
     pub(super) out_of_order: u64,
     pub(super) stray: u64,
     pub(super) deliveries_per_second: f64,
-    /// Bytes read of all connections while messages were published.
+    /// Bytes read from all connections since publishing began.
     pub(super) bytes: u64,
     pub(super) bytes_per_delivery: f64,
     pub(super) latency_ms: Latency,
 }
 
-/// From before a publication is written until it is read.
+/// Time from before a publication is written until a subscriber has read it.
 #[derive(Debug, Serialize)]
 pub(super) struct Latency {
     pub(super) p50: f64,
@@ -92,7 +94,7 @@ pub(super) struct Server {
 }
 
 impl Report {
-    /// What is wrong with the outcome, if anything is.
+    /// Returns what is wrong with the result, if anything.
     pub fn fault(&self) -> Option<String> {
         let Self { connect, publish, delivery, .. } = self;
         let faults = [

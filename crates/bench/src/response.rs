@@ -1,12 +1,12 @@
-//! An HTTP/1.1 response as its bytes come (RFC 9112), with nothing kept of the body.
+//! Incremental parsing of an HTTP/1.1 response (RFC 9112) that keeps nothing of the body.
 
-/// Bytes that a head may have.
+/// The most bytes of a head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// Fields that a head may have.
+/// The most fields of a head.
 const MAX_FIELDS: usize = 64;
 
-/// Why bytes are not a response.
+/// The bytes are not a response.
 #[derive(Debug, thiserror::Error)]
 #[error("what came is not an HTTP/1.1 response")]
 pub(super) struct Malformed;
@@ -21,27 +21,27 @@ pub(super) struct Response {
 
 #[derive(Debug)]
 enum State {
-    /// What has come of a head that is not whole.
+    /// The received part of an incomplete head.
     Head(Vec<u8>),
-    /// Bytes of the body that are still to come.
+    /// Bytes of the body that have not arrived.
     Length(u64),
     Chunked(Chunked),
     UntilClose,
     Complete,
 }
 
-/// Where in a chunked body (RFC 9112, section 7.1).
+/// The place in a chunked body (RFC 9112, section 7.1).
 #[derive(Debug, Clone, Copy)]
 enum Chunked {
-    /// In the digits of a size.
+    /// In the digits of a chunk size.
     Size(u64),
-    /// Behind them.
+    /// After the digits.
     Extension(u64),
-    /// In the data, of which so much is to come.
+    /// In the data, with the number of bytes that have not arrived.
     Data(u64),
-    /// Behind the data.
+    /// After the data.
     DataEnd,
-    /// In the trailer, whose present line may be the empty one.
+    /// In the trailer. Whether its current line is empty so far decides where the body ends.
     Trailer { is_empty: bool },
 }
 
@@ -50,23 +50,24 @@ impl Response {
         Self { status: None, closes: false, state: State::Head(Vec::new()) }
     }
 
-    /// The status, once the head has come.
+    /// Returns the status, once the head is complete.
     pub(super) fn status(&self) -> Option<u16> {
         self.status
     }
 
-    /// Whether it has come to its end; one that lasts until the connection is closed never does.
+    /// Returns whether the response has ended. One that lasts until the connection closes never
+    /// does.
     pub(super) fn is_complete(&self) -> bool {
         matches!(self.state, State::Complete)
     }
 
-    /// Whether the connection cannot be used again.
+    /// Returns whether the connection cannot be reused.
     pub(super) fn closes(&self) -> bool {
         self.closes
     }
 
-    /// Takes in what was read and gives the bytes of the body, and the status, to `body`. What stands behind the end
-    /// is passed over.
+    /// Consumes what was read and passes the status and the bytes of the body to `body`. Bytes
+    /// after the end of the response are ignored.
     pub(super) fn take_in(
         &mut self,
         bytes: &[u8],
@@ -75,7 +76,7 @@ impl Response {
         let mut rest = bytes;
         if let State::Head(kept) = &mut self.state {
             let before = kept.len();
-            // Nearly always the head is whole at the first read, and nothing is copied.
+            // The first read nearly always contains the whole head, and then nothing is copied.
             let joined: &[u8] = if kept.is_empty() {
                 rest
             } else {
@@ -105,7 +106,7 @@ impl Response {
 }
 
 impl State {
-    /// Takes in the beginning of `bytes` and says how much of it.
+    /// Consumes the beginning of `bytes` and returns its length.
     fn step(&mut self, bytes: &[u8], body: impl FnOnce(&[u8])) -> Result<usize, Malformed> {
         let used = |left: u64| usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         match self {
@@ -145,7 +146,7 @@ impl State {
 }
 
 impl Chunked {
-    /// Where it goes on behind a byte that is not data; `None` behind the last.
+    /// Returns the place after a byte that is not data, or `None` after the last byte.
     fn next(self, byte: u8) -> Result<Option<Self>, Malformed> {
         Ok(Some(match (self, byte) {
             (Self::Size(size) | Self::Extension(size), b'\n') => match size {
@@ -174,7 +175,7 @@ struct Head {
     body: State,
 }
 
-/// Reads a head; `None` if it is not whole.
+/// Parses a head. Returns `None` if it is incomplete.
 fn head(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut fields);

@@ -26,13 +26,14 @@ use super::{
     tally::Tally,
 };
 
-/// How long a server is left alone before its memory is looked at.
+/// How long a server is left alone before its memory is measured.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether everything has arrived.
+/// How often the run checks whether everything has arrived.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Does what the flags say. Ctrl-C ends publishing, and a second one the wait for what is under way.
+/// Runs what the flags demand. Ctrl-C stops publishing. A second Ctrl-C stops the wait for
+/// outstanding replies and deliveries.
 ///
 /// # Errors
 /// If there is nothing to report.
@@ -46,7 +47,7 @@ pub(super) fn run(flags: &Flags) -> Result<Report, BenchError> {
     LocalSet::new().block_on(&runtime, conduct(Arc::new(plan)))
 }
 
-/// What the server's processes had used at the turning points.
+/// What the server's processes had used at three points of the run.
 struct Usages {
     before: Usage,
     connected: Usage,
@@ -68,7 +69,7 @@ async fn conduct(plan: Arc<Plan>) -> Result<Report, BenchError> {
         sleep(SETTLE).await;
     }
     let connected = usage()?;
-    // Of use where it can be had; nobody asked for it.
+    // Optional, since no flag asks for it: a failure to read it is ignored.
     let own = Processes::watch(&[std::process::id()]);
     let own_usage = || own.as_ref().and_then(|it| it.usage().ok());
     let own_before = own_usage();
@@ -93,14 +94,15 @@ async fn conduct(plan: Arc<Plan>) -> Result<Report, BenchError> {
     Ok(Report { interrupted, own_cores, ..report })
 }
 
-/// How often somebody has asked for the end.
+/// Counts the requests to stop the run.
 fn interruptions() -> watch::Receiver<u32> {
     let (sender, receiver) = watch::channel(0);
     spawn_local(async move {
         while interrupted().await.is_ok() {
             sender.send_modify(|it| *it += 1);
         }
-        // Nobody can ask, but what waits for it must not take this for an answer.
+        // A closed channel would look like an interruption to waiting tasks, so the sender must not
+        // be dropped.
         std::future::pending::<()>().await;
     });
     receiver
@@ -121,12 +123,12 @@ async fn interrupted() -> io::Result<()> {
     tokio::signal::ctrl_c().await
 }
 
-/// Waits until there are so many interruptions.
+/// Waits for the given number of interruptions.
 async fn until(interruptions: &mut watch::Receiver<u32>, count: u32) {
     let _ = interruptions.wait_for(|it| count <= *it).await;
 }
 
-/// Starts the subscribers and waits until each has got in or has been refused.
+/// Starts the subscribers and waits until each has been accepted or refused.
 async fn gather(
     audience: &Rc<Audience>,
     subscribers: u32,
@@ -154,7 +156,7 @@ async fn gather(
     Ok(())
 }
 
-/// Publishes from a thread of its own.
+/// Publishes from a separate thread.
 async fn publish(
     plan: Arc<Plan>,
     origin: Instant,
@@ -168,7 +170,7 @@ async fn publish(
     Ok(published?)
 }
 
-/// Waits until everything has arrived, or nothing has for a while.
+/// Waits until everything has arrived, or nothing has arrived for `plan.patience`.
 async fn drain(
     audience: &Audience,
     plan: &Plan,
@@ -192,7 +194,7 @@ async fn drain(
     }
 }
 
-/// The sum over all subscribers of what `count` says about what was sent to each.
+/// Sums `count` over all subscribers, each with what was sent to its topic.
 fn of_all(audience: &Audience, published: &Published, count: fn(&Ledger, &[Sent]) -> u64) -> u64 {
     let ledgers = audience.ledgers.iter().map(|it| it.borrow());
     ledgers.map(|it| count(&it, &published.sent[it.topic() as usize])).sum()
@@ -278,12 +280,12 @@ fn server(usages: &Usages, delivered: u64, connected: u32) -> Server {
     }
 }
 
-/// Nanoseconds in milliseconds.
+/// Converts nanoseconds to milliseconds.
 fn milliseconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e6
 }
 
-/// A quotient, or 0 of nothing.
+/// Returns a quotient, or 0 if the divisor is 0.
 fn ratio(dividend: f64, divisor: f64) -> f64 {
     if 0.0 < divisor { dividend / divisor } else { 0.0 }
 }

@@ -1,6 +1,7 @@
-//! Subscribers: each is one connection and one small task; all of them read into one buffer.
+//! Subscribers: each is one connection and one small task. All of them read into one buffer.
 //!
-//! A subscriber that loses its connection returns and goes on behind what it got last, as a browser would.
+//! A subscriber that loses its connection reconnects and resumes after its last message, as a
+//! browser would.
 
 use std::{
     cell::RefCell,
@@ -33,19 +34,19 @@ use super::{
 /// Bytes read at once.
 const READ: usize = 256 * 1024;
 
-/// Subscribers that connect at the same time; more would only wait in the server's backlog.
+/// Subscribers that connect at the same time. More would only wait in the server's backlog.
 const CONNECTING: usize = 256;
 
-/// Time for a subscriber to get in.
+/// Time limit for a subscriber to connect and be accepted.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The pause before a subscriber comes back: at least this, and up to twice as much.
+/// The least pause before a reconnection. The longest is twice as long.
 const RETURN: Duration = Duration::from_millis(250);
 
-/// Bytes of a refusal that are told.
+/// The most bytes of a refusal that are reported.
 const EXCERPT: usize = 300;
 
-/// Bytes at the end of a poll's reply among which the next address stands.
+/// Bytes kept from the end of a poll's reply, where the address of the next poll is.
 const REPLY_END: usize = 8 * 1024;
 
 /// All subscribers and what they share.
@@ -55,11 +56,11 @@ pub(super) struct Audience {
     pub(super) ledgers: Vec<RefCell<Ledger>>,
     scratch: RefCell<Box<[u8]>>,
     gate: Semaphore,
-    /// Rings when a subscriber has got in or has not.
+    /// Notified when a subscriber has been accepted or refused.
     pub(super) settled: Notify,
 }
 
-/// Why a subscriber does not get in.
+/// Why a subscriber was not accepted.
 #[derive(Debug, thiserror::Error)]
 enum SubscribeError {
     #[error("{0}")]
@@ -93,9 +94,9 @@ impl Audience {
     }
 }
 
-/// Holds one subscriber until it is dropped.
+/// Runs one subscriber until the future is dropped.
 pub(super) async fn hold(audience: Rc<Audience>, number: u32) {
-    // Boxed, because getting in takes far more state than being there.
+    // Boxed: connecting takes far more state than receiving.
     let first = Box::pin(get_in(&audience, number, None)).await;
     let mut line = match first {
         Ok(line) => {
@@ -111,7 +112,7 @@ pub(super) async fn hold(audience: Rc<Audience>, number: u32) {
         }
     };
     loop {
-        // Whether it ended or broke: the subscriber comes back.
+        // The subscriber reconnects in both cases, whether the stream ended or broke.
         let _ = line.follow(&audience).await;
         add(&audience.tally.reconnections, 1);
         let next = line.next.take();
@@ -126,7 +127,7 @@ async fn come_back(audience: &Audience, number: u32, mut next: Option<Vec<u8>>) 
         if let Ok(line) = get_in(audience, number, next.clone()).await {
             return line;
         }
-        // The session of a poll may have gone; the last message has not.
+        // A poll session may have expired. Without it the poll resumes after the last message.
         next = None;
     }
 }
@@ -154,7 +155,7 @@ struct Line {
 }
 
 impl Line {
-    /// Connects and subscribes; polls go on with the request `next`, if there is one.
+    /// Connects and subscribes. A poll continues with the request `next`, if there is one.
     async fn open(
         audience: &Audience,
         number: u32,
@@ -171,7 +172,7 @@ impl Line {
         let mut line = Self { connection, number, response, scanner, kept, next };
         line.ask(&request).await?;
         if line.next.is_some() {
-            // A poll that goes on may wait long before its reply begins.
+            // The reply to a continued poll may not begin for a long time.
             return Ok(line);
         }
         while line.response.status().is_none() {
@@ -191,7 +192,7 @@ impl Line {
         self.connection.flush().await
     }
 
-    /// Takes the stream in until it ends.
+    /// Reads the stream until it ends.
     async fn follow(&mut self, audience: &Audience) -> Result<(), SubscribeError> {
         if audience.plan.transport != Transport::Poll {
             while !self.response.is_complete() {
@@ -216,7 +217,7 @@ impl Line {
         }
     }
 
-    /// Reads a poll's reply to its end and makes the next request of it.
+    /// Reads a poll's reply to its end and prepares the next request from it.
     async fn finish_poll(&mut self, audience: &Audience) -> Result<(), SubscribeError> {
         while !self.response.is_complete() {
             self.read_on(audience).await?;
@@ -226,7 +227,7 @@ impl Line {
         Ok(())
     }
 
-    /// Fails unless the status is 200, with the beginning of what the server says about it.
+    /// Fails unless the status is 200. The error contains the beginning of the server's reply.
     async fn check(&mut self, audience: &Audience) -> Result<(), SubscribeError> {
         let status = self.response.status().unwrap_or_default();
         if status == 200 {
@@ -237,14 +238,14 @@ impl Line {
                 break;
             }
         }
-        // Whatever address was asked for, it is not asked for again.
+        // A refused address must not be requested again.
         self.next = None;
         self.kept.truncate(EXCERPT);
         let excerpt = String::from_utf8_lossy(&self.kept).trim().to_owned();
         Err(SubscribeError::Status { status, excerpt })
     }
 
-    /// Reads once and counts the messages that are whole with it.
+    /// Reads once and counts the messages that this read completes.
     async fn read_on(&mut self, audience: &Audience) -> Result<(), SubscribeError> {
         poll_fn(|context| {
             let mut scratch = audience.scratch.borrow_mut();
@@ -288,11 +289,11 @@ fn keep_end(kept: &mut Vec<u8>, bytes: &[u8]) {
     kept.drain(..kept.len().saturating_sub(REPLY_END));
 }
 
-/// The address that the end of a reply gives for the next poll.
+/// Returns the address of the next poll, which is at the end of a reply.
 fn next_address(end: &[u8]) -> Option<String> {
     const NAME: &[u8] = b"\"next\":";
     let at = memmem::rfind(end, NAME)? + NAME.len();
-    // The value, whatever follows it.
+    // Parses only the value and ignores what follows it.
     serde_json::Deserializer::from_slice(&end[at..]).into_iter().next()?.ok()
 }
 

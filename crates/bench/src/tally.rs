@@ -1,4 +1,4 @@
-//! What is counted while a run goes on, by one thread.
+//! Counters of a run, all used by one thread.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,31 +9,31 @@ use hdrhistogram::Histogram;
 
 use super::{ledger::Arrival, marker::Marker};
 
-/// The longest latency that is told apart from longer ones.
+/// The longest latency that is recorded exactly. Longer ones are recorded as this.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// Digits of latencies that are told apart.
+/// Significant digits of recorded latencies.
 const DIGITS: u8 = 3;
 
 /// Counters of all subscribers.
 #[derive(Debug)]
 pub(super) struct Tally {
-    /// What times of publishing are counted from.
+    /// The instant that times in messages are relative to.
     origin: Instant,
     pub(super) connected: Cell<u32>,
-    /// When the last of them was.
+    /// When the last subscriber was accepted.
     connected_at: Cell<Instant>,
     pub(super) refused: Cell<u32>,
-    /// Why the first of them was refused.
+    /// The reason for the first refusal.
     pub(super) refusal: RefCell<Option<String>>,
     pub(super) reconnections: Cell<u64>,
-    /// Messages, each counted once a subscriber.
+    /// Messages, each counted once per subscriber.
     pub(super) deliveries: Cell<u64>,
     pub(super) last_delivery: Cell<Instant>,
     pub(super) late: Cell<u64>,
     pub(super) again: Cell<u64>,
     pub(super) stray: Cell<u64>,
-    /// Bytes that were read, heads and framing included.
+    /// Bytes that were read, including heads and framing.
     pub(super) bytes: Cell<u64>,
     pub(super) latencies: RefCell<Histogram<u64>>,
 }
@@ -60,7 +60,7 @@ impl Tally {
         }
     }
 
-    /// Subscribers of which it is known whether they got in.
+    /// Returns how many subscribers have been accepted or refused.
     pub(super) fn settled(&self) -> u32 {
         self.connected.get() + self.refused.get()
     }
@@ -70,7 +70,7 @@ impl Tally {
         self.connected_at.set(Instant::now());
     }
 
-    /// How long it took until the last one was in.
+    /// Returns how long it took until the last subscriber was accepted.
     pub(super) fn connecting(&self) -> Duration {
         self.connected_at.get() - self.origin
     }

@@ -9,18 +9,18 @@ use url::{Url, form_urlencoded};
 use super::transport::Transport;
 use super::{BenchError, marker::Marker, tls};
 
-/// Where Mercure hubs are (draft-08, "Discovery").
+/// The path of a Mercure hub (draft-08, "Discovery").
 const HUB: &str = "/.well-known/mercure";
 
-/// The address of a gateway or a hub, and what requests to it say.
+/// The address of a gateway or a hub, and the fixed parts of requests to it.
 pub(super) struct Target {
     pub(super) url: Url,
-    /// Where it may listen, in the order in which the system prefers them.
+    /// Addresses of the server, in the system's order of preference.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) tls: Option<Tls>,
     run: u32,
     hub: String,
-    /// What the paths of the other transports begin with; nobody knows it of a hub at a path of its own.
+    /// The prefix of the other transports' paths. Unknown for a hub at a path of its own.
     base: Option<String>,
     subscribe_head: String,
     publish_head: String,
@@ -33,7 +33,7 @@ pub(super) struct Tls {
     pub(super) name: ServerName<'static>,
 }
 
-// The heads hold tokens.
+// Written by hand, because the heads contain access tokens.
 impl std::fmt::Debug for Target {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Target").field("url", &self.url.as_str()).finish_non_exhaustive()
@@ -41,7 +41,7 @@ impl std::fmt::Debug for Target {
 }
 
 impl Target {
-    /// Looks the name up and prepares what all requests share.
+    /// Resolves the name and prepares what all requests share.
     pub(super) fn resolve(
         url: &Url,
         run: u32,
@@ -72,7 +72,7 @@ impl Target {
         })
     }
 
-    /// The path at which `transport` is served, if this server has it.
+    /// Returns the path of `transport`, if this server has it.
     fn path(&self, transport: Transport) -> Option<String> {
         match transport {
             Transport::Sse => Some(self.hub.clone()),
@@ -82,13 +82,13 @@ impl Target {
         }
     }
 
-    /// Whether this server has `transport`.
+    /// Returns whether this server has `transport`.
     pub(super) fn serves(&self, transport: Transport) -> bool {
         self.path(transport).is_some()
     }
 
-    /// The request of a new subscriber, or of one that comes back and has got `last`. A poll's first one does not
-    /// wait, so that its reply tells that the subscription stands.
+    /// Returns the request of a new subscriber, or of one that resumes after `last`. The first poll
+    /// does not wait, so its reply confirms the subscription.
     pub(super) fn subscription(
         &self,
         transport: Transport,
@@ -112,7 +112,7 @@ impl Target {
         self.get(&format!("{path}?{}", query.finish()), accept)
     }
 
-    /// The request for the next reply of a poll, at the address that the last one named.
+    /// Returns the request for the next poll, to the address in the last reply.
     pub(super) fn next_poll(&self, next: &str) -> Option<Vec<u8>> {
         let next = Url::parse(next).ok()?;
         let path = self.path(Transport::Poll)?;
@@ -124,7 +124,7 @@ impl Target {
         format!("GET {target} HTTP/1.1\r\n{head}Accept: {accept}\r\n\r\n").into_bytes()
     }
 
-    /// Writes the request that publishes a message of `payload` bytes to `out`, which is overwritten.
+    /// Overwrites `out` with the request that publishes a message of `payload` bytes.
     pub(super) fn publication(&self, marker: Marker, payload: usize, out: &mut Vec<u8>) {
         let Marker { topic, lane, number, .. } = marker;
         let mut fields = form_urlencoded::Serializer::new(String::new());
@@ -148,13 +148,14 @@ impl Target {
         format!("urn:tidegate-bench:{:08x}:{topic}", self.run)
     }
 
-    /// The id of a message, which is known of whatever arrives, so that a lost connection can go on behind it.
+    /// Returns the id of a message. It follows from the marker alone, so a subscriber can resume
+    /// after any message.
     fn id(&self, topic: u32, lane: u16, number: u32) -> String {
         format!("{}:{lane}:{number}", self.topic(topic))
     }
 }
 
-/// The path of the hub, and what comes before those of the other transports.
+/// Returns the path of the hub, and the prefix of the other transports' paths.
 fn paths(path: &str) -> (String, Option<String>) {
     if let Some(base) = path.strip_suffix('/') {
         return (format!("{base}{HUB}"), Some(base.to_owned()));

@@ -1,4 +1,4 @@
-//! TLS of the client's side: HTTP/1.1, with certificates checked as the system does, or not at all.
+//! TLS of the client: HTTP/1.1, with certificates verified by the system, or not at all.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use url::{Host, Url};
 
 use super::{BenchError, target::Tls};
 
-/// What connections to `url` need. With `insecure` any certificate is good.
+/// Returns what connections to `url` need. With `insecure` every certificate is accepted.
 pub(super) fn prepare(url: &Url, insecure: bool) -> Result<Tls, BenchError> {
     let name = match url.host() {
         Some(Host::Domain(name)) => {
@@ -37,7 +37,7 @@ pub(super) fn prepare(url: &Url, insecure: bool) -> Result<Tls, BenchError> {
     Ok(Tls { connector: TlsConnector::from(Arc::new(config)), name })
 }
 
-/// Takes any certificate, but only from who has its key.
+/// Accepts every certificate, but only from a peer that has its key.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! The transports that subscribers of a run receive over.
+//! The transports over which the subscribers of a run receive.
 
 /// How a subscriber receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(crate) enum Transport {
 impl Transport {
     pub(crate) const ALL: [Self; 3] = [Self::Sse, Self::Iframe, Self::Poll];
 
-    /// The name on the command line and in the report.
+    /// Returns the name used on the command line and in the report.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Sse => "sse",

@@ -1,4 +1,4 @@
-//! What the tests share: a gateway as a child process, an event stream reader, and plain sockets.
+//! Shared by the tests: a gateway as a child process, an event stream reader, and plain sockets.
 
 pub mod raw;
 pub mod sinks;
@@ -19,14 +19,14 @@ use std::{
 use reqwest::{Client, Response};
 use serde_json::Value;
 
-/// How long anything may take before a test fails; generous, because machines that run tests are busy.
+/// Time limit for anything before a test fails. Generous, because test machines are busy.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A running gateway of its own.
 pub struct Gateway {
     pub process: Child,
     pub address: SocketAddr,
-    /// Everything that it listens on, in the order of the settings, plain addresses first.
+    /// All its URLs, in the order of the settings, plain ones first.
     pub urls: Vec<String>,
     /// The address for operators, if it has one.
     pub operations: Option<String>,
@@ -40,15 +40,15 @@ impl Gateway {
         Self::with(&[])
     }
 
-    /// A gateway with some settings, written like `("DELIVERY__HEARTBEAT", "1s")`. What is accepted is kept in memory: that
-    /// is fast, and enough for all who do not ask what is there after a restart.
+    /// A gateway with some settings, written like `("DELIVERY__HEARTBEAT", "1s")`. It keeps the
+    /// history in memory, which is fast and enough for tests without a restart.
     pub fn with(settings: &[(&str, &str)]) -> Self {
         let settings: Vec<_> =
             [("HISTORY__STORE", "memory")].iter().chain(settings).copied().collect();
         Self::durable(&settings)
     }
 
-    /// A gateway that may have so many descriptors.
+    /// A gateway that may open this many descriptors.
     pub fn with_descriptors(limit: usize, settings: &[(&str, &str)]) -> Self {
         let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
         let direct = command(&directory, settings);
@@ -61,13 +61,13 @@ impl Gateway {
         Self::spawned(shell, directory)
     }
 
-    /// A gateway that keeps what is accepted on disk, in a directory of its own.
+    /// A gateway that keeps the history on disk, in a directory of its own.
     pub fn durable(settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         Self::on(Arc::new(directory), settings)
     }
 
-    /// A gateway with the store of a directory, which another one may have left.
+    /// A gateway with the store in a directory, which another gateway may have left.
     pub fn on(directory: Arc<tempfile::TempDir>, settings: &[(&str, &str)]) -> Self {
         Self::spawned(command(&directory, settings), directory)
     }
@@ -90,13 +90,13 @@ impl Gateway {
             .first()
             .and_then(|url| url.strip_prefix("http://")?.trim_end_matches('/').parse().ok());
         let address = address.expect("the gateway prints its address");
-        // So short that no request is sent on a connection of a process that was killed.
+        // So short that no request is sent on a connection of a killed process.
         let idle = Duration::from_millis(1);
         let client = Client::builder().pool_idle_timeout(idle).build().expect("an HTTP client");
         Self { process, address, urls, operations, client, directory }
     }
 
-    /// A gateway that keeps what is accepted on disk, and that a file which grows too large does not kill.
+    /// A gateway that keeps the history on disk, and that survives a file growing too large.
     pub fn durable_without_signals() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let direct = command(&directory, &[]);
@@ -107,7 +107,7 @@ impl Gateway {
         Self::spawned(shell, Arc::new(directory))
     }
 
-    /// A gateway of a command of its own, which cannot write to a file for its log.
+    /// Starts a gateway with a custom command. It logs to a pipe, since it cannot write to a file.
     pub fn logged(mut command: Command, directory: Arc<tempfile::TempDir>) -> Self {
         let (mut lines, log) = std::io::pipe().expect("a pipe");
         command.stderr(log);
@@ -117,24 +117,24 @@ impl Gateway {
         Self::spawned(command, directory)
     }
 
-    /// Ends it as a crash would, and starts another one on what it left.
+    /// Kills it, and starts another gateway on what it left.
     pub fn crash(mut self, settings: &[(&str, &str)]) -> Self {
         self.kill();
         Self::on(self.directory.clone(), settings)
     }
 
-    /// Ends it as a crash would.
+    /// Kills it.
     pub fn kill(&mut self) {
         self.process.kill().expect("the gateway runs");
         self.process.wait().expect("the gateway has ended");
     }
 
-    /// What it has logged.
+    /// Returns its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).expect("a log")
     }
 
-    /// The full address of a path.
+    /// Returns the full URL of a path.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -200,7 +200,7 @@ impl Gateway {
         sse::Stream::open(self.client.get(self.url(path))).await
     }
 
-    /// The value of a metric, written as in the page: `tidegate_updates_total`.
+    /// Returns the value of a metric, written as in the page: `tidegate_updates_total`.
     pub async fn metric(&self, name: &str) -> f64 {
         let page = self.get("/metrics").await.text().await.expect("a page");
         let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -261,7 +261,7 @@ pub async fn problem(reply: Response, status: u16) -> Value {
     document
 }
 
-/// What a JSON pointer leads to, as text.
+/// Returns the text at a JSON pointer.
 pub fn text_at(value: &Value, pointer: &str) -> String {
     let found = value.pointer(pointer).and_then(Value::as_str);
     found.unwrap_or_else(|| panic!("{pointer} in {value}")).to_owned()

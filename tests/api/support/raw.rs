@@ -1,4 +1,4 @@
-//! Plain sockets, for what no HTTP client would do or show.
+//! Plain sockets, for requests and details that no HTTP client offers.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,34 +12,34 @@ use super::{
     sse::{Dispatched, Parser},
 };
 
-/// A connection, and what was read from it: of a chunked body what is in the chunks, unless the frames are kept.
+/// A connection and the bytes read from it. Chunk frames are removed, unless they are kept.
 pub struct Raw {
     pub stream: TcpStream,
     pub read: Vec<u8>,
     pub framing: Framing,
 }
 
-/// What is done with the frames of chunks.
+/// How chunk frames are handled.
 pub enum Framing {
-    /// No response was chunked so far.
+    /// No response has been chunked so far.
     None,
-    /// They are taken off.
+    /// They are removed.
     Chunked(Chunks),
-    /// They are read like everything else.
+    /// They are kept like other bytes.
     Kept,
 }
 
-/// Takes the frames of chunks off (RFC 9112, section 7.1), and is strict about them.
+/// Removes the frames of chunks (RFC 9112, section 7.1), and is strict about them.
 #[derive(Default)]
 pub struct Chunks {
-    /// What has come of a chunk.
+    /// The received part of a chunk.
     part: Vec<u8>,
-    /// Whether the last chunk has come.
+    /// Whether the last chunk has arrived.
     pub is_complete: bool,
 }
 
 impl Chunks {
-    /// What is in the chunks.
+    /// Returns the data in the chunks.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.part.extend_from_slice(bytes);
         let mut data = Vec::new();
@@ -68,7 +68,8 @@ impl Raw {
         Self { stream, read: Vec::new(), framing: Framing::None }
     }
 
-    /// Connects with a receive buffer so small that little is on its way to a client that does not read.
+    /// Connects with a small receive buffer, so that little is in flight to a client that does not
+    /// read.
     pub async fn stalled(address: SocketAddr, target: &str) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(16 * 1024).expect("a socket option");
@@ -78,7 +79,7 @@ impl Raw {
         raw
     }
 
-    /// Has the connection be reset instead of closed.
+    /// Resets the connection instead of closing it.
     pub fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);
         socket.set_linger(Some(Duration::ZERO)).expect("a socket option");
@@ -95,7 +96,7 @@ impl Raw {
         self.stream.write_all(text.as_bytes()).await.expect("a writable connection");
     }
 
-    /// Reads until `text` has come, and returns everything up to the end of it; what follows stays.
+    /// Reads until `text` has arrived, and returns everything up to its end. The rest stays.
     pub async fn until(&mut self, text: &str) -> String {
         loop {
             let found = self.read.windows(text.len()).position(|it| it == text.as_bytes());
@@ -108,7 +109,7 @@ impl Raw {
         }
     }
 
-    /// Reads a response that says how long it is; what follows stays.
+    /// Reads a response with a length. The rest stays.
     pub async fn response(&mut self) -> (String, String) {
         let head = self.until("\r\n\r\n").await;
         let length = head.lines().find_map(|line| {
@@ -123,7 +124,7 @@ impl Raw {
         (head, String::from_utf8(body).expect("text"))
     }
 
-    /// The events that come until there are so many, or the stream ends.
+    /// Returns the next `count` events, or fewer if the stream ends.
     pub async fn events(&mut self, parser: &mut Parser, count: usize) -> Vec<Dispatched> {
         let mut events = parser.feed(&std::mem::take(&mut self.read));
         while events.len() < count && self.more().await {
@@ -138,12 +139,12 @@ impl Raw {
         String::from_utf8(std::mem::take(&mut self.read)).expect("text")
     }
 
-    /// Reads what has come, or waits for something; `false` at the end.
+    /// Reads what has arrived, or waits for bytes. Returns `false` at the end.
     pub async fn more(&mut self) -> bool {
         self.more_of(16 * 1024).await
     }
 
-    /// Reads at most so many bytes, or waits for something; `false` at the end.
+    /// Reads at most `limit` bytes, or waits for some. Returns `false` at the end.
     pub async fn more_of(&mut self, limit: usize) -> bool {
         let mut piece = vec![0; limit];
         let read = tokio::time::timeout(DEADLINE, self.stream.read(&mut piece)).await;
@@ -152,7 +153,7 @@ impl Raw {
         true
     }
 
-    /// Whether the last chunk of a body has come.
+    /// Whether the last chunk of a body has arrived.
     pub fn is_complete(&self) -> bool {
         matches!(&self.framing, Framing::Chunked(chunks) if chunks.is_complete)
     }

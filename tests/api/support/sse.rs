@@ -16,7 +16,7 @@ pub struct Dispatched {
 #[derive(Debug, Default)]
 pub struct Parser {
     unread: Vec<u8>,
-    /// Bytes of it among which there is no end of a line.
+    /// Leading bytes of `unread` without a line end.
     searched: usize,
     kind: String,
     data: String,
@@ -24,12 +24,12 @@ pub struct Parser {
     last_event_id: String,
     pub retry: Option<u64>,
     pub comments: Vec<String>,
-    /// Blank lines that dispatched nothing, which some libraries take for events.
+    /// Blank lines that dispatched nothing. Some libraries take them for events.
     pub empty_dispatches: usize,
 }
 
 impl Parser {
-    /// Takes in bytes and returns the events that they complete.
+    /// Reads bytes and returns the events that they complete.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Dispatched> {
         self.unread.extend_from_slice(bytes);
         let mut events = Vec::new();
@@ -41,7 +41,8 @@ impl Parser {
         events
     }
 
-    /// The first complete line and its length with its end. A CR at the very end may be half a line end.
+    /// Returns the first complete line, and its length with its end. A final CR may be half a line
+    /// end.
     fn line(&mut self) -> Option<(String, usize)> {
         let rest = &self.unread[self.searched..];
         let Some(at) = rest.iter().position(|it| matches!(it, b'\r' | b'\n')) else {

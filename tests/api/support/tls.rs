@@ -24,7 +24,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Files with a new certificate for this machine; returns it as PEM as well.
+    /// Creates files with a new certificate for this machine. Also returns it as PEM.
     pub fn new() -> (Self, String) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let certificate = directory.path().join("certificate.pem");
@@ -54,7 +54,7 @@ impl Files {
     }
 }
 
-/// A gateway that listens with TLS as well, its files, and the certificate.
+/// A gateway that also listens with TLS, its files, and the certificate.
 pub fn gateway(settings: &[(&str, &str)]) -> (Gateway, Files, String) {
     let (files, pem) = Files::new();
     let settings = [settings, &files.settings()].concat();
@@ -62,7 +62,7 @@ pub fn gateway(settings: &[(&str, &str)]) -> (Gateway, Files, String) {
     (gateway, files, pem)
 }
 
-/// A client with connections of its own that trusts a certificate and nothing else.
+/// A client with connections of its own that trusts only this certificate.
 pub fn client(pem: &str, over_http_2: bool) -> Client {
     let certificate = reqwest::Certificate::from_pem(pem.as_bytes()).expect("a certificate");
     let builder = Client::builder().tls_certs_only([certificate]);
@@ -77,7 +77,7 @@ impl Gateway {
         format!("{}{path}", base.expect("it listens with TLS").trim_end_matches('/'))
     }
 
-    /// A connection of its own over TLS, for a version of HTTP as TLS calls it.
+    /// Opens a TLS connection with this ALPN protocol.
     pub async fn secure_stream(&self, pem: &str, protocol: &str) -> TlsStream<TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")).expect("a root");

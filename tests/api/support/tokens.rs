@@ -1,4 +1,4 @@
-//! Tokens of both dialects, good and bad, and gateways that trust them.
+//! Access tokens of both dialects, valid and invalid, and gateways that trust them.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -11,14 +11,15 @@ pub const HUB: &str = "https://hub.example/.well-known/mercure";
 pub const ISSUER: &str = "https://issuer.example";
 pub const DETAIL: &str = "https://mercure.rocks/authorization-detail";
 
-/// The settings of a gateway with keys for both roles. It listens where tests reach it, and is known as another host.
+/// The settings of a gateway with keys for both roles. Its public URL names another host than the
+/// one that tests connect to.
 pub const KEYS: [(&str, &str); 3] = [
     ("AUTH__PUBLISHER_KEY", PUBLISHER_KEY),
     ("AUTH__SUBSCRIBER_KEY", SUBSCRIBER_KEY),
     ("SERVER__PUBLIC_URL", "https://hub.example"),
 ];
 
-/// A file that names an issuer of tokens of draft-08, which uses the gateway's own keys.
+/// A file that names an issuer of draft-08 access tokens, which uses the gateway's own keys.
 pub fn trusting(issuer: &str) -> tempfile::NamedTempFile {
     settings_file(&format!("[[auth.issuers]]\nname = '{issuer}'\n"))
 }
@@ -39,7 +40,7 @@ pub fn guarded(more: &[(&str, &str)]) -> Gateway {
     Gateway::with(&settings)
 }
 
-/// Seconds since the epoch, from now on.
+/// Returns the time in `seconds` from now, in seconds since the epoch.
 pub fn from_now(seconds: i64) -> i64 {
     jiff::Timestamp::now().as_second() + seconds
 }
@@ -56,7 +57,8 @@ pub fn sign(kind: Option<&str>, claims: &Value, secret: &str) -> String {
     sign_with(&header, claims, &EncodingKey::from_secret(secret.as_bytes()))
 }
 
-/// The claims of an access token (draft-08) that grants an action on matchers, written as `("exact", "…")`.
+/// The claims of an access token (draft-08) that grants an action on matchers, written as
+/// `("exact", "…")`.
 pub fn modern_claims(action: &str, matchers: &[(&str, &str)]) -> Value {
     let topics: Vec<Value> =
         matchers.iter().map(|(kind, text)| json!({ "match": text, "match_type": kind })).collect();
@@ -78,12 +80,12 @@ pub fn modern_subscriber(matchers: &[(&str, &str)]) -> String {
     sign(Some("at+jwt"), &modern_claims("subscribe", matchers), SUBSCRIBER_KEY)
 }
 
-/// A publisher's token of the old dialect.
+/// A publisher's access token of the old dialect.
 pub fn old_publisher(selectors: &[&str]) -> String {
     sign(Some("JWT"), &json!({ "mercure": { "publish": selectors } }), PUBLISHER_KEY)
 }
 
-/// A subscriber's token of the old dialect.
+/// A subscriber's access token of the old dialect.
 pub fn old_subscriber(selectors: &[&str]) -> String {
     sign(Some("JWT"), &json!({ "mercure": { "subscribe": selectors } }), SUBSCRIBER_KEY)
 }

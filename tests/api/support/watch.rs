@@ -1,4 +1,4 @@
-//! What the system tells of the gateway's process, and waiting for it.
+//! The resources of the gateway's process, and waiting for conditions.
 
 use std::{fs, time::Duration};
 
@@ -34,11 +34,11 @@ impl Gateway {
     pub fn processor_time(&self) -> Duration {
         let file = format!("/proc/{}/stat", self.process.id());
         let stat = fs::read_to_string(file).expect("a process");
-        // The name, which may hold anything, ends with the last parenthesis.
+        // The name, which may contain anything, ends with the last parenthesis.
         let (_, fields) = stat.rsplit_once(") ").expect("fields");
         let fields: Vec<_> = fields.split(' ').collect();
         let ticks: u64 = fields[11..13].iter().map(|it| it.parse::<u64>().expect("ticks")).sum();
-        // Linux has told user space hundredths of seconds for decades.
+        // Linux has reported hundredths of seconds to user space for decades.
         Duration::from_millis(ticks * 10)
     }
 }

@@ -17,31 +17,31 @@ use super::Page;
 /// Names under which distributions install the browser.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/// Variables that demand every test, if one of them is 1.
+/// Variables that require every test if one of them is 1.
 const REQUIRE_ALL: [&str; 2] = ["REQUIRE_ALL_TESTS", "TIDEGATE_REQUIRE_ALL"];
 
 /// A browser of its own for one test.
 struct Browser {
     client: Client,
     driver: Child,
-    /// The profile and whatever else the browser writes.
+    /// The profile and other files of the browser.
     _directory: TempDir,
 }
 
-/// Runs a test in a new browser, which is gone afterwards, however the test ends. Without a browser on this machine
-/// the test is skipped, unless the environment demands every test.
+/// Runs a test in a new browser, which is stopped however the test ends. Without a browser the test
+/// is skipped, unless the environment requires every test.
 pub(crate) async fn in_browser<F: Future<Output = ()> + 'static>(test: impl FnOnce(Page) -> F) {
     run(test, &[]).await;
 }
 
-/// The same with the scripts of pages switched off. The driver can still run its own.
+/// The same, with the scripts of pages disabled. The driver can still run its own.
 pub(crate) async fn in_browser_without_scripts<F: Future<Output = ()> + 'static>(
     test: impl FnOnce(Page) -> F,
 ) {
     run(test, &["--blink-settings=scriptEnabled=false"]).await;
 }
 
-/// The same with whatever certificate servers show.
+/// The same, accepting every certificate.
 pub(crate) async fn in_browser_that_trusts_everybody<F: Future<Output = ()> + 'static>(
     test: impl FnOnce(Page) -> F,
 ) {
@@ -70,7 +70,7 @@ async fn run<F: Future<Output = ()> + 'static>(test: impl FnOnce(Page) -> F, arg
 }
 
 impl Browser {
-    /// Starts a browser; the error says what is missing on this machine.
+    /// Starts a browser. The error names what is missing on this machine.
     async fn start(arguments: &[&str]) -> Result<Self, String> {
         let binary = installed().ok_or("there is no Chromium on this machine")?;
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -89,7 +89,7 @@ impl Browser {
     }
 
     async fn stop(mut self) {
-        // Ends the browser; should that fail, the test has failed already.
+        // Ends the browser. If that fails, the test has already failed.
         let _ = self.client.close().await;
         let _ = self.driver.kill().await;
     }
@@ -102,7 +102,7 @@ fn installed() -> Option<String> {
     files.into_iter().find(|file| file.is_file()).map(|file| file.to_string_lossy().into_owned())
 }
 
-/// The port that chromedriver says it has chosen.
+/// Returns the port that chromedriver has chosen.
 async fn port(driver: &mut Child) -> u16 {
     let output = driver.stdout.take().expect("its output is piped");
     let mut lines = BufReader::new(output).lines();
@@ -129,7 +129,7 @@ async fn connect(port: u16, binary: &str, directory: &TempDir, arguments: &[&str
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
-        // Pictures show how things are, not how they come to be so.
+        // Pictures show final states, not transitions.
         "--force-prefers-reduced-motion",
         &user_data,
     ];

@@ -17,22 +17,22 @@ use tokio::{
     process::Child,
 };
 
-/// Files of the repository, each of which is an object.
+/// Files of the repository. Each is an object.
 const N_FILES: usize = 3000;
 
 /// The running example with a repository that it may clone.
 pub(crate) struct Cloner {
-    /// Where it listens.
+    /// Its URL.
     pub(crate) origin: String,
-    /// What to type into its form.
+    /// The repository's address, as typed into the form.
     pub(crate) repository: String,
     _process: Child,
     _folder: TempDir,
 }
 
 impl Cloner {
-    /// Starts the example. What its git says about its progress comes with this many milliseconds in between: it clones
-    /// from a disk, and nobody could watch.
+    /// Starts the example. Its git prints progress with pauses of this many milliseconds, because
+    /// cloning from a disk would be too fast to watch.
     pub(crate) async fn start(pause: u32) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let repository = repository(folder.path());
@@ -60,7 +60,7 @@ fn program() -> PathBuf {
     program
 }
 
-/// Runs the real git, and hands on what it says, line by line.
+/// Creates a script that runs the real git and passes its output on, line by line.
 fn patient_git(folder: &Path, pause: u32) -> PathBuf {
     let path = folder.join("patient-git");
     let script = format!(
@@ -76,7 +76,7 @@ fn patient_git(folder: &Path, pause: u32) -> PathBuf {
     path
 }
 
-/// Makes a bare repository; returns its address.
+/// Creates a bare repository. Returns its address.
 fn repository(folder: &Path) -> String {
     let path = folder.join("many.git").display().to_string();
     let git = |arguments: &[&str]| {

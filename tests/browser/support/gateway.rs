@@ -1,4 +1,4 @@
-//! The gateway as its users run it: the binary, on a port, with settings in the environment.
+//! The gateway in normal use: the binary, on a port, with settings in the environment.
 
 use std::{env, net::TcpListener, process::Stdio, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// Settings for tests: clients return soon.
+/// Settings for tests: clients reconnect soon.
 const SETTINGS: [(&str, &str); 5] = [
     ("HISTORY__STORE", "memory"),
     ("LOG__FILTER", "off"),
@@ -18,11 +18,11 @@ const SETTINGS: [(&str, &str); 5] = [
     ("DELIVERY__RETRY_SPREAD", "200ms"),
 ];
 
-/// Ports that tests listen on. They lie below those that the system gives to outgoing connections, so that a port is
-/// still free after the gateway was away for a while.
+/// Ports that tests listen on, below those that the system assigns to outgoing connections. A port
+/// is therefore still free after the gateway was down for a while.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
-/// A gateway that can be killed and started again at the same address.
+/// A gateway that can be killed and restarted at the same address.
 pub(crate) struct Gateway {
     port: u16,
     settings: Vec<(String, String)>,
@@ -40,7 +40,7 @@ impl Gateway {
             .map(|(key, value)| (format!("TIDEGATE_{key}"), (*value).to_owned()))
             .collect();
         let directory = tempfile::tempdir().expect("a temporary directory");
-        // So short that no request is sent on a connection of a process that was killed.
+        // So short that no request is sent on a connection of a killed process.
         let idle = Duration::from_millis(1);
         let http = reqwest::Client::builder().pool_idle_timeout(idle).build();
         let port = free_port();
@@ -48,22 +48,22 @@ impl Gateway {
         Self { port, settings, directory, http: http.expect("an HTTP client"), process }
     }
 
-    /// What the gateway's own pages are called in the address bar.
+    /// Returns the origin of the gateway's own pages.
     pub(crate) fn origin(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Where it listens.
+    /// Returns its port.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Has it end at once, as a crash or the kernel would.
+    /// Kills it, as a crash or the kernel would.
     pub(crate) async fn kill(&mut self) {
         self.process.kill().await.expect("the gateway runs");
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM, and waits until it has ended.
     pub(crate) async fn terminate(&mut self) {
         let id = self.process.id().expect("the gateway runs").to_string();
         let signal = Command::new("kill").args(["-TERM", &id]).status().await;
@@ -98,12 +98,12 @@ impl Gateway {
         }
     }
 
-    /// How many of something there are for a transport, as `/metrics` tells it.
+    /// Returns the value of a metric for a transport.
     pub(crate) async fn count(&self, metric: &str, transport: &str) -> u64 {
         self.sample(metric, "transport", transport).await.expect("every transport is counted")
     }
 
-    /// How many requests were refused for this reason.
+    /// Returns how many requests were refused for this reason.
     pub(crate) async fn refused(&self, reason: &str) -> u64 {
         self.sample("requests_refused_total", "reason", reason).await.unwrap_or(0)
     }
@@ -126,12 +126,12 @@ impl Gateway {
     }
 }
 
-/// An update that can be told from others: topic `x`, id and data by `number`.
+/// A numbered update: topic `x`, id and data by `number`.
 pub(crate) fn numbered(number: usize) -> Value {
     json!({ "topics": ["x"], "id": format!("id-{number}"), "data": format!("data {number}") })
 }
 
-/// A port that nobody listens on.
+/// Returns a port without a listener.
 pub(crate) fn free_port() -> u16 {
     std::iter::repeat_with(|| fastrand::u16(PORTS))
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
@@ -147,7 +147,7 @@ async fn launch(port: u16, settings: &[(String, String)], directory: &TempDir) -
         }
     }
     command.envs(settings.iter().map(|(name, value)| (name, value)));
-    // Elsewhere than in the repository, whose tidegate.toml it would read.
+    // Not in the repository, whose tidegate.toml it would read.
     command.current_dir(directory.path()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut process = command.spawn().expect("the gateway starts");
     let output = process.stdout.take().expect("its output is piped");
@@ -159,7 +159,7 @@ async fn launch(port: u16, settings: &[(String, String)], directory: &TempDir) -
             break;
         }
     }
-    // What it prints later must go somewhere.
+    // Drains later output, so that the process does not block.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     process
 }

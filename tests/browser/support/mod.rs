@@ -1,4 +1,5 @@
-//! What the tests are made of: the gateway's own binary, a browser, pages that listen, and a network that fails.
+//! The parts of the tests: the gateway's binary, a browser, subscribing pages, and a failing
+//! network.
 
 mod browser;
 mod cloner;
@@ -18,13 +19,13 @@ pub(crate) use self::{
     worker::Work,
 };
 
-/// How long a condition may take to come true. Only a test that fails waits so long.
+/// How long a condition may take to become true. Only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How often a condition is looked at.
+/// The interval between checks of a condition.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// Looks until there is something to see.
+/// Checks until there is a result.
 pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -1,4 +1,4 @@
-//! What lies between browser and gateway, and other sites.
+//! The network between browser and gateway, and other sites.
 
 use std::{
     net::SocketAddr,
@@ -12,22 +12,22 @@ use tokio::{
     sync::watch,
 };
 
-/// How far away the gateway seems to be if everything passes slowly.
+/// The added delay if everything passes slowly.
 const LATENCY: Duration = Duration::from_secs(1);
 
-/// What a proxy lets pass.
+/// What a proxy passes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Passing {
     Everything,
     /// Every connection falls silent for ever and stays open.
     Nothing,
-    /// Only those connections fall silent on which the iframe's document is asked for.
+    /// Only the connections that request the iframe's document fall silent.
     NoDocument,
-    /// Everything, but from far away.
+    /// Everything, with a delay.
     Slowly,
 }
 
-/// A proxy that knows nothing of HTTP, and that can fail without closing anything.
+/// A proxy below HTTP, which can fail without closing a connection.
 pub(crate) struct Proxy {
     address: SocketAddr,
     passing: watch::Sender<Passing>,
@@ -35,7 +35,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy before `port`.
+    /// Starts a proxy in front of `port`.
     pub(crate) async fn start(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -54,12 +54,12 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// Changes what passes. A connection that has fallen silent stays so.
+    /// Changes what passes. A silent connection stays silent.
     pub(crate) fn let_pass(&self, passing: Passing) {
         self.passing.send_replace(passing);
     }
 
-    /// Whether a request that begins with this was held up.
+    /// Whether a request that begins with this was held back.
     pub(crate) fn holds_up(&self, request: &str) -> bool {
         let held_up = self.held_up.lock().unwrap_or_else(PoisonError::into_inner);
         held_up.iter().any(|it| it.starts_with(request))
@@ -104,7 +104,7 @@ async fn serve(
     }
 }
 
-/// Serves `html` at every address of `port`, as another site would.
+/// Serves `html` at every path of `port`, as another site would.
 pub(crate) async fn serve_page(port: u16, html: String) {
     let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a free port");
     let response = format!(
@@ -117,7 +117,7 @@ pub(crate) async fn serve_page(port: u16, html: String) {
             let response = response.clone();
             tokio::spawn(async move {
                 let mut request = [0; 4096];
-                // Browsers open connections for later that nothing is ever asked on.
+                // Browsers open spare connections on which they never send a request.
                 if client.read(&mut request).await.is_ok_and(|it| 0 < it) {
                     let _ = client.write_all(response.as_bytes()).await;
                 }

@@ -17,7 +17,7 @@ pub(crate) struct Page {
     client: Client,
 }
 
-/// An event as a page got it.
+/// An event as received by a page.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Heard {
     pub(crate) id: String,
@@ -31,20 +31,20 @@ impl Page {
         Self { client }
     }
 
-    /// What the driver can do besides.
+    /// Returns the driver, for everything else.
     pub(crate) fn driver(&self) -> &Client {
         &self.client
     }
 
-    /// Goes to `address`, and returns when its document is there; it need not be complete.
+    /// Navigates to `address`. Returns when its document exists, which may be incomplete.
     pub(crate) async fn open(&self, address: &str) {
         self.client.goto(address).await.expect("the browser navigates");
         let script = format!("return location.href === '{address}' && document.body !== null");
         self.until(address, &script).await;
     }
 
-    /// Shows a page of the gateway's own origin that can listen. It is loaded and done with, so it stays when the
-    /// gateway goes.
+    /// Opens a page of the gateway's own origin that can subscribe. It is fully loaded, so it
+    /// survives when the gateway stops.
     pub(crate) async fn open_listeners(&self, origin: &str) {
         self.open(&format!("{origin}/health/live")).await;
         self.until("the page is loaded", "return document.readyState === 'complete'").await;
@@ -62,14 +62,14 @@ impl Page {
     /// Waits until the script returns `true`.
     pub(crate) async fn until(&self, what: &str, script: &str) {
         eventually(what, async || {
-            // While a document makes place for another one, there is none that could answer.
+            // No document can reply while another one replaces it.
             let answer = self.client.execute(script, Vec::new()).await;
             answer.is_ok_and(|it| it == Value::Bool(true)).then_some(())
         })
         .await;
     }
 
-    /// Where the browser is.
+    /// Returns the path of the present page.
     pub(crate) async fn path(&self) -> String {
         self.client.current_url().await.map_or_else(|_| String::new(), |it| it.path().to_owned())
     }
@@ -83,13 +83,13 @@ impl Page {
         fs::write(folder.join(name), picture).expect("a file");
     }
 
-    /// What the page has got over a transport.
+    /// Returns what the page has received over a transport.
     pub(crate) async fn heard(&self, transport: &str) -> Vec<Heard> {
         let text = self.run(&format!("return report('{transport}')")).await;
         serde_json::from_str(text.as_str().expect("text")).expect("events")
     }
 
-    /// Waits until the page has got an event with this id over each of the transports.
+    /// Waits until the page has received an event with this id over each transport.
     pub(crate) async fn until_heard(&self, transports: &[&str], id: &str) {
         for transport in transports {
             let what = format!("{id} over {transport}");

@@ -1,4 +1,5 @@
-//! A worker, as it may be written in any language: it speaks HTTP and reports when the test says so.
+//! A worker as it could be written in any language: it speaks HTTP, and reports on demand of the
+//! test.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::Gateway;
 
-/// How often [`Work::keep`] reports: much more often than the shortest lease of a test needs.
+/// The interval of reports by [`Work::keep`], much shorter than the shortest lease of a test.
 const KEEP: Duration = Duration::from_millis(150);
 
 /// A job that a worker has claimed.
@@ -19,11 +20,11 @@ pub(crate) struct Work {
     http: Client,
 }
 
-/// Reports again and again, until it is dropped.
+/// Reports repeatedly until dropped.
 pub(crate) struct Keeping(JoinHandle<()>);
 
 impl Work {
-    /// Creates a job that nobody works on; returns its id.
+    /// Creates a job without a worker. Returns its id.
     pub(crate) async fn create(gateway: &Gateway, title: &str) -> String {
         let job = json!({ "type": "report", "title": title });
         let address = format!("{}/jobs", gateway.origin());
@@ -33,7 +34,7 @@ impl Work {
         created["id"].as_str().expect("a job has an id").to_owned()
     }
 
-    /// Claims the job that waits, or the next one.
+    /// Claims the queued job, or the next one.
     pub(crate) async fn claim(gateway: &Gateway) -> Self {
         let address = format!("{}/jobs", gateway.origin());
         let claim = json!({ "types": ["report"], "wait": 60 });
@@ -55,18 +56,18 @@ impl Work {
         work
     }
 
-    /// Reports; `done` of 100 is the number of the report as well. Returns the answer.
+    /// Reports progress. `done` of 100 also numbers the report. Returns the reply.
     pub(crate) async fn progress(&self, done: u32, stage: &str, message: &str) -> Value {
         self.report("progress", report(done, stage, message).to_string()).await
     }
 
-    /// Reports that less has been done than was told before.
+    /// Reports less progress than before.
     pub(crate) async fn report_at(&self, seq: u32, done: u32) {
         let report = json!({ "seq": seq, "done": done, "total": 100 });
         self.report("progress", report.to_string()).await;
     }
 
-    /// Makes the same report again and again, so that the lease does not end.
+    /// Repeats a report, so that the lease does not expire.
     pub(crate) fn keep(&self, done: u32, stage: &str) -> Keeping {
         let request = self.http.post(format!("{}/progress", self.address));
         let request = request.header("content-type", "application/json");
@@ -114,7 +115,7 @@ fn report(done: u32, stage: &str, message: &str) -> Value {
 }
 
 fn client() -> Client {
-    // So short that no request is sent on a connection of a gateway that was killed.
+    // So short that no request is sent on a connection of a killed gateway.
     let client = Client::builder().no_proxy().pool_idle_timeout(Duration::from_millis(1));
     client.build().expect("a client")
 }

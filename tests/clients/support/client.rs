@@ -17,7 +17,7 @@ use super::in_time;
 const NODE_PROGRAM: &str = include_str!("../receive.mjs");
 const PYTHON_PROGRAM: &str = include_str!("../receive.py");
 
-/// A library with which others receive, by the name that the programs know it under.
+/// A client library, with the name that the programs use for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Library {
     /// For Node.js.
@@ -37,7 +37,8 @@ const LIBRARIES: [Library; 8] = [
     Library::Python("sseclient-py over requests"),
 ];
 
-/// The libraries, or none if they are not all there and the environment does not demand every test.
+/// Returns the libraries, or none if some are missing and the environment does not require every
+/// test.
 pub(crate) async fn installed() -> &'static [Library] {
     let mut missing = Vec::new();
     for (program, folder) in [("node", "node_modules"), ("python3", "python")] {
@@ -58,13 +59,13 @@ pub(crate) async fn installed() -> &'static [Library] {
     &[]
 }
 
-/// `target/clients`, where `tests/clients/install` puts the libraries.
+/// Returns `target/clients`, where `tests/clients/install` puts the libraries.
 fn folder_of_libraries() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
     target.join("clients")
 }
 
-/// An event as a library hands it on.
+/// An event as a library delivers it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Event {
     #[serde(rename = "type")]
@@ -73,7 +74,7 @@ pub(crate) struct Event {
     pub(crate) id: String,
 }
 
-/// What a program says, a line.
+/// One line of a program's output.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Said {
@@ -83,10 +84,10 @@ enum Said {
     Refused { refused: u16 },
 }
 
-/// A program that runs.
+/// A running program.
 pub(crate) struct Client {
     pub(crate) library: Library,
-    /// How often it has said that a stream is open.
+    /// How often it has reported an open stream.
     pub(crate) n_opened: usize,
     lines: Lines<BufReader<ChildStdout>>,
     _process: Child,
@@ -99,7 +100,7 @@ impl Client {
         let (mut command, name) = match library {
             Library::Node(name) => {
                 let mut command = Command::new("node");
-                // Given so, it finds libraries where it is run.
+                // As an inline program it resolves libraries from the working directory.
                 command.args(["--input-type=module", "--eval", NODE_PROGRAM, "--"]);
                 (command, name)
             }
@@ -120,13 +121,13 @@ impl Client {
         Self { library, n_opened: 0, lines, _process: process }
     }
 
-    /// Waits until a stream is open; no event may come before.
+    /// Waits until a stream is open. No event may arrive before.
     pub(crate) async fn opened(&mut self) {
         let said = self.next_but("an open stream", |it| matches!(it, Said::Lost { .. })).await;
         assert!(matches!(said, Said::Open { .. }), "{:?} says {said:?}", self.library);
     }
 
-    /// The next event, however often the stream is opened before.
+    /// Returns the next event, however often the stream is reopened before.
     pub(crate) async fn event(&mut self) -> Event {
         let is_about_streams = |it: &Said| matches!(it, Said::Open { .. } | Said::Lost { .. });
         match self.next_but("an event", is_about_streams).await {
@@ -144,7 +145,7 @@ impl Client {
         data
     }
 
-    /// The status with which it is refused for good, however often the stream is opened before.
+    /// Returns the status of its final refusal, however often the stream is reopened before.
     pub(crate) async fn refused(&mut self) -> u16 {
         let is_about_streams = |it: &Said| matches!(it, Said::Open { .. } | Said::Lost { .. });
         match self.next_but("a refusal", is_about_streams).await {
@@ -153,7 +154,7 @@ impl Client {
         }
     }
 
-    /// The first of what it says next that is not to be passed over.
+    /// Returns the next line that is not skipped.
     async fn next_but(&mut self, what: &str, is_passed_over: impl Fn(&Said) -> bool) -> Said {
         let what = format!("{what} by {:?}", self.library);
         in_time(&what, async {

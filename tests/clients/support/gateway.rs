@@ -1,4 +1,4 @@
-//! The gateway as its users run it: the binary, on a port, with settings in the environment.
+//! The gateway in normal use: the binary, on a port, with settings in the environment.
 
 use std::{env, net::TcpListener, process::Stdio};
 
@@ -10,15 +10,15 @@ use tokio::{
 
 use super::in_time;
 
-/// Settings for tests: clients return soon, and none takes a busy machine for a dead one.
+/// Settings for tests: clients reconnect soon, and tolerate a busy machine.
 const SETTINGS: [(&str, &str); 3] =
     [("LOG__FILTER", "off"), ("DELIVERY__RETRY", "100ms"), ("DELIVERY__HEARTBEAT", "1s")];
 
-/// Ports that tests listen on. They lie below those that the system gives to outgoing connections, so that a port is
-/// still free after the gateway was away for a while.
+/// Ports that tests listen on, below those that the system assigns to outgoing connections. A port
+/// is therefore still free after the gateway was down for a while.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
-/// A gateway that can be killed and started again at the same address.
+/// A gateway that can be killed and restarted at the same address.
 pub(crate) struct Gateway {
     pub(crate) port: u16,
     settings: Vec<(String, String)>,
@@ -36,7 +36,7 @@ impl Gateway {
             .map(|(key, value)| (format!("TIDEGATE_{key}"), (*value).to_owned()))
             .collect();
         let directory = tempfile::tempdir().expect("a temporary directory");
-        // No connection is kept: one of a process that was killed would fail the next request.
+        // No connection is kept: one of a killed process would fail the next request.
         let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build();
         let port = free_port();
         let process = launch(port, &settings, &directory).await;
@@ -48,12 +48,12 @@ impl Gateway {
         hub_at(self.port)
     }
 
-    /// Has it end at once, as a crash or the kernel would.
+    /// Kills it, as a crash or the kernel would.
     pub(crate) async fn kill(&mut self) {
         in_time("the end after SIGKILL", self.process.kill()).await.expect("the gateway runs");
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM, and waits until it has ended.
     pub(crate) async fn terminate(&mut self) {
         let id = self.process.id().expect("the gateway runs").to_string();
         let signal = Command::new("kill").args(["-TERM", &id]).status().await;
@@ -72,7 +72,7 @@ impl Gateway {
         self.publish_as("", form).await;
     }
 
-    /// Publishes a form with a token.
+    /// Publishes a form with an access token.
     pub(crate) async fn publish_as(&self, token: &str, form: &[(&str, &str)]) {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         let mut request = self.http.post(self.hub()).body(body);
@@ -91,12 +91,12 @@ impl Gateway {
     }
 }
 
-/// The address of a hub behind a port.
+/// Returns the URL of a hub at a port.
 pub(super) fn hub_at(port: u16) -> String {
     format!("http://127.0.0.1:{port}/.well-known/mercure")
 }
 
-/// A port that nobody listens on.
+/// Returns a port without a listener.
 fn free_port() -> u16 {
     std::iter::repeat_with(|| fastrand::u16(PORTS))
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
@@ -112,7 +112,7 @@ async fn launch(port: u16, settings: &[(String, String)], directory: &TempDir) -
         }
     }
     command.envs(settings.iter().map(|(name, value)| (name, value)));
-    // Elsewhere than in the repository, whose tidegate.toml it would read.
+    // Not in the repository, whose tidegate.toml it would read.
     command.current_dir(directory.path()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut process = command.spawn().expect("the gateway starts");
     let output = process.stdout.take().expect("its output is piped");
@@ -124,7 +124,7 @@ async fn launch(port: u16, settings: &[(String, String)], directory: &TempDir) -
             break;
         }
     }
-    // What it prints later must go somewhere.
+    // Drains later output, so that the process does not block.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     process
 }

@@ -1,4 +1,4 @@
-//! What the tests are made of: the gateway's own binary, programs that receive, and a network that fails.
+//! The parts of the tests: the gateway's binary, receiving programs, and a failing network.
 
 mod client;
 mod gateway;
@@ -14,10 +14,10 @@ pub(crate) use self::{
     token::{Role, modern, old, short_lived},
 };
 
-/// How long anything may take before a test fails; generous, because machines that run tests are busy.
+/// Time limit for anything before a test fails. Generous, because test machines are busy.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The result of `future`, which has to come before the deadline.
+/// Returns the result of `future`, which must be ready before the deadline.
 async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(DEADLINE, future).await {
         Ok(result) => result,

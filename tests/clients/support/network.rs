@@ -1,4 +1,4 @@
-//! What lies between client and gateway.
+//! The network between client and gateway.
 
 use std::net::SocketAddr;
 
@@ -14,13 +14,13 @@ use super::{gateway::hub_at, in_time};
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Passing,
-    /// Every connection is cut behind this text of the gateway's, and no other one is passed on afterwards.
+    /// Every connection is cut after this text from the gateway. Later ones are not passed on.
     CutBehind(&'static str),
     /// Every connection is cut.
     Cut,
 }
 
-/// A proxy that knows nothing of HTTP, before one client.
+/// A proxy below HTTP, for one client.
 pub(crate) struct Proxy {
     address: SocketAddr,
     state: watch::Sender<State>,
@@ -28,7 +28,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy before `port`.
+    /// Starts a proxy in front of `port`.
     pub(crate) async fn start(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -43,17 +43,17 @@ impl Proxy {
         Self { address, state, n_heartbeats }
     }
 
-    /// The address of the hub, through it.
+    /// Returns the URL of the hub through this proxy.
     pub(crate) fn hub(&self) -> String {
         hub_at(self.address.port())
     }
 
-    /// Cuts the connection; every other one is cut at once, until it is mended.
+    /// Cuts the connection. New ones are cut at once until `mend` is called.
     pub(crate) fn cut(&self) {
         self.state.send_replace(State::Cut);
     }
 
-    /// Cuts the connection behind this text, which is in the middle of an event.
+    /// Cuts the connection after this text, which is in the middle of an event.
     pub(crate) fn cut_behind(&self, text: &'static str) {
         self.state.send_replace(State::CutBehind(text));
     }
@@ -70,12 +70,12 @@ impl Proxy {
         self.state.send_replace(State::Passing);
     }
 
-    /// How many heartbeats have passed.
+    /// Returns how many heartbeats have passed.
     pub(crate) fn n_heartbeats(&self) -> usize {
         *self.n_heartbeats.borrow()
     }
 
-    /// Waits until so many heartbeats have passed.
+    /// Waits until this many heartbeats have passed.
     pub(crate) async fn heartbeats(&self, count: usize) {
         let mut n_heartbeats = self.n_heartbeats.subscribe();
         let passed = in_time("heartbeats", n_heartbeats.wait_for(|it| count <= *it)).await;
@@ -116,7 +116,7 @@ async fn serve(
                     return;
                 }
                 if end.is_some() {
-                    // An orderly end, so that the client gets all of it.
+                    // An orderly end, so that the client receives all of it.
                     let _ = client.shutdown().await;
                     state.send_replace(State::Cut);
                     return;
@@ -131,7 +131,7 @@ async fn serve(
     }
 }
 
-/// Where to cut, if it is within these bytes.
+/// Returns where to cut, if that is within these bytes.
 fn end_within(state: &State, bytes: &[u8]) -> Option<usize> {
     let State::CutBehind(text) = state else { return None };
     let at = bytes.windows(text.len()).position(|it| it == text.as_bytes())?;

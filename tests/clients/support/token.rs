@@ -1,4 +1,4 @@
-//! Tokens of both dialects, and the settings of a gateway that trusts them.
+//! Access tokens of both dialects, and the settings of a gateway that trusts them.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -11,10 +11,10 @@ const HUB: &str = "https://hub.example/.well-known/mercure";
 const ISSUER: &str = "https://issuer.example";
 const DETAIL: &str = "https://mercure.rocks/authorization-detail";
 
-/// Seconds that a token is good: longer than any test takes.
+/// Lifetime of an access token in seconds, longer than any test.
 const LIFETIME: i64 = 3600;
 
-/// What a token is for.
+/// What an access token grants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Publish,
@@ -41,7 +41,7 @@ impl Role {
     }
 }
 
-/// A token of the old dialect that grants one topic.
+/// An access token of the old dialect that grants one topic.
 pub(crate) fn old(role: Role, topic: &str) -> String {
     role.sign("JWT", &json!({ "mercure": { role.as_str(): [topic] } }))
 }
@@ -51,7 +51,7 @@ pub(crate) fn modern(role: Role, topic: &str) -> String {
     short_lived(role, topic, LIFETIME)
 }
 
-/// An access token that is good for so many seconds, or up to one less.
+/// An access token that expires in this many seconds, or up to one less.
 pub(crate) fn short_lived(role: Role, topic: &str, seconds: i64) -> String {
     let topics = [json!({ "match": topic })];
     let details = [json!({ "type": DETAIL, "actions": [role.as_str()], "topics": topics })];
@@ -62,7 +62,7 @@ pub(crate) fn short_lived(role: Role, topic: &str, seconds: i64) -> String {
 }
 
 impl Gateway {
-    /// Starts a gateway with keys. Without a token one gets public events.
+    /// Starts a gateway with keys. Subscribers without an access token receive public events.
     pub(crate) async fn start_guarded() -> Self {
         let issuer = tempfile::NamedTempFile::new().expect("a temporary file");
         let text = format!("[[auth.issuers]]\nname = '{ISSUER}'\n");
