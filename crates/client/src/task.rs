@@ -312,6 +312,7 @@ impl Task {
                 Sent::Taken => self.unsent().sent_seq = report.seq,
                 Sent::Refused(detail) => {
                     warn!(job = short(self.id()), detail, "a report was refused");
+                    // It would be refused again, so it counts as sent.
                     self.unsent().sent_seq = report.seq;
                 }
                 other => return other,

@@ -160,6 +160,7 @@ impl Worker {
                 () = &mut shutdown => break (Ok(()), None),
                 slot = slots.clone().acquire_owned() => slot,
             };
+            // Kept if `shutdown` comes first: `decline` then gives back the job in its response.
             let (asked, mut asking) = (Instant::now(), Box::pin(self.ask()));
             let answer = tokio::select! {
                 () = &mut shutdown => break (Ok(()), Some(asking)),

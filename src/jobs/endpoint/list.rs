@@ -42,7 +42,7 @@ pub(super) async fn list_jobs(request: HttpRequest) -> Result<HttpResponse, Prob
         }
     };
     let before = parameter(&request, "before")?;
-    // // The tracker would list from the newest job again if it did not know `before`.
+    // The tracker lists from the newest job if it does not know `before`, so that is refused.
     if before.as_ref().is_some_and(|id| !tracker.knows(id)) {
         let detail = "`before` is no job of the list, or not any more; begin again without it";
         return Err(Problem::field("before", detail));
