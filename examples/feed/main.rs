@@ -6,7 +6,7 @@
 //!
 //! ```sh
 //! cargo run --example feed                           # another address: -- --listen 127.0.0.1:4000
-//! nginx -e stderr -c "$PWD/examples/feed/nginx.conf"  # if you like, with nginx in front
+//! nginx -e stderr -c "$PWD/examples/feed/nginx.conf" # if you like, with nginx in front
 //! ```
 //!
 //! Open <http://127.0.0.1:3010/> (or, through nginx, <http://127.0.0.1:8010/>) in a few windows and

@@ -240,7 +240,7 @@ impl Table {
         }
     }
 
-    /// Forgets a job. If it was ever visible, leaves a tombstone.
+    /// Forgets a job. If it was ever visible, leaves a tombstone for a while.
     pub(super) fn remove(&mut self, job: &Job, was_seen: bool) {
         if self.jobs.remove(&job.number).is_some() {
             self.shrink(job.weight());
