@@ -1,38 +1,40 @@
-// The document's side of the forever iframe, in the JavaScript of 2009, for that is who needs it.
+// The document of the forever iframe, in the JavaScript of 2009: old browsers need it.
 //
-// The server appends script elements that call tidegate() with one argument: {event, cursor}, {heartbeat, cursor} or
-// {end, retry, cursor}. Events are handed on to the parent page. When the document ends, is cut off or falls silent,
-// it asks the server whether it is there, and only then replaces itself by a new document that goes on from its
-// cursor: a dead server must not leave the browser's error page in the frame.
+// The server appends script elements that call tidegate() with one argument: {event, cursor},
+// {heartbeat, cursor} or {end, retry, cursor}. The document passes events on to the parent page.
+// When its connection ends, is cut off or falls silent, it probes the server. Only after an answer
+// does it replace itself by a new document, which resumes after its cursor. Otherwise a dead server
+// would leave the browser's error page in the frame.
 //
-// options: callback or origin (to whom events go), heartbeats (hand those on too), query (of the new document),
-// cursor (to go on from; empty if there is none yet), silence (ms after which the connection counts as dead), retry
-// (ms before the first probe).
+// options: callback or origin (the receiver of events), heartbeats (pass those on too), query (of
+// the new document), cursor (to resume after; empty if there is none yet), silence (ms after which
+// the connection counts as dead), retry (ms before the first probe).
 //
-// With origin, the parent is told {tidegate: "event", event} and {tidegate: "state", state, cursor}; the states are
-// open, waiting (the connection is lost, the next one will come) and refused (none will come).
+// With origin, the parent receives {tidegate: "event", event} and {tidegate: "state", state,
+// cursor}. The states are open, waiting (the connection is lost, a new one will follow) and refused
+// (none will follow).
 function startTidegate(options) {
   "use strict";
 
-  var LOOK = 500; // ms between two looks at the connection and the parent page
-  var PATIENCE = 10000; // ms for the answer to a probe, and for a new document to come
+  var LOOK = 500; // ms between two checks of the connection and the parent page
+  var PATIENCE = 10000; // ms for the response to a probe, and for a new document to arrive
   var SHORTEST_WAIT = 200; // ms between two probes, at least
   var LONGEST_WAIT = 30000; // ms between two probes, at most, if retry is not longer
 
   var isTop = window.parent === window;
-  var delivered = options.cursor; // everything up to here is with the parent
-  var waiting = []; // events that came before the parent defined its function
+  var delivered = options.cursor; // the parent has the events up to this cursor
+  var waiting = []; // events received before the parent defined its function
   var heard = now();
-  var isOver = false; // nothing that comes on this document's connection counts any more
+  var isOver = false; // whether to ignore what arrives on this document's connection
   var attempts = 0;
   var retry = options.retry;
 
-  // Milliseconds since some moment; by a clock that nobody sets, where there is one.
+  // Returns the ms since some moment, if possible by a clock that is never set.
   function now() {
     return window.performance && performance.now ? performance.now() : new Date().getTime();
   }
 
-  // The function in the parent page that options.callback names, or null while there is none.
+  // Returns the parent's function that options.callback names, or null while there is none.
   function callback() {
     var names = options.callback.split(".");
     var owner = null;
@@ -47,8 +49,9 @@ function startTidegate(options) {
     return typeof found === "function" ? function (event) { found.call(owner, event); } : null;
   }
 
-  // The same event made of the parent's own objects. The page may keep them for longer than this document lives, and
-  // an object of ours would keep the whole document in memory, or break with its end in old browsers.
+  // Copies an event into objects of the parent. The page may keep them for longer than this
+  // document lives. Objects of this document would keep it in memory, or break with its end in old
+  // browsers.
   function copyForParent(event) {
     var copy = new window.parent.Object();
     for (var name in event) {
@@ -61,8 +64,8 @@ function startTidegate(options) {
     return copy;
   }
 
-  // The page's mistake must not end the stream, but its author should see it, if possible where other mistakes of the
-  // page are seen.
+  // Reports an error of the page's function. It must not end the stream, but its author should see
+  // it, if possible among the page's other errors.
   function report(error) {
     if (window.parent.reportError) {
       window.parent.reportError(error);
@@ -109,7 +112,7 @@ function startTidegate(options) {
     handOnWaiting();
   }
 
-  // Leaves nothing behind in the document: not the script that calls, not the line end after the one before it.
+  // Empties the document: removes the calling script, and the line end after the previous one.
   function clean() {
     var body = document.body;
     while (body && body.firstChild) {
@@ -143,7 +146,7 @@ function startTidegate(options) {
     }
   };
 
-  // Leaves this connection for good, and begins to look for the next one.
+  // Abandons this connection, and starts to look for the next one.
   function goOn(delay) {
     isOver = true;
     tell("waiting");
@@ -152,7 +155,7 @@ function startTidegate(options) {
 
   function probe() {
     if (waiting.length > 0) {
-      // A new document would only be told the same again, and could not hand it on either.
+      // A new document would get the same events, and could not pass them on either.
       setTimeout(probe, LOOK);
       return;
     }
@@ -190,7 +193,8 @@ function startTidegate(options) {
     }
   }
 
-  // Whether the same request will be answered the same next time as well: it is the client's fault, and none of time.
+  // Whether the same request will get the same answer again: a client error that time does not
+  // mend.
   function isRefusal(status) {
     var isTimely = status === 408 || status === 425 || status === 429;
     return status >= 400 && status < 500 && !isTimely;
@@ -203,7 +207,8 @@ function startTidegate(options) {
     setTimeout(probe, wait / 2 + Math.random() * wait / 2);
   }
 
-  // This document lives until the first bytes of the next one arrive. If they do not, it has to try again.
+  // Loads the next document. This one lives until the first bytes of the next arrive, and retries
+  // if they do not.
   function replace() {
     location.replace(address());
     setTimeout(function () {
@@ -217,16 +222,16 @@ function startTidegate(options) {
     return location.pathname + "?" + options.query + cursor;
   }
 
-  // Gives up the connection of this document, or the request for the next one. It must not be called while a probe
-  // runs, which it would end as well.
+  // Stops the connection of this document, or the request for the next one. It must not be called
+  // during a probe, which it would stop as well.
   function stopLoading() {
     if (window.stop) {
       window.stop();
     }
   }
 
-  // Sees what no script element tells: the end of a connection that was cut, one that is open but dead, and a parent
-  // that has defined its function at last. What waits for that is bounded by the size at which documents end.
+  // Notices what no script element reports: a cut connection, a dead one, and a parent that has
+  // defined its function at last. The size limit of documents bounds the events that wait for it.
   setInterval(function () {
     handOnWaiting();
     if (isOver) {

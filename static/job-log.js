@@ -1,22 +1,22 @@
-// The log of a job: what comes in is joined by its offsets, which count bytes, and the newest lines are shown.
+// The log of a job. Pieces are joined by their offsets in bytes, and the newest lines are shown.
 
 const SHOWN_LINES = 1000;
-const LONGEST_LINE = 4096; // characters, after which a line is cut into two
+const LONGEST_LINE = 4096; // characters, after which a line is split
 
 export class Log {
-  // `end` is the offset behind the text that is in the page already.
+  // `end` is the offset after the text that the page already contains.
   constructor(pre, address, end) {
     this.pre = pre;
     this.address = address;
     this.end = end;
-    this.length = end; // how much there is, as far as is known
+    this.length = end; // the length of the log, as far as is known
     this.isFetching = false;
     const text = pre.textContent;
     pre.replaceChildren();
     this.show(text);
   }
 
-  // Takes the text of an event.
+  // Adds the text of an event.
   receive({ offset, text }) {
     const bytes = new TextEncoder().encode(text);
     const end = offset + bytes.length;
@@ -29,7 +29,7 @@ export class Log {
     }
   }
 
-  // The log is told to have this length. What is missing is fetched; if that fails, the next that comes asks again.
+  // Notes the log's length, and fetches missing text. If that fails, the next call retries.
   async expect(length) {
     this.length = Math.max(this.length, length);
     if (this.isFetching) {
@@ -41,7 +41,7 @@ export class Log {
         await this.fetch();
       }
     } catch {
-      // What shows the state tells that the gateway does not answer.
+      // The check of the status shows that the gateway does not answer.
     } finally {
       this.isFetching = false;
     }
@@ -60,7 +60,7 @@ export class Log {
       this.end = offset;
     }
     if (this.end < end) {
-      // Events may have brought some of it in the meantime.
+      // Events may have brought some of it meanwhile.
       this.show(new TextDecoder().decode(bytes.subarray(this.end - offset)));
       this.end = end;
     }
@@ -72,7 +72,7 @@ export class Log {
 
   show(text) {
     const isAtEnd = this.pre.scrollHeight - this.pre.scrollTop - this.pre.clientHeight < 8;
-    // What would be dropped at once need not be made.
+    // Lines that would be dropped at once are not made.
     const lines = text.match(/[^\n]*\n|[^\n]+/g) ?? [];
     for (const line of lines.slice(-SHOWN_LINES)) {
       const last = this.pre.lastChild;

@@ -1,4 +1,5 @@
-// For browsers that know scripts but not modules: neither does job.js run there nor does <noscript> count.
+// For browsers with scripts but no modules: job.js does not run and <noscript> does not apply
+// there.
 setTimeout(function () {
   var state = document.getElementById("job").getAttribute("data-state");
   if (/^(queued|running|cancelling)$/.test(state)) {

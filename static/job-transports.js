@@ -1,22 +1,24 @@
-// How the page of a job hears of it. Each function gets the link to the page and a signal that ends it:
+// The transports of the job page. Each function gets a link to the page and a signal that ends it:
 //
 // link.address      the address of the job
-// link.take(job)    hands on a status document
-// link.log(piece)   hands on text of the log
-// link.check(wait)  asks for the status document and takes it: resolves to "new", "same", "gone", "away" or, if
-//                   something else than the gateway answers, "odd", and tells the reader
-// link.giveUp()     this transport does not work here although the gateway answers; the page takes the next one
+// link.take(job)    passes on a status document
+// link.log(piece)   passes on text of the log
+// link.check(wait)  requests the status document and takes it. Resolves to "new", "same", "gone",
+//                   "away" or, if something other than the gateway answers, "odd". Shows the reader
+//                   whether the gateway answers
+// link.giveUp()     reports that this transport does not work here although the gateway answers;
+//                   the page takes the next one
 
 import { backOff, isForeign } from "./connection.js";
 
 const OPENING = 4000; // ms after which a connection that is not open has failed
-const LASTING = 5000; // ms after which one that ends has worked
-const SILENCE = 30_000; // ms without anything, after which the page asks whether it was not told
-const FRAME_SILENCE = 10_000; // the same for a frame: where a proxy cuts it off, a browser does not tell
+const LASTING = 5000; // ms after which a connection that ends has worked
+const SILENCE = 30_000; // ms without data, after which the page checks for missed changes
+const FRAME_SILENCE = 10_000; // the same for a frame: browsers report no cut by a proxy
 const MOST_FAILURES = 3; // in a row, before the transport is given up
-const POLL_WAIT = 20; // seconds that the gateway may keep a request
-const POLL_PAUSE = 500; // ms between two of them
-const RELOAD_PAUSE = 3000; // ms that the page is shown before it is loaded anew
+const POLL_WAIT = 20; // seconds that the gateway may hold a request
+const POLL_PAUSE = 500; // ms between two polls
+const RELOAD_PAUSE = 3000; // ms that the page is shown before it is reloaded
 const SLOW_PAUSE = 10_000; // the same while the page is hidden
 
 function sleep(delay, signal) {
@@ -31,8 +33,8 @@ function sleep(delay, signal) {
   });
 }
 
-// Keeps a connection open. `connect` opens one; it calls heard() and failed(), and returns what closes it.
-// After `silence` ms without anything it asks the gateway.
+// Keeps a connection open. `connect` opens one, calls heard() and failed(), and returns a function
+// that closes it. After `silence` ms without data, the status is checked.
 function keepOpen(link, signal, silence, connect) {
   let close = () => {};
   let timer;
@@ -40,7 +42,7 @@ function keepOpen(link, signal, silence, connect) {
   let hasOpened = false;
   let failures = 0;
   let heardAt;
-  let untold = 0; // changes in a row of which only asking told
+  let untold = 0; // consecutive changes that only a check has found
 
   function open() {
     openedAt = undefined;
@@ -49,7 +51,7 @@ function keepOpen(link, signal, silence, connect) {
     close = connect({ heard, failed });
   }
 
-  // To be called for everything that comes.
+  // Must be called for everything that arrives.
   function heard() {
     clearTimeout(timer);
     hasOpened = true;
@@ -64,7 +66,7 @@ function keepOpen(link, signal, silence, connect) {
     close = () => {};
     failures = openedAt && LASTING < Date.now() - openedAt ? 1 : failures + 1;
     openedAt = undefined;
-    // Whether it is the gateway that fails, or only this way to it.
+    // Checks whether the gateway fails, or only this way to it.
     let isSound = true;
     for (let attempts = 1; !signal.aborted; attempts += 1) {
       const answer = await link.check();
@@ -87,7 +89,7 @@ function keepOpen(link, signal, silence, connect) {
     }
   }
 
-  // A connection can be open and bring nothing: a proxy may hold everything back until it ends.
+  // An open connection may deliver nothing: a proxy may hold everything back until it ends.
   const ask = setInterval(async () => {
     if (openedAt && silence <= Date.now() - heardAt) {
       heardAt = Date.now();
@@ -119,7 +121,8 @@ export function listenByEventSource(link, signal) {
   }
   keepOpen(link, signal, SILENCE, ({ heard, failed }) => {
     const source = new EventSource(link.address);
-    // The gateway tells the state at once. Before that comes, a proxy may have passed on the head and nothing more.
+    // The gateway sends the state at once. Until then a proxy may have passed on only the head, so
+    // the connection does not count as open.
     source.addEventListener("error", failed);
     for (const type of ["job.state", "job.progress", "job.done"]) {
       source.addEventListener(type, ({ data }) => {
@@ -152,7 +155,7 @@ export function listenByIframe(link, signal) {
       }
       if (data.tidegate === "state") {
         if (data.state === "open") {
-          // It brings what happens from now on, and nothing of before.
+          // The frame delivers only what happens from now on, so the status is checked.
           heard();
           link.check();
         } else {
@@ -171,7 +174,7 @@ export function listenByIframe(link, signal) {
       }
     }
 
-    // A browser's error page in the frame says nothing.
+    // A browser's error page in the frame sends no messages.
     const timer = setInterval(() => {
       if (isForeign(frame)) {
         failed();
@@ -191,8 +194,8 @@ export async function listenByPoll(link, signal) {
   await poll(link, signal, POLL_WAIT, POLL_PAUSE);
 }
 
-// For a page that nobody looks at: a browser has six connections to a host over HTTP/1.1, and those that are looked
-// at need them.
+// Polls for a hidden page. A browser has six connections to a host over HTTP/1.1, and visible pages
+// need them.
 export async function listenSlowly(link, signal) {
   await poll(link, signal, 0, SLOW_PAUSE);
 }
@@ -215,7 +218,7 @@ async function poll(link, signal, wait, pause) {
   }
 }
 
-// What is left when nothing else works.
+// The last resort when nothing else works.
 export async function reload(link, signal) {
   await sleep(RELOAD_PAUSE, signal);
   if (!signal.aborted) {

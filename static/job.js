@@ -1,26 +1,26 @@
-// The page of a job: draws each status document as the gateway did the first, and goes on to the result.
+// Draws each status document of a job as the gateway drew the first, and moves on to the result.
 //
-// `?via=sse`, `?via=iframe`, `?via=poll` and `?via=reload` begin with that transport instead of the first.
+// `?via=sse`, `?via=iframe`, `?via=poll` and `?via=reload` start with that transport.
 
 import { deadline } from "./connection.js";
 import { Log } from "./job-log.js";
 import { listenByEventSource, listenByIframe, listenByPoll, listenSlowly, reload } from "./job-transports.js";
 
 const AWAY = "The gateway does not answer; trying again…";
-const SHOWN_DONE = 900; // ms that the full bar is seen before the result
-const LATE_LOG = [1000, 5000, 30_000]; // ms after the end at which late lines of the log are looked for
-const TIMEOUT = 10_000; // ms for a request, besides what it may wait
-const OVERDUE = -10; // seconds after which a guess that was wrong is no longer shown
+const SHOWN_DONE = 900; // ms that the full bar is shown before the result
+const LATE_LOG = [1000, 5000, 30_000]; // ms after the end, to check for late lines
+const TIMEOUT = 10_000; // ms for a request, besides the time it may wait
+const OVERDUE = -10; // seconds left at which a wrong estimate is no longer shown
 
 const query = new URLSearchParams(location.search);
 const address = new URL(location.pathname, location.origin).href;
 const part = (id) => document.getElementById(id);
 const main = part("job");
 let job = JSON.parse(main.dataset.status);
-let isKnown = true; // to the gateway
-let bar = { attempt: job.attempt, percent: null }; // as far as it has come in this attempt
+let isKnown = true; // whether the gateway knows the job
+let bar = { attempt: job.attempt, percent: null }; // the progress shown for this attempt
 let estimate = { seconds: null, at: 0 };
-let skew = -Infinity; // of the gateway's clock against this one
+let skew = -Infinity; // ms by which the gateway's clock is ahead of this one
 
 const log = new Log(part("log"), `${address}/log`, job.log.length);
 
@@ -69,7 +69,7 @@ function estimateInWords(seconds) {
 
 // === Drawing ===
 
-// Text is set only if it is another, for the same once more would be read out once more.
+// Sets a text only if it differs: screen readers would read the same text again.
 function write(id, text) {
   const element = part(id);
   if (element.textContent !== text) {
@@ -130,7 +130,7 @@ function drawError(problem) {
   write("error-document", problem ? JSON.stringify(problem, null, 2) : "");
 }
 
-// Ticks by itself, by the gateway's clock.
+// Draws the times by the gateway's clock. A timer calls this every second.
 function drawTimes() {
   const { state, attempt } = job;
   const end = job.ended_at ? Date.parse(job.ended_at) : Date.now() + skew;
@@ -163,7 +163,7 @@ function take(next) {
     estimate = { seconds: next.progress.estimate_seconds, at: performance.now() };
   }
   job = next;
-  // What was held up on its way tells an earlier time, so the latest is the best.
+  // A delayed document holds an older time, so the largest difference is the most exact.
   skew = Math.max(skew, Date.parse(job.now) - Date.now());
   draw();
   log.expect(job.log.length);
@@ -183,7 +183,7 @@ function end() {
     setTimeout(() => location.replace(`${address}/result`), SHOWN_DONE);
     return;
   }
-  // Workers may send their last lines when all is over.
+  // Workers may send their last lines after the end.
   for (const delay of LATE_LOG) {
     setTimeout(() => log.expect(log.length + 1), delay);
   }
@@ -200,7 +200,7 @@ function forget() {
   ["cancel", "retry", "result", "left"].forEach((id) => { part(id).hidden = true; });
 }
 
-// Asks for the status document.
+// Requests the status document.
 async function check(wait = 0, signal = listening.signal) {
   try {
     const headers = { accept: "application/json", "if-none-match": `"v${job.version}"`, prefer: `wait=${wait}` };
@@ -300,7 +300,7 @@ const ticking = setInterval(drawTimes, 1000);
 
 take(job);
 
-// Behind the load event, so that a frame, which never ends, does not make the page look as if it still loaded.
+// After the load event: the frame never ends, so the page would look as if it still loaded.
 if (document.readyState === "complete") {
   setTimeout(listen, 0);
 } else {

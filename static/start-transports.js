@@ -1,24 +1,25 @@
 // The three transports of the start page.
 //
-// Each is a function of a pane, a topic and a signal that ends it. It goes on from the pane's cursor, tells the pane
-// its state and what arrives, and recovers by itself.
+// Each is a function of a pane, a topic and a signal that ends it. It resumes after the pane's
+// cursor, reports its state and events to the pane, and recovers by itself.
 
 import { backOff, isForeign } from "./connection.js";
 
-const BACKLOG = 10; // events that a newcomer begins with
+const BACKLOG = 10; // events that a new pane starts with
 const SILENCE = 65_000; // ms after which a connection counts as dead: two and a half heartbeats
 const WAITING = "waiting for the gateway";
 
-// EventSource hands a page only those types that it asks for by name.
+// EventSource delivers only the types that the page registers by name.
 const types = new Set(["message", "tidegate.gap", "tidegate.heartbeat"]);
 
-// The address of a subscription: from the cursor on, or with a backlog for newcomers.
+// Returns the address of a subscription: after the cursor, or with a backlog if there is none.
 function address(path, topic, cursor, more = {}) {
   const start = cursor === undefined ? { last: BACKLOG } : { last_event_id: cursor };
   return `${path}?${new URLSearchParams({ match: topic, ...start, ...more })}`;
 }
 
-// EventSource reconnects by itself, except when it is refused or believes in a connection that is dead.
+// EventSource reconnects by itself, except when it is refused or does not notice that its
+// connection is dead.
 export function listenByEventSource(pane, topic, signal) {
   let source;
   let failures = 0;
@@ -50,7 +51,7 @@ export function listenByEventSource(pane, topic, signal) {
 
   function received({ type, data, lastEventId }) {
     if (data === undefined) {
-      return; // no event, but a change of the connection: "open" and "error" can be types as well
+      return; // a change of the connection; events can have the types "open" and "error" as well
     }
     after(SILENCE, giveUp);
     if (type === "tidegate.heartbeat") {
@@ -73,7 +74,8 @@ export function listenByEventSource(pane, topic, signal) {
     }
   }
 
-  // The other panes see every type. At the first event of a new one, this pane goes back to the event before it.
+  // The other panes receive every type. At the first event of a new type, this pane rewinds to the
+  // event before it.
   function learn({ detail: { type, before } }) {
     if (type && !types.has(type)) {
       types.add(type);
@@ -91,8 +93,8 @@ export function listenByEventSource(pane, topic, signal) {
   open();
 }
 
-// The document in the frame reconnects by itself; what is left to do is to replace one that is not the gateway's, such
-// as the browser's error page.
+// The document in the frame reconnects by itself. A foreign one, such as the browser's error page,
+// is replaced here.
 export function listenByIframe(pane, topic, signal) {
   let frame;
   let failures = 0;
@@ -144,7 +146,7 @@ export async function listenByPoll(pane, topic, signal) {
   let next;
   while (!signal.aborted) {
     try {
-      // The first reply is wanted at once, for nothing else tells that the gateway is there.
+      // Requests the first reply at once, because nothing else shows that the gateway answers.
       const headers = next ? {} : { prefer: "wait=0" };
       const deadline = AbortSignal.any([signal, AbortSignal.timeout(SILENCE)]);
       const response = await fetch(next ?? address("poll", topic, pane.cursor), { headers, signal: deadline });

@@ -1,11 +1,12 @@
-// The start page: publishes with a form, and listens over all three transports at once, each in a pane of its own.
+// The start page: publishes with a form, and listens over all three transports, each in its own
+// pane.
 
 import { listenByEventSource, listenByIframe, listenByPoll } from "./start-transports.js";
 
 const SHOWN = 50; // events that a pane lists
-const SHOWN_CHARACTERS = 1000; // of the data of one event
+const SHOWN_CHARACTERS = 1000; // characters shown of an event's data
 
-// What one transport has brought.
+// The events of one transport.
 class Pane {
   constructor(id) {
     const section = document.getElementById(id);
@@ -15,7 +16,7 @@ class Pane {
   }
 
   clear() {
-    this.cursor = undefined; // from where a new connection goes on
+    this.cursor = undefined; // the position after which a new connection resumes
     this.list.replaceChildren();
     this.note(0, undefined);
   }
@@ -27,10 +28,10 @@ class Pane {
     this.last.textContent = this.last.title = lastId ?? "none";
   }
 
-  // `state` is connecting, open, waiting or paused; `text` says it in words.
+  // `state` is connecting, open, waiting or paused; `text` describes it.
   tell(state, text = state) {
     this.state.dataset.state = state;
-    // The same text set once more would be read out once more.
+    // Screen readers would read the same text again.
     if (this.state.textContent !== text) {
       this.state.textContent = text;
     }
@@ -54,7 +55,8 @@ class Pane {
     this.note(this.events + (isGap ? 0 : 1), id);
   }
 
-  // Forgets what came after the event `id`, so that it can come once more; without an id, everything.
+  // Forgets the events after the event `id`, so that they can come again. Without an id, forgets
+  // all.
   rewind(id) {
     if (id === undefined) {
       this.clear();
@@ -70,7 +72,7 @@ class Pane {
   }
 }
 
-// Always as text: an event's data is a stranger's.
+// Always as text: an event's data is not trusted.
 function element(name, className, text = "") {
   const made = document.createElement(name);
   made.className = className;
@@ -100,9 +102,9 @@ const listeners = [
 let topic = document.forms.listen.elements.topic.value;
 let listening = new AbortController();
 
-// Lets go of the connections and, unless the page is hidden, opens new ones that go on where the old ones were. A
-// browser has six connections to a host over HTTP/1.1 and each page like this one takes three, so hidden ones have to
-// leave theirs to the one that is looked at.
+// Closes the connections and, unless the page is hidden, opens new ones that resume where the old
+// ones ended. A browser has six connections to a host over HTTP/1.1, and each page like this one
+// takes three. So hidden pages leave theirs to the visible one.
 function listen() {
   listening.abort();
   listening = new AbortController();
@@ -150,7 +152,7 @@ for (const span of document.querySelectorAll(".base")) {
   span.textContent = new URL(".", location.href).href.replace(/\/$/, "");
 }
 
-// Behind the load event, so that the frame, which never ends, does not make the page look as if it still loaded.
+// After the load event: the frame never ends, so the page would look as if it still loaded.
 function start() {
   setTimeout(listen, 0);
 }

@@ -2,18 +2,18 @@
 
 use url::Url;
 
-/// Characters of an address.
+/// The limit of an address in characters.
 pub(crate) const LONGEST: usize = 1000;
 
-/// Characters of a folder's name that come from the address.
+/// The limit of the characters in a folder's name that come from the address.
 const LONGEST_NAME: usize = 40;
 
-/// The address of a repository that may be cloned. It is not an option, and it holds no password.
+/// The address of a repository that may be cloned. It cannot be an option and holds no password.
 #[derive(Debug, Clone)]
 pub(crate) struct Address(Url);
 
 impl Address {
-    /// Reads what a visitor typed; else tells the visitor what is wrong with it.
+    /// Parses what a visitor typed. The error tells the visitor what is wrong with it.
     pub(crate) fn parse(typed: &str, is_file_allowed: bool) -> Result<Self, String> {
         let typed = typed.trim();
         if typed.is_empty() {
@@ -22,7 +22,8 @@ impl Address {
         if LONGEST < typed.chars().count() {
             return Err(format!("The address is longer than {LONGEST} characters."));
         }
-        // The parser would drop or escape these, and then something else is cloned than was read.
+        // The parser would drop or escape these, and git would clone something other than what was
+        // checked.
         if typed.contains(|it: char| it.is_control() || it.is_whitespace() || it == '\\') {
             return Err("An address has no spaces and no backslashes.".to_owned());
         }
@@ -41,13 +42,13 @@ impl Address {
         Ok(Self(url))
     }
 
-    /// Two ways to write an address are the same text here.
+    /// Returns the normalized address: different spellings of an address become the same text.
     pub(crate) fn as_str(&self) -> &str {
         self.0.as_str().trim_end_matches('/')
     }
 
-    /// The repository's name, made of letters, digits, dots, hyphens and underscores; it begins with one of the first
-    /// two.
+    /// Returns the repository's name, made of letters, digits, dots, hyphens and underscores. It
+    /// begins with a letter or digit.
     pub(crate) fn name(&self) -> String {
         let last = self.as_str().rsplit('/').next().unwrap_or_default();
         let last = last.strip_suffix(".git").unwrap_or(last);

@@ -1,4 +1,4 @@
-//! The clones that are kept: folders that are removed when they are not wanted any more.
+//! The finished clones, in folders that are removed when they are no longer wanted.
 
 use std::{
     collections::VecDeque,
@@ -18,25 +18,25 @@ use uuid::Uuid;
 
 use crate::address::Address;
 
-/// Clones that are made at the same time; the others wait.
+/// The limit of concurrent clones; the others wait.
 const AT_ONCE: usize = 4;
 
-/// Files on a page.
+/// The limit of files on a page.
 pub(crate) const LONGEST_LISTING: usize = 5000;
 
-/// How long the program waits at its end for clones that are being stopped.
+/// How long the program waits at its end for clones to stop.
 const END: Duration = Duration::from_secs(10);
 
 /// All clones of this program.
 #[derive(Debug)]
 pub(crate) struct Clones {
-    /// Everything is in it.
+    /// The folder that holds all clones.
     folder: TempDir,
-    /// Oldest first.
+    /// The oldest first.
     kept: Mutex<VecDeque<Arc<Clone>>>,
     most: usize,
     pub(crate) turns: Semaphore,
-    /// Unfinished ones.
+    /// The number of unfinished clones.
     n_running: watch::Sender<usize>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Folder {
     name: String,
 }
 
-/// Counts as an unfinished clone.
+/// Counts as an unfinished clone until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Running(watch::Sender<usize>);
 
@@ -66,7 +66,7 @@ pub(crate) struct File {
 }
 
 impl Clones {
-    /// None yet; at most `most` are kept, in a new folder within `within`.
+    /// Creates an empty set of at most `most` clones, in a new folder within `within`.
     pub(crate) fn new(within: Option<&Path>, most: usize) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         let builder = builder.prefix("clones-");
@@ -83,13 +83,13 @@ impl Clones {
         })
     }
 
-    /// Keeps [`end`](Self::end) from returning as long as it is there.
+    /// Makes [`end`](Self::end) wait until the returned guard is dropped.
     pub(crate) fn running(&self) -> Running {
         self.n_running.send_modify(|it| *it += 1);
         Running(self.n_running.clone())
     }
 
-    /// A new, empty folder. Nobody can guess its name.
+    /// Creates an empty folder with an unguessable name.
     pub(crate) fn new_folder(&self, address: &Address) -> io::Result<Folder> {
         let name = format!("{}-{}", address.name(), Uuid::new_v4().simple());
         let path = self.folder.path().join(&name);
@@ -97,7 +97,7 @@ impl Clones {
         Ok(Folder { path, name })
     }
 
-    /// Keeps a clone; the oldest may have to go. Returns its page.
+    /// Keeps a clone, and removes the oldest if there are too many. Returns the clone's page.
     pub(crate) async fn keep(&self, address: Address, folder: Folder) -> String {
         let page = format!("/clones/{}/", folder.name);
         let too_many = {
@@ -110,7 +110,8 @@ impl Clones {
         page
     }
 
-    /// The clone of this name. Names are only compared: no path is made of what a visitor asks for.
+    /// Returns the clone of this name. Names are only compared: a visitor's input never becomes a
+    /// path.
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Clone>> {
         self.kept().iter().find(|it| it.folder.name == name).cloned()
     }
@@ -119,8 +120,8 @@ impl Clones {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the end of all that are being made, and removes all that are kept. Threads that served requests may still
-    /// hold them.
+    /// Waits for unfinished clones to end, and removes all clones. Removes the folder itself,
+    /// because threads that served requests may still hold clones.
     pub(crate) async fn end(&self) {
         let mut n_running = self.n_running.subscribe();
         let _ = timeout(END, n_running.wait_for(|it| *it == 0)).await;
@@ -135,7 +136,7 @@ impl Drop for Running {
 }
 
 impl Clone {
-    /// Its files, sorted, and whether there are more of them. Blocks.
+    /// Returns the sorted files, and whether there are more. Blocks.
     pub(crate) fn files(&self) -> (Vec<File>, bool) {
         let mut found: Vec<_> = walk(&self.folder.path).take(LONGEST_LISTING + 1).collect();
         let are_more = LONGEST_LISTING < found.len();
@@ -145,7 +146,7 @@ impl Clone {
     }
 }
 
-/// The files below a folder, without git's own. Links are files here and not followed.
+/// Returns the files below a folder, without git's own. Links count as files and are not followed.
 fn walk(folder: &Path) -> impl Iterator<Item = File> {
     let mut folders = vec![folder.to_owned()];
     let mut entries = None;
@@ -170,7 +171,7 @@ fn walk(folder: &Path) -> impl Iterator<Item = File> {
 }
 
 impl Folder {
-    /// Where it is.
+    /// Returns the folder's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -1,4 +1,4 @@
-//! Runs `git clone`, and ends it with all of its helpers when it is not wanted any more.
+//! Runs `git clone`, and kills it with all of its helpers when it is no longer wanted.
 
 use std::{collections::VecDeque, env, ffi::OsString, path::Path, process::Stdio, time::Duration};
 
@@ -14,26 +14,26 @@ use crate::{
     progress::{News, Output, WHOLE},
 };
 
-/// Lines of git's that tell why it failed.
+/// Lines of git's output that explain a failure.
 const LAST_LINES: usize = 5;
 
 /// How long git and its helpers may take to end after they were killed.
 const END: Duration = Duration::from_secs(5);
 
-/// How git is run.
+/// The settings for running git.
 #[derive(Debug, Clone)]
 pub(crate) struct Git {
     /// The program.
     pub(crate) program: OsString,
     /// Whether repositories of this machine may be cloned.
     pub(crate) is_file_allowed: bool,
-    /// How long a clone may take.
+    /// The time limit of a clone.
     pub(crate) time_limit: Duration,
 }
 
 impl Git {
-    /// Clones `address` into `folder`, which is there and empty, and reports to `job`. When it returns, git has ended. The
-    /// error is for people.
+    /// Clones `address` into the empty folder `folder` and reports to `job`. Git has ended when
+    /// this returns. The error is for people.
     pub(crate) async fn clone(
         &self,
         address: &Address,
@@ -53,7 +53,7 @@ impl Git {
         };
         match ended {
             Ok(Ok(true)) => {
-                // Git does not say when it has written the last file.
+                // Git does not announce that it has written the last file.
                 let _ = job.progress(WHOLE, Some(WHOLE), Some("Done"), None).await;
                 Ok(())
             }
@@ -74,7 +74,8 @@ impl Git {
 
     fn command(&self, address: &Address, folder: &Path) -> Command {
         let mut command = Command::new(&self.program);
-        // What this program's own user has set for git is not for visitors: other addresses, hooks, passwords.
+        // The git settings of this program's user are not for visitors: other addresses, hooks,
+        // passwords.
         for (name, _) in env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"GIT_") {
                 command.env_remove(name);
@@ -94,7 +95,7 @@ impl Git {
         if self.is_file_allowed {
             command.args(["-c", "protocol.file.allow=always"]);
         }
-        // Nothing behind `--` is an option. The folder is `.`, so that no message shows where it lies.
+        // Nothing after `--` is an option. The folder is `.`, so that no message shows its path.
         command.args(["clone", "--progress", "--template=", "--", address.as_str(), "."]);
         command.current_dir(folder).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -104,7 +105,7 @@ impl Git {
     }
 }
 
-/// Reports what git writes, until it ends; returns whether it has cloned.
+/// Reports git's output until it ends. Returns whether the clone succeeded.
 async fn follow(
     child: &mut Child,
     stderr: &mut ChildStderr,
@@ -115,10 +116,10 @@ async fn follow(
     let mut piece = [0; 4096];
     loop {
         let n_bytes = stderr.read(&mut piece).await?;
-        // The last line may have no end.
+        // The last line may lack a line end.
         let read = if n_bytes == 0 { &b"\n"[..] } else { &piece[..n_bytes] };
         let News { lines, step } = output.take(read);
-        // Whether the job is still this one's is seen by `cancelled`.
+        // Errors are ignored here: `cancelled` notices when the job is no longer this worker's.
         if !lines.is_empty() {
             let _ = job.log(&(lines.join("\n") + "\n")).await;
         }
@@ -126,7 +127,7 @@ async fn follow(
             let (stage, message) = (Some(step.stage), Some(&*step.message));
             let _ = job.progress(step.reached, Some(WHOLE), stage, message).await;
         }
-        // How git greets says nothing about why it failed.
+        // Git's greeting does not explain a failure.
         last_lines.extend(lines.into_iter().filter(|it| !it.starts_with("Cloning into ")));
         last_lines.drain(..last_lines.len().saturating_sub(LAST_LINES));
         if n_bytes == 0 {
@@ -135,13 +136,13 @@ async fn follow(
     }
 }
 
-/// A child and its own children, which are killed with it.
+/// A child process and its own children, which are killed with it.
 #[derive(Debug)]
 struct Group(Child);
 
 impl Group {
     fn kill(&mut self) {
-        // Without an id it has ended, and waited for its children.
+        // A child without an id has ended, and has waited for its own children.
         #[cfg(unix)]
         if let Some(pid) = self.0.id().and_then(|it| i32::try_from(it).ok()) {
             use rustix::process::{Pid, Signal, kill_process_group};
@@ -152,7 +153,8 @@ impl Group {
         let _ = self.0.start_kill();
     }
 
-    /// Kills all of it, and waits until the last one has closed its end of the pipe: nobody then writes files any more.
+    /// Kills the group, and waits until its last process has closed the pipe. No process writes
+    /// files after that.
     async fn end(&mut self, stderr: &mut ChildStderr) {
         self.kill();
         let mut rest = [0; 4096];

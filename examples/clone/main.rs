@@ -1,20 +1,20 @@
-//! “We are cloning your repository”: a long task with a page that shows how far it has come.
+//! “We are cloning your repository”: a long task with a page that shows its progress.
 //!
-//! It shows how an application makes a job of its long work: the work is a future that reports to a [`JobHandle`], the
-//! page that waits for it is the gateway's, and the result is a page of the application's own. Git is run as a child
-//! process, and its own progress moves the bar.
+//! It shows how an application turns long work into a job. The work is a future that reports to a
+//! [`JobHandle`]. The gateway serves the page that waits, and the application the page with the
+//! result. Git runs as a child process, and its own progress moves the bar.
 //!
 //! ```sh
-//! cargo run --example clone                                    # another address: -- --listen 127.0.0.1:4000
-//! cargo run --example clone -- --allow-file                    # repositories of this machine as well
+//! cargo run --example clone                  # another address: -- --listen 127.0.0.1:4000
+//! cargo run --example clone -- --allow-file  # repositories of this machine as well
 //! ```
 //!
-//! Open <http://127.0.0.1:3012/> and type the address of a repository. Open the page of the job in a second window, or
-//! cancel it; switch scripts off: everything still works. Two people who want the same repository at the same time wait
-//! for the same job.
+//! Open <http://127.0.0.1:3012/> and type the address of a repository. Open the page of the job in
+//! a second window, cancel it, or turn scripts off: everything still works. Two visitors who want
+//! the same repository at the same time wait for the same job.
 //!
-//! Whoever can open the page can make this machine fetch any https address that it reaches, so it is made to be tried
-//! out on one's own machine and not to be put on the internet.
+//! A visitor can make this machine fetch any https address it reaches. So try it out on your own
+//! machine, and do not put it on the internet.
 
 mod address;
 mod clones;
@@ -51,7 +51,8 @@ use tokio::{runtime::Handle, task::spawn_blocking};
 
 use crate::{address::Address, clones::Clones, git::Git};
 
-/// Bytes of a request: more than the longest address takes with every character escaped.
+/// The limit of a request in bytes: more than the longest address takes with every character
+/// escaped.
 const LONGEST_REQUEST: usize = 16 * 1024;
 
 /// Shows how far the clone of a repository has come.
@@ -63,7 +64,8 @@ struct Arguments {
     /// Also clone repositories of this machine (file:///…).
     #[arg(long)]
     allow_file: bool,
-    /// Folder for the clones, which are removed at the end; the system's for temporary files if not given.
+    /// Folder for the clones, which are removed at the end; the system's for temporary files if not
+    /// given.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
     /// Clones that are kept; the oldest is removed for a new one.
@@ -77,7 +79,7 @@ struct Arguments {
     git: OsString,
 }
 
-/// What the page posts.
+/// The form that the page posts.
 #[derive(Debug, Deserialize)]
 struct Wish {
     #[serde(default)]
@@ -90,7 +92,8 @@ struct Context {
     gateway: Gateway,
     clones: Arc<Clones>,
     git: Git,
-    /// Runs the jobs: this one is there until the last of them has ended, those that serve requests end before.
+    /// Runs the jobs. This runtime lasts until the last job has ended; those that serve requests
+    /// end earlier.
     runtime: Handle,
 }
 
@@ -128,11 +131,11 @@ fn settings(listen: SocketAddr) -> Settings {
     Settings {
         server: ServerSettings {
             listen: vec![listen],
-            // Believes a proxy on this machine about the address that the browser used.
+            // Trusts a proxy on this machine to report the address that the browser used.
             trusted_proxies: vec![IpAddr::from(Ipv4Addr::LOCALHOST).into()],
             ..ServerSettings::default()
         },
-        // A bar that moves smoothly, for the few people who watch.
+        // A bar that moves smoothly, for the few visitors who watch.
         jobs: JobSettings {
             progress_interval: Duration::from_millis(50),
             max_jobs: 1000,
@@ -184,7 +187,8 @@ async fn ask(context: web::Data<Context>) -> HttpResponse {
     pages::ask("", None, context.git.is_file_allowed)
 }
 
-/// `POST /clones`: begins to clone, or finds who has begun already, and leads to the page that waits for it.
+/// `POST /clones`: starts a clone, or finds the same one in progress, and redirects to the page
+/// that waits for it.
 async fn begin(
     request: HttpRequest,
     context: web::Data<Context>,
@@ -219,7 +223,8 @@ async fn list(context: web::Data<Context>, name: web::Path<String>) -> HttpRespo
 }
 
 impl Context {
-    /// Makes a job of cloning `address`. Those who ask for the same address meanwhile get the same job.
+    /// Creates a job that clones `address`. Requests for the same address share one job until it
+    /// ends.
     async fn spawn(&self, address: Address) -> Result<Job, Problem> {
         let new = NewJob {
             kind: "clone".to_owned(),
@@ -228,7 +233,7 @@ impl Context {
             key: Some(address.as_str().to_owned()),
         };
         let (tracker, context) = (self.gateway.tracker().clone(), self.clone());
-        // From now on, so that the program does not end between here and the beginning of the work.
+        // Counted from here, so that the program does not end before the work begins.
         let running = self.clones.running();
         let work = |job| async move {
             let _running = running;
@@ -239,7 +244,8 @@ impl Context {
         spawned.map_err(stopping)?.map_err(JobError::into)
     }
 
-    /// The work: clones, and leads to the page with the files. A clone that is not whole is removed.
+    /// The work of a job: clones, and links to the page with the files. An incomplete clone is
+    /// removed.
     async fn clone_repository(
         self,
         address: Address,

@@ -1,4 +1,4 @@
-//! The pages of the example. They work without a script, and everything that others wrote is escaped.
+//! The pages of the example. They work without scripts, and all foreign text is escaped.
 
 use actix_web::{HttpResponse, http::StatusCode};
 
@@ -7,7 +7,7 @@ use crate::{
     clones::{Clone, File, LONGEST_LISTING},
 };
 
-/// The page that asks for an address; after a refusal with what was typed, and why it was refused.
+/// Returns the page that asks for an address. After a refusal it shows the input and the reason.
 pub(crate) fn ask(typed: &str, refusal: Option<&str>, is_file_allowed: bool) -> HttpResponse {
     let status = if refusal.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     let refusal = refusal.map(|it| format!("<p class=\"bad\" role=\"alert\">{}</p>", escape(it)));
@@ -24,7 +24,7 @@ pub(crate) fn ask(typed: &str, refusal: Option<&str>, is_file_allowed: bool) -> 
     respond(status, page)
 }
 
-/// The files of a clone.
+/// Returns the page with the files of a clone.
 pub(crate) fn listing(clone: &Clone, files: &[File], are_more: bool) -> HttpResponse {
     let row = |file: &File| {
         format!("<tr><td>{}</td><td>{}</td></tr>\n", escape(&file.name), size(file.size))
@@ -45,7 +45,7 @@ pub(crate) fn listing(clone: &Clone, files: &[File], are_more: bool) -> HttpResp
     respond(StatusCode::OK, page)
 }
 
-/// There is no such clone.
+/// Returns the page for a clone that does not exist.
 pub(crate) fn missing() -> HttpResponse {
     respond(StatusCode::NOT_FOUND, include_str!("missing.html").to_owned())
 }
@@ -63,7 +63,8 @@ fn respond(status: StatusCode, page: String) -> HttpResponse {
         .body(page)
 }
 
-/// Puts texts in the places of a page that are marked `{{name}}`. What is put in is not looked at again.
+/// Replaces the marks `{{name}}` of a page with texts. The texts themselves are not searched for
+/// marks.
 fn fill(page: &str, texts: &[(&str, &str)]) -> String {
     let mut parts = page.split("{{");
     let mut filled = parts.next().unwrap_or_default().to_owned();

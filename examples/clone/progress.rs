@@ -1,7 +1,7 @@
-//! What git writes while it clones: lines for the log, and how far it has come.
+//! Git's output while it clones: lines for the log, and the progress.
 
-/// The stages of a clone, as git calls them, and the part of the bar at which each begins. Most of the time passes while
-/// objects arrive; what comes before is often too short to be seen.
+/// The stages of a clone, as git names them, and the part of the bar at which each begins. Most of
+/// the time passes while objects arrive; earlier stages are often too short to be seen.
 const STAGES: [(&str, f64); 6] = [
     ("Enumerating objects", 0.0),
     ("Counting objects", 0.0),
@@ -14,37 +14,37 @@ const STAGES: [(&str, f64); 6] = [
 /// The end of the bar.
 pub(crate) const WHOLE: f64 = 100.0;
 
-/// Bytes of a line; what is longer is cut.
+/// The limit of a line in bytes; longer lines are cut.
 const LONGEST_LINE: usize = 1000;
 
-/// Takes git's output apart.
+/// Parses git's output.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     line: Vec<u8>,
     reached: f64,
 }
 
-/// What a piece of output told.
+/// The news in a piece of output.
 #[derive(Debug, Default)]
 pub(crate) struct News {
-    /// Whole lines.
+    /// Complete lines.
     pub(crate) lines: Vec<String>,
     /// The last step, if there was one.
     pub(crate) step: Option<Step>,
 }
 
-/// How far git has come.
+/// A step of git's progress.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Step {
-    /// Of [`WHOLE`]; it never goes back.
+    /// The part of [`WHOLE`] that is done; it never decreases.
     pub(crate) reached: f64,
     pub(crate) stage: &'static str,
     pub(crate) message: String,
 }
 
 impl Output {
-    /// Takes the next piece. A line that ends with a carriage return is to be overwritten by the next one, so it is a
-    /// step and not for the log.
+    /// Parses the next piece. A line that ends with a carriage return is about to be overwritten,
+    /// so it is a step and not for the log.
     pub(crate) fn take(&mut self, piece: &[u8]) -> News {
         let mut news = News::default();
         for byte in piece {
@@ -76,14 +76,15 @@ impl Output {
     }
 }
 
-/// The share in ` 45% (450/1000), 1.20 MiB | 2.00 MiB/s`.
+/// Returns the share in ` 45% (450/1000), 1.20 MiB | 2.00 MiB/s`.
 fn share(told: &str) -> Option<f64> {
     let (done, rest) = told.split_once('(')?.1.split_once('/')?;
     let (done, total): (f64, f64) = (done.parse().ok()?, rest.split_once(')')?.0.parse().ok()?);
     (0.0 < total).then(|| (done / total).clamp(0.0, 1.0))
 }
 
-/// Others may have written it: nothing in it can move a cursor.
+/// Makes a line safe to show: a remote server may have written it, so control characters are
+/// removed.
 fn readable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let visible: String = text.chars().filter(|it| !it.is_control()).collect();

@@ -1,17 +1,20 @@
 //! A news feed: an admin page posts items, and every open page shows them at once.
 //!
-//! It shows how an application embeds the gateway: its own routes come first and every other address is the gateway's;
-//! it checks what it is sent and publishes it by calling a function.
+//! It shows how an application embeds the gateway. The application's routes come first, and every
+//! other address is the gateway's. It checks the items it receives and publishes them by calling a
+//! function.
 //!
 //! ```sh
-//! cargo run --example feed                                             # another address: -- --listen 127.0.0.1:4000
-//! nginx -e stderr -c "$PWD/examples/feed/nginx.conf"                   # if you like, with nginx in front
+//! cargo run --example feed                           # another address: -- --listen 127.0.0.1:4000
+//! nginx -e stderr -c "$PWD/examples/feed/nginx.conf" # if you like, with nginx in front
 //! ```
 //!
 //! Open <http://127.0.0.1:3010/> (or, through nginx, <http://127.0.0.1:8010/>) in a few windows and
-//! <http://127.0.0.1:3010/admin> in another, and post something. Who comes late gets the last 20 items. Stop the program
-//! and start it again: the pages come back by themselves. As it keeps its history in memory, they are then told that
-//! what they had seen is no longer known, and load what there is.
+//! <http://127.0.0.1:3010/admin> in another, and post something. A page that opens late gets the
+//! last 20 items.
+//!
+//! Stop the program and start it again: the pages reconnect by themselves. As the history is in
+//! memory, they are then notified that their last event is unknown, and load what there is.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -40,13 +43,13 @@ use tidegate::{
 
 const TOPIC: &str = "feed";
 
-/// Characters of a title.
+/// The limit of a title in characters.
 const LONGEST_TITLE: usize = 100;
 
-/// Characters of a text.
+/// The limit of a text in characters.
 const LONGEST_TEXT: usize = 2000;
 
-/// Bytes of a request: more than the longest item takes with every character escaped.
+/// The limit of a request in bytes: more than the longest item takes with every character escaped.
 const LONGEST_REQUEST: usize = 32 * 1024;
 
 /// A feed of news, with an admin page.
@@ -57,7 +60,7 @@ struct Arguments {
     listen: SocketAddr,
 }
 
-/// What the admin page posts.
+/// An item, as the admin page posts it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Item {
@@ -91,11 +94,12 @@ fn settings(listen: SocketAddr) -> Settings {
     Settings {
         server: ServerSettings {
             listen: vec![listen],
-            // Believes nginx on this machine about the address that the browser used.
+            // Trusts nginx on this machine to report the address that the browser used.
             trusted_proxies: vec![IpAddr::from(Ipv4Addr::LOCALHOST).into()],
             ..ServerSettings::default()
         },
-        // A few readers may return sooner after a restart than the many thousands that the defaults are made for.
+        // A few readers may reconnect sooner after a restart than the thousands that the defaults
+        // are made for.
         delivery: DeliverySettings {
             retry: Duration::from_secs(1),
             retry_spread: Duration::from_secs(1),
@@ -162,7 +166,7 @@ fn check_length(field: &str, value: &str, limit: usize) -> Result<(), Problem> {
     Err(Problem::field(field, detail).with_limit(limit))
 }
 
-/// Why a body is not an item.
+/// Returns the error for a body that is not an item.
 fn unreadable(error: &JsonPayloadError) -> Problem {
     match error {
         JsonPayloadError::OverflowKnownLength { .. } | JsonPayloadError::Overflow { .. } => {

@@ -1,14 +1,15 @@
-//! A board of prices that move all the time, and what it costs to follow them over each transport.
+//! A board of prices that move all the time, and the cost of following them over each transport.
 //!
-//! It shows a program that publishes by itself, the three transports of the gateway side by side with plain polling of a
-//! snapshot, and how a page goes on with another transport without losing or repeating a change.
+//! It shows a program that publishes by itself. It compares the three transports of the gateway
+//! with plain polling of a snapshot. It also shows how a page switches transports without losing or
+//! repeating a change.
 //!
 //! ```sh
-//! cargo run --example prices                                   # another address: -- --listen 127.0.0.1:4000
+//! cargo run --example prices  # another address: -- --listen 127.0.0.1:4000
 //! ```
 //!
-//! Open <http://127.0.0.1:3011/>, choose one transport after the other and compare what they cost. The prices are made
-//! up.
+//! Open <http://127.0.0.1:3011/>, choose one transport after the other and compare their cost. The
+//! prices are made up.
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
@@ -29,7 +30,7 @@ use tidegate::{
 };
 use tokio::sync::Mutex;
 
-/// What is on the board, and at how many cents it begins.
+/// The goods on the board, and their first prices in cents.
 const GOODS: [(&str, i64); 12] = [
     ("barley", 17_925),
     ("cocoa", 612_400),
@@ -45,13 +46,13 @@ const GOODS: [(&str, i64); 12] = [
     ("wheat", 57_825),
 ];
 
-/// How often prices move.
+/// The time between two moves of prices.
 const TICK: Duration = Duration::from_millis(500);
 
 /// The chance of a price to move at a tick: one in this many.
 const MOVES_ONE_IN: u32 = 6;
 
-/// The furthest that a price moves at once: this part of itself.
+/// The largest move of a price: this part of itself.
 const FURTHEST: i64 = 200;
 
 /// A board of prices, followed over each transport.
@@ -62,29 +63,30 @@ struct Arguments {
     listen: SocketAddr,
 }
 
-/// A price, as the snapshot and every event show it.
+/// A price, as in the snapshot and in every event.
 #[derive(Debug, Clone, Serialize)]
 struct Price {
     good: &'static str,
     cents: i64,
-    /// Changes of the whole board are numbered, so that a page can tell whether it has seen all of them.
+    /// The number of the change on the whole board, by which a page detects missed changes.
     change: u64,
 }
 
-/// All prices, and how far they are published.
+/// All prices, and the position up to which they are published.
 #[derive(Debug, Serialize)]
 struct Board {
-    /// When the program was started. The numbers of changes and the history begin anew each time.
+    /// When the program started. The numbers of changes and the history begin anew each time.
     since: Timestamp,
     prices: Vec<Price>,
     /// The number of the last change.
     change: u64,
-    /// The id of the last change's event: who subscribes from here on misses nothing that the prices do not show.
+    /// The id of the last change's event. A subscriber that resumes from it misses no change after
+    /// these prices.
     cursor: String,
 }
 
-/// The board is locked while a change is published. So a snapshot is never older than an event that somebody has got,
-/// and its cursor fits its prices.
+/// The board is locked while a change is published. So a snapshot is never older than an event that
+/// a subscriber has, and its cursor fits its prices.
 type Shared = Arc<Mutex<Board>>;
 
 #[actix_web::main]
@@ -134,7 +136,7 @@ fn file(path: &str, kind: &'static str, text: &'static str) -> Resource {
     web::resource(path).route(web::get().to(send)).route(web::head().to(send))
 }
 
-/// `GET /prices`: all prices, and where to go on from.
+/// `GET /prices`: all prices, and the id to resume from.
 async fn snapshot(board: web::Data<Mutex<Board>>) -> HttpResponse {
     let board = board.lock().await;
     HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(&*board)
@@ -159,12 +161,12 @@ async fn walk(gateway: Gateway, board: Shared) {
 impl Board {
     fn new() -> Self {
         let prices = GOODS.iter().map(|&(good, cents)| Price { good, cents, change: 0 });
-        // Until something has happened, whoever goes on from here gets everything that ever will.
+        // Before the first change, a page that resumes from here gets every event.
         let cursor = EventId::EARLIEST.to_owned();
         Self { since: Timestamp::now(), prices: prices.collect(), change: 0, cursor }
     }
 
-    /// Moves a price at random; if that cannot be published, it has not moved.
+    /// Moves a price at random. If the change cannot be published, the price has not moved.
     async fn step(&mut self, at: usize, gateway: &Gateway) -> Result<(), Refused> {
         let mut price = self.prices[at].clone();
         let furthest = (price.cents / FURTHEST).max(1);

@@ -1,18 +1,21 @@
-//! A worker: a process of its own that takes jobs from a gateway over HTTP. It computes the SHA-256 checksums of the
-//! files in a folder.
+//! A worker in a separate process that claims jobs from a gateway over HTTP. It computes the
+//! SHA-256 checksums of the files in a folder.
 //!
 //! ```sh
-//! cargo run                                                            # the gateway
-//! cargo run --example worker -- --root /usr/share                      # the worker; start as many as you like
+//! cargo run                                        # the gateway
+//! cargo run --example worker -- --root /usr/share  # the worker; start as many as you like
 //! curl -i http://127.0.0.1:3000/jobs -H 'Content-Type: application/json' \
-//!     -d '{"type": "checksum", "title": "Checksums of the dictionaries", "payload": {"folder": "dict"}}'
+//!     -d '{"type": "checksum", "title": "Checksums of the dictionaries",
+//!          "payload": {"folder": "dict"}}'
 //! ```
 //!
-//! Open the address in the reply's `Location` in a browser: it shows how far the job has come, what the worker writes,
-//! and at the end leads to the result. Add `--delay 1s` to have time to look. Then stop the worker with Ctrl-C while it
-//! works, or kill it, and start another: the job goes on. A worker that is stopped gives its job back; one that is
-//! killed cannot, and so the other gets the job when the lease (`jobs.lease`) has ended. An idle worker takes up to five
-//! seconds to stop, because it waits for the answer to its last claim.
+//! Open the address in the reply's `Location` in a browser. The page shows the progress and the
+//! worker's log, and finally leads to the result. Add `--delay 1s` to have time to look.
+//!
+//! Then stop the worker with Ctrl-C while it works, or kill it, and start another: the job resumes.
+//! A stopped worker gives its job back. A killed one cannot, so the other gets the job when the
+//! lease (`jobs.lease`) has expired. An idle worker takes up to five seconds to stop, because it
+//! waits for the response to its last claim.
 
 use std::{
     collections::BTreeMap,
@@ -38,7 +41,7 @@ use tokio::{
     task::{block_in_place, yield_now},
 };
 
-/// Bytes read at once: after each such block the work can be stopped.
+/// Bytes read at once. The work can be stopped after each such block.
 const BLOCK: usize = 256 << 10;
 
 /// Takes jobs of the type `checksum` from a gateway.
@@ -50,7 +53,8 @@ struct Arguments {
     /// A folder below which it reads files; may be given several times.
     #[arg(long = "root", value_name = "DIR", required = true)]
     roots: Vec<PathBuf>,
-    /// A token, if the gateway has keys; it has to grant to publish under `/jobs/claim` and `/jobs/:id`.
+    /// A token, if the gateway has keys; it has to grant to publish under `/jobs/claim` and
+    /// `/jobs/:id`.
     #[arg(long, env = "WORKER_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
     /// Jobs at a time.
@@ -64,11 +68,11 @@ struct Arguments {
     delay: Duration,
 }
 
-/// What a job of the type `checksum` is made of.
+/// The payload of a job of the type `checksum`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Payload {
-    /// A folder in one of the roots, or the full path of one.
+    /// A folder in one of the roots, or a full path below one.
     folder: PathBuf,
 }
 
@@ -113,7 +117,7 @@ async fn work(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One job.
+/// Runs one job.
 async fn checksums(task: Task, place: Arc<Place>) -> Result<JobResult, WorkError> {
     let payload: Payload = task.payload()?;
     let folder = place.find(&payload.folder)?;
@@ -136,7 +140,7 @@ async fn checksums(task: Task, place: Arc<Place>) -> Result<JobResult, WorkError
 }
 
 impl Place {
-    /// The folder that is meant, if it is in a root.
+    /// Finds the requested folder, if it is in a root.
     fn find(&self, folder: &Path) -> Result<PathBuf, WorkError> {
         let candidates = self.roots.iter().filter_map(|root| {
             let found = fs::canonicalize(root.join(folder)).ok()?;
@@ -148,7 +152,8 @@ impl Place {
     }
 }
 
-/// The files in a folder with their names, paths and sizes; links are left out, as they may lead elsewhere.
+/// Returns the names, paths and sizes of the files in a folder. Links are left out, because they
+/// may lead elsewhere.
 fn files(folder: &Path) -> io::Result<BTreeMap<String, (PathBuf, u64)>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
@@ -165,7 +170,7 @@ fn unreadable(path: &Path, error: &io::Error) -> WorkError {
     WorkError::retryable(format_args!("{}: {error}", path.display()))
 }
 
-/// How far a job has come, in bytes.
+/// The progress of a job, in bytes.
 #[derive(Debug)]
 struct Progress<'a> {
     task: &'a Task,

@@ -1,4 +1,5 @@
-//! Giving jobs to workers: the oldest first, the worker that has waited longest first, and never to one that is gone.
+//! Assigns jobs: the oldest job first, the longest-waiting worker first, and never to a worker that
+//! is gone.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -10,21 +11,21 @@ use super::{
 };
 use crate::gateway::random_text;
 
-/// A job that a worker has got.
+/// A job that a worker has claimed.
 #[derive(Debug, Clone)]
 pub struct Claimed {
-    /// The job, as it is now.
+    /// The job after the claim.
     pub job: Job,
-    /// The right to report on it.
+    /// The lease: the right to report on the job.
     pub lease: String,
 }
 
 impl Tracker {
-    /// Waits, at most for `wait`, for the oldest job of one of these types, and takes it. Workers get their turns in
-    /// the order in which they ask. Whoever stops waiting takes nothing.
+    /// Claims the oldest job of one of these types, and waits for one at most `wait`. Workers are
+    /// served in the order in which they ask. A worker that stops waiting takes no job.
     ///
     /// # Errors
-    /// If the job could not be given.
+    /// If the claim could not be stored.
     pub async fn claim(
         &self,
         kinds: &[String],
@@ -33,7 +34,7 @@ impl Tracker {
         self.claim_until(kinds, tokio::time::sleep(wait)).await
     }
 
-    /// Like [`claim`](Self::claim), but waits `until` then.
+    /// Like [`claim`](Self::claim), but waits until `until` completes.
     pub(super) async fn claim_until(
         &self,
         kinds: &[String],
@@ -63,7 +64,7 @@ impl Tracker {
         }
     }
 
-    /// Gives an offered job to the caller. If the caller is gone when that is done, it is taken back.
+    /// Claims an offered job for the caller. If the caller is gone by then, takes the job back.
     async fn take(&self, mut offered: Offered<'_>) -> Result<Option<Claimed>, JobError> {
         let Some(cell) = offered.cell.take() else { return Ok(None) };
         let (reply, answer) = oneshot::channel();
@@ -73,7 +74,7 @@ impl Tracker {
             let claim = |job: &mut Job, now| job.claim(lease.clone(), now);
             let outcome = match tracker.change(&cell, claim).await {
                 Ok(job) => Ok(Some(Claimed { job, lease: lease.clone() })),
-                // It was cancelled, or somebody else has it.
+                // The job was cancelled, or another worker has it.
                 Err(JobError::Refused(_) | JobError::Gone) => Ok(None),
                 Err(error) => {
                     tracker.offer_again(cell.clone());
@@ -89,7 +90,7 @@ impl Tracker {
 }
 
 impl Tracker {
-    /// Offers a job that nobody took, unless it cannot be claimed any more.
+    /// Offers a job that no worker took, unless it can no longer be claimed.
     fn offer_again(&self, cell: Arc<Cell>) {
         let tracker = self.clone();
         self.0.runtime.spawn(async move {
@@ -101,7 +102,7 @@ impl Tracker {
         });
     }
 
-    /// Takes a job back from a worker that stops, and gives it to another at once.
+    /// Takes a job back from a worker that stops, and offers it to others at once.
     ///
     /// # Errors
     /// If there is no such job, or the lease is stale.
@@ -110,7 +111,8 @@ impl Tracker {
     }
 }
 
-/// A place in the line; whoever leaves it when it has just been offered a job passes that on.
+/// A place among the waiting workers. If it is dropped after a job was offered to it, the job is
+/// offered again.
 struct Waiting<'a> {
     tracker: &'a Tracker,
     offer: oneshot::Receiver<Arc<Cell>>,
@@ -125,7 +127,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A job that is in nobody's queue; dropping it puts it back.
+/// A job that is in no queue. Dropping it offers the job again.
 struct Offered<'a> {
     tracker: &'a Tracker,
     cell: Option<Arc<Cell>>,

@@ -1,4 +1,4 @@
-//! What a tracker counts, by type.
+//! Counters of the tracker, by job type.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,7 +7,7 @@ use tracing::info;
 use super::{Job, Now, State, Tracker, redact::Redacted, tracker::lock};
 
 impl Tracker {
-    /// Notes what the end of a try means.
+    /// Updates the counters after an attempt, and sends the webhook of a job that has ended.
     pub(super) fn note_end(&self, before: &Job, after: &Job, now: Now) {
         let was_running = matches!(before.state, State::Running | State::Cancelling);
         let is_lost = after.state == State::Lost
@@ -38,12 +38,12 @@ impl Tracker {
         }
     }
 
-    /// How many jobs there are, by type and state.
+    /// Returns the number of jobs by type and state.
     pub(crate) fn counts(&self) -> BTreeMap<(String, State), u64> {
         self.table().counts().clone()
     }
 
-    /// How long the oldest job of each type that can be claimed has been there.
+    /// Returns the age of the oldest claimable job of each type.
     pub(crate) fn oldest_queued(&self) -> Vec<(String, Duration)> {
         let now = self.now().time;
         let age = |created| Duration::try_from(now.duration_since(created)).unwrap_or_default();
@@ -52,18 +52,18 @@ impl Tracker {
         oldest.map(|(kind, cell)| (kind.clone(), age(cell.created_at))).collect()
     }
 
-    /// Leases that ended without a report, by type.
+    /// Returns the number of leases that expired without a report, by type.
     pub(crate) fn lost_leases(&self) -> BTreeMap<String, u64> {
         lock(&self.0.lost_leases).clone()
     }
 
-    /// Seconds that ended jobs have run in all, and their number, by type.
+    /// Returns the total run time in seconds and the number of ended jobs, by type.
     pub(crate) fn run_times(&self) -> BTreeMap<String, (f64, u64)> {
         lock(&self.0.run_times).clone()
     }
 }
 
-/// The name under which a type is counted: its own, unless there are very many.
+/// Returns the label that counts a type: its own name, or `other` after the first 100 types.
 fn label<T>(counted: &BTreeMap<String, T>, kind: &str) -> String {
     const MOST: usize = 100;
     let is_own = counted.len() < MOST || counted.contains_key(kind);

@@ -1,4 +1,5 @@
-//! What time does to jobs: leases end, back-offs end, watchers are told of progress, ended jobs are forgotten.
+//! Timed changes of jobs: leases and back-offs expire, progress is reported, ended jobs are
+//! forgotten.
 
 use std::{
     cmp::Reverse,
@@ -15,10 +16,10 @@ use super::{
     tracker::{agenda, lock, status_event},
 };
 
-/// The wait before a change that time demands is tried again, after the history refused it.
+/// The wait before a timed change is retried after the history refused it.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// A note to look at a job.
+/// A scheduled check of a job.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Look {
     due: Instant,
@@ -26,7 +27,8 @@ pub(super) struct Look {
 }
 
 impl Tracker {
-    /// Whether watchers were told of progress so lately that this one waits. If it does, they will be told later.
+    /// Whether progress must wait because the last progress event is too recent. If so, its event
+    /// is scheduled.
     pub(super) fn is_to_wait(&self, cell: &Cell, now: Now) -> bool {
         let mut agenda = agenda(cell);
         let due = agenda.told.map(|told| told + self.0.settings.progress_interval);
@@ -43,7 +45,7 @@ impl Tracker {
         }
     }
 
-    /// Offers a job that can be claimed, and notes when to look at it next.
+    /// Offers a claimable job, and schedules the next check.
     pub(super) fn plan(&self, cell: &Arc<Cell>, job: &Job, now: Now) {
         if job.is_claimable(now.instant) {
             self.table().offer(cell.clone());
@@ -55,7 +57,7 @@ impl Tracker {
         let is_running = matches!(job.state, State::Running | State::Cancelling);
         let due = [
             agenda.tell,
-            // Once it has passed, the job is in the queue, and time demands nothing of it until a worker comes.
+            // After this time the job is queued, and nothing is due until a worker claims it.
             job.not_before.filter(|it| job.state == State::Queued && now.instant < *it),
             job.lease.as_ref().filter(|_| is_running).map(|lease| lease.expires),
             self.forget_at(job),
@@ -68,7 +70,7 @@ impl Tracker {
         }
     }
 
-    /// When an ended job is forgotten.
+    /// Returns when an ended job is forgotten.
     fn forget_at(&self, job: &Job) -> Option<Instant> {
         let retention = match job.state {
             State::Succeeded => self.0.settings.succeeded_retention,
@@ -77,6 +79,8 @@ impl Tracker {
         job.ended_for(retention)
     }
 
+    /// Runs the checks when they are due. Each has its own task, so that one commit delays no
+    /// other.
     pub(super) async fn look_at_what_is_due(self) {
         loop {
             let next = lock(&self.0.looks).peek().map(|Reverse(look)| look.due);
@@ -106,12 +110,13 @@ impl Tracker {
         }
     }
 
-    /// Does what time demands of a job: ends a lease, tells of progress, offers it again, forgets it.
+    /// Applies what is due: expires the lease, reports progress, offers the job again, or forgets
+    /// it.
     async fn look_at(&self, look: Look) {
         let Ok(cell) = self.cell(&look.id) else { return };
         {
             let mut agenda = agenda(&cell);
-            // Another time was planned since.
+            // Another check was scheduled since.
             if agenda.next_look != Some(look.due) {
                 return;
             }
@@ -141,7 +146,7 @@ impl Tracker {
     }
 
     async fn tell_of_progress(&self, cell: &Cell) -> Result<(), JobError> {
-        // Under the lock, so that nothing is told of a job that has ended meanwhile.
+        // Under the lock, so that no progress is published after the end of the job.
         let job = cell.job.lock().await;
         let now = self.now();
         let is_due = agenda(cell).tell.is_some_and(|tell| tell <= now.instant);

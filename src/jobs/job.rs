@@ -1,7 +1,8 @@
-//! One job: its state, and every way in which it changes.
+//! One job: its state, and every change it can go through.
 //!
-//! The methods here are the state machine; they read no clock, lock nothing and publish nothing. Each either refuses and
-//! changes nothing, or changes the job and says what watchers should be told.
+//! The methods form the state machine. They read no clock, take no lock and publish nothing. Each
+//! either refuses and changes nothing, or changes the job and returns what watchers are notified
+//! of.
 
 use std::{
     sync::Arc,
@@ -17,47 +18,47 @@ use super::{
     state::{Refusal, State},
 };
 
-/// The time now, by both clocks: the monotonic one measures leases, the other one is for people.
+/// The current time on two clocks: the monotonic one measures leases, the other one is for people.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
-    /// Monotonic.
+    /// The monotonic clock.
     pub instant: Instant,
     /// The time of day.
     pub time: Timestamp,
 }
 
-/// The rules that a job's type sets.
+/// The rules for jobs of a type.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// How long a worker may be silent.
     pub lease: Duration,
-    /// How many tries a job gets.
+    /// The number of attempts that a job gets.
     pub max_attempts: u32,
-    /// The wait before the second try; each further one is twice as long.
+    /// The wait before the second attempt. It doubles with each further attempt.
     pub backoff: Duration,
-    /// The longest such wait.
+    /// The longest wait between two attempts.
     pub max_backoff: Duration,
-    /// How long log lines are taken after the end.
+    /// How long log text is accepted after the end of the job.
     pub log_grace: Duration,
 }
 
-/// A worker's right to report.
+/// A worker's right to report on a job.
 #[derive(Debug, Clone)]
 pub struct Lease {
-    /// Random; who has it is the worker.
+    /// Random. Its holder is the job's worker.
     pub token: String,
-    /// Until when, unless a report extends it.
+    /// The end of the lease, unless a report extends it.
     pub expires: Instant,
 }
 
-/// What a job came to.
+/// The outcome of a job.
 #[derive(Debug, Clone)]
 pub enum Outcome {
     /// A small result.
     Inline(Arc<RawValue>),
     /// The address of the result.
     Link(String),
-    /// Why there is none: a problem document.
+    /// The failure, as a problem document.
     Problem(Arc<RawValue>),
 }
 
@@ -73,62 +74,62 @@ impl PartialEq for Outcome {
     }
 }
 
-/// What watchers are told after a change.
+/// What watchers are notified of after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Change {
-    /// Nothing; the request was a repetition.
+    /// Nothing: the request was a repetition.
     Nothing,
-    /// New progress, which may wait a moment for more.
+    /// New progress. Its event may be delayed and merged with later progress.
     Progress,
-    /// New log text from this offset.
+    /// New log text from this offset on.
     Log(u64),
     /// A new state.
     State,
 }
 
-/// A long task and everything that is known of it.
+/// A long-running task and everything known about it.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Unguessable; to know it is the right to see the job.
+    /// Unguessable: knowing it is the permission to see the job.
     pub id: String,
     /// Orders jobs by creation.
     pub number: u64,
-    /// What kind of work it is.
+    /// The type of the job.
     pub kind: String,
-    /// What people read.
+    /// The title for people.
     pub title: String,
-    /// What the worker gets.
+    /// The input for the worker.
     pub payload: Option<Arc<RawValue>>,
-    /// Jobs of one type and key are one job while it lives.
+    /// At most one unfinished job has this type and key.
     pub key: Option<String>,
-    /// Whether its creator does it, in this program: then nobody else can, now or later.
+    /// Whether its creator runs it in this process. No worker can ever claim it then.
     pub is_done_here: bool,
-    /// Where it is.
+    /// The current state.
     pub state: State,
-    /// The try that is running, or the last one; 0 before the first.
+    /// The number of the current or last attempt; 0 before the first.
     pub attempt: u32,
-    /// The try after which it is over.
+    /// The number of the last attempt that the job gets.
     pub last_attempt: u32,
     /// When it was created.
     pub created_at: Timestamp,
-    /// When the current try began.
+    /// When the current attempt began.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When the job ended.
     pub ended_at: Option<Timestamp>,
-    /// How far the current try has come.
+    /// The progress of the current attempt.
     pub progress: Progress,
-    /// What it came to.
+    /// The outcome, once the job has ended with one.
     pub outcome: Option<Outcome>,
-    /// What the worker has written.
+    /// The log that the workers have written.
     pub log: JobLog,
     /// Counts the changes that clients can see.
     pub version: u64,
-    /// Not to be claimed before this.
+    /// The time before which the job cannot be claimed.
     pub not_before: Option<Instant>,
     /// The current or the last lease.
     pub lease: Option<Lease>,
-    /// Whether the worker of the newest lease has ended its try, but not the job.
+    /// Whether the worker with the newest lease ended its attempt, but not the job.
     pub(super) was_handed_back: bool,
     pub(super) began: Option<Instant>,
     pub(super) ended: Option<Instant>,
@@ -136,16 +137,16 @@ pub struct Job {
     rules: Rules,
 }
 
-/// Time that passed before this process began, which its monotonic clock does not know.
+/// Time that passed before this process began, which the monotonic clock does not cover.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Passed {
-    /// Since the try began.
+    /// Since the attempt began.
     pub(super) run: Duration,
-    /// Since the end.
+    /// Since the job ended.
     pub(super) since_end: Duration,
 }
 
-/// What a new job is made of.
+/// The parameters of a new job.
 #[derive(Debug)]
 pub struct NewJob {
     /// See [`Job::kind`].
@@ -159,7 +160,7 @@ pub struct NewJob {
 }
 
 impl Job {
-    /// A queued job.
+    /// Creates a queued job.
     #[must_use]
     pub fn new(
         id: String,
@@ -197,10 +198,11 @@ impl Job {
         }
     }
 
-    /// Bytes of memory that it takes, counted against `jobs.max_bytes`.
+    /// Returns the bytes of memory that the job takes, counted against `jobs.max_bytes`.
     #[must_use]
     pub fn weight(&self) -> usize {
-        /// What a job takes without any text: its places in the table, progress, stage and message.
+        /// Bytes of a job besides the texts below: its places in the table, progress, stage and
+        /// message.
         const OVERHEAD: usize = 2048;
         let payload = self.payload.as_ref().map_or(0, |it| it.get().len());
         let outcome = match &self.outcome {
@@ -212,35 +214,35 @@ impl Job {
         OVERHEAD + self.title.len() + payload + outcome + log
     }
 
-    /// How long a worker may be silent.
+    /// Returns how long a worker may be silent.
     #[must_use]
     pub fn lease_term(&self) -> Duration {
         self.rules.lease
     }
 
-    /// When a time since its end will have passed, if it has ended.
+    /// Returns when `time` will have passed since the end, if the job has ended.
     #[must_use]
     pub fn ended_for(&self, time: Duration) -> Option<Instant> {
         Some(self.ended? + time.saturating_sub(self.passed.since_end))
     }
 
-    /// How long the current or last try has taken.
+    /// Returns how long the current or last attempt has run.
     #[must_use]
     pub fn run_time(&self, now: Instant) -> Option<Duration> {
         let here = self.ended.unwrap_or(now).saturating_duration_since(self.began?);
         Some(here + self.passed.run)
     }
 
-    /// Whether a worker can have it now.
+    /// Whether a worker can claim the job now.
     #[must_use]
     pub fn is_claimable(&self, now: Instant) -> bool {
         self.state == State::Queued && self.not_before.is_none_or(|it| it <= now)
     }
 
-    /// Gives it to a worker.
+    /// Gives the job to a worker.
     ///
     /// # Errors
-    /// If it is not there to be taken.
+    /// If the job cannot be claimed now.
     pub fn claim(&mut self, token: String, now: Now) -> Result<Change, Refusal> {
         if !self.is_claimable(now.instant) {
             return Err(Refusal::State(self.state));
@@ -257,7 +259,7 @@ impl Job {
         self.changed(Change::State)
     }
 
-    /// Takes it back from a worker that never heard that it had it.
+    /// Takes the job back from a worker that never received it.
     pub fn unclaim(&mut self, token: &str, now: Now) -> Change {
         if self.lease.as_ref().is_none_or(|it| it.token != token) {
             return Change::Nothing;
@@ -285,10 +287,10 @@ impl Job {
         }
     }
 
-    /// Takes a report, and extends the lease.
+    /// Applies a report and extends the lease.
     ///
     /// # Errors
-    /// If the lease is stale or the report is older than another.
+    /// If the lease is stale or the report is not newer than the last one.
     pub fn report(&mut self, token: &str, report: Report, now: Now) -> Result<Change, Refusal> {
         self.check_lease(token)?;
         let run_time = self.run_time(now.instant).unwrap_or_default();
@@ -297,10 +299,11 @@ impl Job {
         if is_new { self.changed(Change::Progress) } else { Ok(Change::Nothing) }
     }
 
-    /// Takes log text at an offset. The lease of a job that has just ended is good for its last lines.
+    /// Appends log text at an offset. For `log_grace` after the end, the last lease still allows
+    /// it.
     ///
     /// # Errors
-    /// If the lease is stale, or the text does not fit what is there.
+    /// If the lease is stale, or the text does not fit the log.
     pub fn append_log(
         &mut self,
         token: &str,
@@ -330,10 +333,10 @@ impl Job {
         }
     }
 
-    /// Ends it well. That it was to be cancelled changes nothing: the work is done.
+    /// Completes the job. A requested cancel changes nothing: the work is done.
     ///
     /// # Errors
-    /// If the lease is stale, or it has ended otherwise.
+    /// If the lease is stale, or the job has ended otherwise.
     pub fn complete(&mut self, token: &str, outcome: Outcome, now: Now) -> Result<Change, Refusal> {
         if self.is_repetition(token, State::Succeeded, &outcome) {
             return Ok(Change::Nothing);
@@ -342,11 +345,11 @@ impl Job {
         self.end(State::Succeeded, Some(outcome), now)
     }
 
-    /// Ends a try badly: it is tried again if the failure is of that kind and a try is left. A worker that was asked to
-    /// stop ends the job with this.
+    /// Ends an attempt with a failure. The job is retried if the failure is retryable and an
+    /// attempt is left. If a cancel was requested, the job ends as cancelled.
     ///
     /// # Errors
-    /// If the lease is stale, or it has ended otherwise.
+    /// If the lease is stale, or the job has ended otherwise.
     pub fn fail(
         &mut self,
         token: &str,
@@ -375,8 +378,8 @@ impl Job {
         self.end(State::Failed, Some(outcome), now)
     }
 
-    /// Takes it back from a worker that stops. That is nobody's failure, so the try does not count as one of those that
-    /// the job has.
+    /// Takes the job back from a worker that stops. This is no failure, so the attempt does not
+    /// count against the limit.
     ///
     /// # Errors
     /// If the lease is stale.
@@ -394,12 +397,12 @@ impl Job {
         self.changed(Change::State)
     }
 
-    /// Whether the worker with this lease has ended its try before, without ending the job as such.
+    /// Whether the worker with this lease ended its attempt before, without ending the job.
     fn is_handed_back(&self, token: &str) -> bool {
         self.was_handed_back && self.lease.as_ref().is_some_and(|it| it.token == token)
     }
 
-    /// Leaves nothing of the try that is over.
+    /// Queues the job and clears what the last attempt has set.
     fn queue_again(&mut self) {
         self.state = State::Queued;
         self.began = None;
@@ -414,7 +417,7 @@ impl Job {
             && self.outcome.as_ref() == Some(outcome)
     }
 
-    /// Looks whether the worker has been silent for too long.
+    /// Ends the attempt if its lease has expired.
     pub fn expire(&mut self, now: Now) -> Change {
         let is_expired = self.lease.as_ref().is_some_and(|it| it.expires <= now.instant);
         if self.state.is_final() || self.state == State::Queued || !is_expired {
@@ -430,10 +433,10 @@ impl Job {
         change.unwrap_or(Change::Nothing)
     }
 
-    /// Asks for it to be stopped.
+    /// Requests that the job be stopped.
     ///
     /// # Errors
-    /// If it has ended otherwise.
+    /// If the job has ended otherwise.
     pub fn cancel(&mut self, now: Now) -> Result<Change, Refusal> {
         match self.state {
             State::Queued => self.end(State::Cancelled, None, now),
@@ -446,17 +449,17 @@ impl Job {
         }
     }
 
-    /// Whether [`Job::retry`] would queue it once more, and somebody could do it.
+    /// Whether [`Job::retry`] would queue the job again and a worker could claim it.
     #[must_use]
     pub fn can_be_retried(&self) -> bool {
         let has_ended_badly = self.state.is_final() && self.state != State::Succeeded;
         has_ended_badly && !self.is_done_here
     }
 
-    /// Queues it once more after it has ended without success, with as many tries as a new one.
+    /// Queues the job again after it ended without success, with as many attempts as a new one.
     ///
     /// # Errors
-    /// If it has not ended, or has succeeded.
+    /// If the job has not ended, or has succeeded.
     pub fn retry(&mut self) -> Result<Change, Refusal> {
         if !matches!(self.state, State::Failed | State::Cancelled | State::Lost) {
             return Err(Refusal::State(self.state));

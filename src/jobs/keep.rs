@@ -1,4 +1,5 @@
-//! What of jobs outlives the process: each change is committed with its event, and the next process goes on from there.
+//! Persistence of jobs: each change is committed with its event, and the next process resumes from
+//! there.
 
 use std::{collections::HashMap, io, sync::Arc};
 
@@ -12,7 +13,7 @@ use crate::{
 };
 
 impl Tracker {
-    /// Commits a change of a job, or a new job, with the event that tells of it and a reply that is to be kept.
+    /// Commits a new or changed job together with its event and the reply to store.
     pub(super) async fn commit(
         &self,
         before: Option<&Job>,
@@ -31,19 +32,19 @@ impl Tracker {
         self.commit_batch(batch).await
     }
 
-    /// Writes down which jobs were forgotten, now or with the next change.
+    /// Commits the records of forgotten jobs. If that fails, they go with the next change.
     pub(super) async fn write_forgotten(&self) {
         if let Err(error) = self.commit_batch(Batch::default()).await {
             warn!(%error, "a forgotten job is still in the store");
         }
     }
 
-    /// Keeps the reply to a request that found its job there already.
+    /// Stores the reply to a request whose job existed already.
     pub(super) async fn keep_reply(&self, reply: Option<KeyedReply>) -> Result<(), JobError> {
         self.commit_batch(Batch { replies: reply.into_iter().collect(), ..Batch::default() }).await
     }
 
-    /// Commits a batch, and with it what is yet to be written of forgotten jobs.
+    /// Commits a batch together with the unwritten records of forgotten jobs.
     async fn commit_batch(&self, mut batch: Batch) -> Result<(), JobError> {
         let unwritten = self.table().take_unwritten();
         batch.records.extend_from_slice(&unwritten);
@@ -57,7 +58,7 @@ impl Tracker {
         Ok(outcome?)
     }
 
-    /// Takes over the jobs that the process before this one left.
+    /// Restores the jobs that the previous process left.
     pub(super) fn restore(&self) -> io::Result<()> {
         let history = self.0.hub.history();
         let load = |shelf| history.records(shelf).map_err(io::Error::other);
@@ -91,7 +92,7 @@ impl Tracker {
     fn take_over(&self, job: &Job, now: Now) {
         let cell = Arc::new(Cell::new(job));
         let mut table = self.table();
-        // What was accepted is taken over, even if the bound has become smaller.
+        // Accepted jobs are restored even if `jobs.max_bytes` has been lowered since.
         table.weigh(job);
         table.insert(&cell);
         table.moved(job, None);
@@ -101,7 +102,7 @@ impl Tracker {
 }
 
 impl Cell {
-    /// The cell of a job that is not in the table yet.
+    /// Creates the cell of a job that is not in the table yet.
     pub(super) fn new(job: &Job) -> Self {
         Self {
             id: job.id.clone(),

@@ -1,4 +1,4 @@
-//! What a worker writes while it works: the newest part of it, with offsets that count from its beginning.
+//! The log of a job: its newest bytes, with offsets that count from its beginning.
 
 use std::collections::VecDeque;
 
@@ -6,10 +6,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::state::Refusal;
 
-/// Pieces smaller than this are joined, so that a log of short lines is not a long list.
+/// Bytes up to which pieces are joined, so that a log of short lines is not a long list.
 const PIECE: usize = 4096;
 
-/// A bounded log. Cloning it is cheap.
+/// A bounded log. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct JobLog {
     capacity: usize,
@@ -19,13 +19,13 @@ pub struct JobLog {
 }
 
 impl JobLog {
-    /// An empty log that keeps about `capacity` bytes, the newest.
+    /// Creates an empty log that keeps the newest `capacity` bytes.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { capacity, start: 0, end: 0, pieces: VecDeque::new() }
     }
 
-    /// A log as it was kept: `bytes` from the offset `start` on.
+    /// Restores a stored log: `bytes` begins at the offset `start`.
     pub(super) fn kept(capacity: usize, start: u64, bytes: &[u8]) -> Self {
         let mut log = Self { capacity, start, end: start, pieces: VecDeque::new() };
         for piece in bytes.chunks(PIECE) {
@@ -34,20 +34,20 @@ impl JobLog {
         log
     }
 
-    /// The offset of the oldest byte that is kept.
+    /// The offset of the oldest kept byte.
     #[must_use]
     pub fn start(&self) -> u64 {
         self.start
     }
 
-    /// The offset behind the newest byte: how much was ever written.
+    /// The offset after the newest byte: the number of bytes ever written.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.end
     }
 
-    /// Appends text that begins at `offset`. What is there already is compared, so that a repetition changes nothing.
-    /// Returns whether there was anything new.
+    /// Appends text that begins at `offset`. Bytes that the log has already are compared, so that a
+    /// repetition changes nothing. Returns whether anything was new.
     pub(super) fn append(&mut self, offset: u64, text: &str) -> Result<bool, Refusal> {
         if self.end < offset {
             return Err(Refusal::LogHole { offset, length: self.end });
@@ -55,7 +55,7 @@ impl JobLog {
         let known = usize::try_from(self.end - offset).unwrap_or(usize::MAX).min(text.len());
         let (known, new) = text.as_bytes().split_at(known);
         let there = self.read(offset, known.len());
-        // Of what was dropped nobody knows what it was.
+        // Bytes that were dropped cannot be compared.
         let comparable = &known[known.len() - there.len()..];
         if there != comparable {
             return Err(Refusal::LogConflict(offset));
@@ -70,7 +70,7 @@ impl JobLog {
     fn push(&mut self, new: &[u8]) {
         self.end += new.len() as u64;
         if let Some(skipped) = new.len().checked_sub(self.capacity) {
-            // All that is kept is at the end of this.
+            // The new text alone fills the log.
             self.start = self.end - (new.len() - skipped) as u64;
             self.pieces = VecDeque::from([Bytes::copy_from_slice(&new[skipped..])]);
             return;
@@ -97,7 +97,8 @@ impl JobLog {
         }
     }
 
-    /// At most `limit` of the bytes from `offset` on; from the oldest ones kept if `offset` is before them.
+    /// Returns at most `limit` bytes from `offset` on. Bytes that were dropped count against
+    /// `limit`.
     #[must_use]
     pub fn read(&self, offset: u64, limit: usize) -> Vec<u8> {
         let skipped = self.start.saturating_sub(offset);
@@ -113,17 +114,18 @@ impl JobLog {
         read
     }
 
-    /// The text from `offset` on, and where it really begins: later if what was there is no longer kept.
+    /// Returns the text from `offset` on and its actual offset, which is higher if bytes were
+    /// dropped.
     #[must_use]
     pub fn text_from(&self, offset: u64) -> (u64, String) {
         let offset = offset.max(self.start);
         let bytes = self.read(offset, usize::MAX);
-        // What is cut off may end within a character.
+        // The first byte may be within a character.
         let cut = bytes.iter().take_while(|it| **it & 0xC0 == 0x80).count();
         (offset + cut as u64, String::from_utf8_lossy(&bytes[cut..]).into_owned())
     }
 
-    /// The last lines, at most `bytes` of them, as text.
+    /// Returns the last whole lines as text, at most `bytes` bytes of them.
     #[must_use]
     pub fn tail(&self, bytes: usize) -> String {
         let from = self.start.max(self.end.saturating_sub(bytes as u64));
@@ -175,7 +177,7 @@ mod tests {
             for text in &texts {
                 log.append(log.end(), text).expect("it fits");
                 all.push_str(text);
-                // Sent once more, whole, because the reply was lost.
+                // The whole text again, as if the reply was lost.
                 log.append((all.len() - text.len()) as u64, text).expect("a repetition");
             }
             let start = all.len().saturating_sub(capacity);

@@ -1,8 +1,10 @@
-//! Long work and its public state: jobs, the workers that do them, and the pages that wait for them.
+//! Jobs: long-running work with public state, the workers that do it, and the pages that wait for
+//! it.
 //!
-//! Requests of applications, workers and watchers come in; changes go out as events on the topic `/jobs/{id}`. A change
-//! is in the table only once its event is committed, and of two changes of a job one comes first. If the history outlives the
-//! process, so do the jobs. What a job does is not known here.
+//! Requests come from applications, workers and watchers. Changes are published as events on the
+//! topic `/jobs/{id}`. A change enters the table only after its event is committed, and the changes
+//! of one job are made one after the other. If the history outlives the process, so do the jobs.
+//! What a job does is unknown to this module.
 
 mod claim;
 mod counts;

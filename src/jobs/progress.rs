@@ -1,4 +1,4 @@
-//! How far a try has come, as the worker reports it.
+//! The progress of an attempt, as its worker reports it.
 
 use std::time::Duration;
 
@@ -6,31 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use super::state::Refusal;
 
-/// What has to be done before the time left is guessed at all.
+/// The percentage and run time from which the remaining time is estimated.
 const ESTIMATE_FROM_PERCENT: f64 = 1.0;
 const ESTIMATE_FROM: Duration = Duration::from_secs(1);
 
-/// A worker's report.
+/// A worker's progress report.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
-    /// Grows with each report of a try, so that one that was held up is not taken for a newer one.
+    /// Grows with each report of an attempt, so that a delayed report does not count as newer.
     pub seq: u64,
-    /// How much is done, in units of the worker's.
+    /// The amount done, in a unit that the worker chooses.
     #[serde(default)]
     pub done: f64,
-    /// How much there is to do; absent if that is not known.
+    /// The total amount; absent if unknown.
     #[serde(default)]
     pub total: Option<f64>,
-    /// Which part of the work it is at.
+    /// The current stage of the work.
     #[serde(default)]
     pub stage: Option<String>,
-    /// What people may want to read.
+    /// A message for people.
     #[serde(default)]
     pub message: Option<String>,
 }
 
-/// How far a try has come. The share that is done never goes back within a try.
+/// The progress of an attempt. The percentage never decreases within an attempt.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Progress {
     #[serde(skip)]
@@ -41,12 +41,13 @@ pub struct Progress {
     total: Option<f64>,
     stage: Option<String>,
     message: Option<String>,
-    /// Seconds that it may still take, guessed from how long it has taken so far.
+    /// The estimated remaining time in seconds, extrapolated from the run time so far.
     estimate_seconds: Option<f64>,
 }
 
 impl Progress {
-    /// Takes a report in; `run_time` is the time since the try began. Returns whether it was new.
+    /// Applies a report; `run_time` is the time since the attempt began. Returns `false` for a
+    /// repetition.
     pub(super) fn take(&mut self, report: Report, run_time: Duration) -> Result<bool, Refusal> {
         if let Some(newest) = &self.newest {
             if *newest == report {
@@ -70,7 +71,7 @@ impl Progress {
         Ok(true)
     }
 
-    /// As it was kept: the newest report, and what depends on those before it.
+    /// Restores stored progress: the newest report, and the values that depend on earlier ones.
     pub(super) fn kept(
         newest: Option<Report>,
         percent: Option<f64>,
@@ -92,19 +93,19 @@ impl Progress {
         self.percent
     }
 
-    /// Which part of the work it is at.
+    /// The current stage of the work.
     #[must_use]
     pub fn stage(&self) -> Option<&str> {
         self.stage.as_deref()
     }
 
-    /// What people may want to read.
+    /// A message for people.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }
 
-    /// Seconds that it may still take.
+    /// The estimated remaining time in seconds.
     #[must_use]
     pub fn estimate_seconds(&self) -> Option<f64> {
         self.estimate_seconds

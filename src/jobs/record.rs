@@ -1,7 +1,7 @@
-//! Jobs as a history keeps them: what never changes, what each change writes anew, and the log in blocks.
+//! The stored form of jobs: what never changes, what each change rewrites, and the log in blocks.
 //!
-//! Keys are the job's number, big-endian. Instants mean nothing to another process, so times of day are kept instead; how
-//! they are read is written at each.
+//! Keys begin with the job's number, big-endian. Instants are meaningless to another process, so
+//! records hold times of day. Where they are read, a comment says how.
 
 use std::time::Duration;
 
@@ -17,19 +17,19 @@ use crate::{
     settings::JobSettings,
 };
 
-/// The version of the records below; one that is higher was written by a newer program.
+/// The version of these records. A higher one was written by a newer program.
 const VERSION: u32 = 1;
 
-/// Bytes of a log that share a record, so that a new line is a small write.
+/// Bytes of a log per record, so that a new line is a small write.
 const BLOCK: u64 = 4096;
 
-/// Why a job cannot be read.
+/// The reason why a stored job cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreadable {
-    /// It is not what this program writes.
+    /// The record is not what this program writes.
     #[error("the record of a job is damaged: {0}")]
     Damaged(#[from] serde_json::Error),
-    /// It was written by a newer program.
+    /// A newer program wrote the record.
     #[error("the record of a job has version {0}, which is newer than this program")]
     Newer(u32),
 }
@@ -62,10 +62,11 @@ struct JobRecord {
     was_handed_back: bool,
 }
 
-/// What a change of a job writes; `before` is `None` for a new one.
+/// Returns the records that a change of a job writes. `before` is `None` for a new job.
 ///
 /// # Errors
-/// If the job cannot be written as JSON. An empty record in its place would be a job lost at the next start.
+/// If the job cannot be written as JSON. An empty record instead would lose the job at the next
+/// start.
 pub(super) fn changed(
     before: Option<&Job>,
     after: &Job,
@@ -96,7 +97,7 @@ pub(super) fn changed(
     Ok(records)
 }
 
-/// What is written when a job is forgotten: of all that was kept, only that it was there.
+/// Returns the records that remove a job and leave a tombstone.
 pub(super) fn forgotten(job: &Job) -> Vec<Record> {
     let mut records = vec![
         record(Shelf::Jobs, key(job.number), None),
@@ -109,17 +110,18 @@ pub(super) fn forgotten(job: &Job) -> Vec<Record> {
     records
 }
 
-/// What is written when it is not even known any more that a job was there.
+/// Returns the record that removes a job's tombstone.
 pub(super) fn tombstone_gone(number: u64) -> Record {
     record(Shelf::JobTombstones, key(number), None)
 }
 
-/// The number of the job in a key.
+/// Returns the job number in a key.
 pub(super) fn number(key: &[u8]) -> u64 {
     key.first_chunk().map_or(0, |it| u64::from_be_bytes(*it))
 }
 
-/// A job as it goes on in this process. A running one has a full new lease, because its worker could not report.
+/// Restores a job. A running job gets a full new lease, because its worker could not report
+/// meanwhile.
 pub(super) fn restore(
     kept: &Record,
     payload: Option<&Record>,
@@ -155,7 +157,7 @@ pub(super) fn restore(
     job.was_handed_back = it.was_handed_back;
     job.not_before = it.not_before.map(|time| now.instant + wait(time, now, &rules));
     job.lease = it.lease.map(|token| Lease { token, expires: now.instant + rules.lease });
-    // By the time of day; a clock that was set back makes them shorter, never negative.
+    // Measured by the time of day. A clock that was set back makes them shorter, never negative.
     let passed =
         |from: Option<Timestamp>, to| from.map_or(Duration::ZERO, |from| elapsed(from, to));
     job.began = job.started_at.map(|_| now.instant);
@@ -167,7 +169,7 @@ pub(super) fn restore(
     Ok(job)
 }
 
-/// What is left of a back-off, never more than there can be, whatever became of the clock.
+/// Returns the rest of a back-off, at most `max_backoff` even if the clock was set back.
 fn wait(until: Timestamp, now: Now, rules: &Rules) -> Duration {
     elapsed(now.time, until).min(rules.max_backoff)
 }
@@ -176,7 +178,7 @@ fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
-/// The bytes of a log from `start` to `end`, out of its blocks.
+/// Returns the bytes of a log from `start` to `end`, joined from its blocks.
 fn joined(blocks: &[Record], start: u64, end: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     for value in blocks.iter().filter_map(|it| it.value.as_deref()) {
@@ -253,7 +255,7 @@ mod tests {
         Now { instant: std::time::Instant::now(), time: Timestamp::now() }
     }
 
-    /// What a history would hold after these records.
+    /// The records that a history would hold after these writes.
     #[derive(Default)]
     struct Kept(std::collections::BTreeMap<(u8, Box<[u8]>), Record>);
 

@@ -1,11 +1,13 @@
-//! Job ids in logs: an id is the right to see its job, so a log shows only the beginning of one.
+//! Job ids in logs: an id is the permission to see its job, so a log shows only the beginning of
+//! one.
 
 use std::{borrow::Cow, fmt};
 
-/// Characters of an id that a log shows: enough to find the job, and 92 of its 128 bits stay unknown.
+/// Characters of an id that a log shows: enough to find the job, while 92 of its 128 bits stay
+/// unknown.
 const SHOWN: usize = 6;
 
-/// A job's id as logs show it.
+/// A job id as logs show it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Redacted<'a>(pub(crate) &'a str);
 
@@ -19,7 +21,7 @@ impl fmt::Display for Redacted<'_> {
     }
 }
 
-/// `text` with every id behind `/jobs/` redacted. What is too short to be an id stays.
+/// Redacts every id after `/jobs/` in `text`. Text too short for an id stays.
 pub(crate) fn redact_paths(text: &str) -> Cow<'_, str> {
     const FOLDER: &str = "/jobs/";
     let mut redacted = String::new();

@@ -1,4 +1,4 @@
-//! What applications and workers send, and what they are refused for.
+//! The requests of applications and workers, their limits, and the errors they are refused with.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,15 +10,15 @@ use url::Url;
 use super::{JobError, NewJob, Outcome, Refusal};
 use crate::{body, problem::Problem, settings::JobSettings};
 
-/// Bytes of a type's name, of a key, and of a title.
+/// The limits of a type's name, a key and a title, in bytes.
 const LONGEST_TYPE: usize = 64;
 const LONGEST_KEY: usize = 256;
 const LONGEST_TITLE: usize = 256;
 
-/// Types that a worker may ask for at once.
+/// The limit of types in a claim.
 const MOST_TYPES: usize = 100;
 
-/// What is around a payload or a result: names, quotes, other fields.
+/// Bytes allowed around a payload or a result: names, quotes, other fields.
 const ENVELOPE: usize = 4096;
 
 /// `POST /jobs`
@@ -57,12 +57,12 @@ pub(super) struct Fail {
     pub(super) problem: Option<Box<RawValue>>,
     #[serde(default)]
     pub(super) retryable: bool,
-    /// The worker stops; the job is for another one at once, and this was not one of its tries.
+    /// The worker stops: the job is offered to others at once, and this attempt does not count.
     #[serde(default)]
     pub(super) given_back: bool,
 }
 
-/// The body of a request as JSON; an empty one counts as an empty object.
+/// Reads the body of a request as JSON. An empty body counts as an empty object.
 pub(super) async fn read<T: DeserializeOwned>(
     request: &HttpRequest,
     payload: web::Payload,
@@ -73,7 +73,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     serde_json::from_slice(text).map_err(|error| Problem::malformed(format!("the body: {error}")))
 }
 
-/// The lease in a worker's request.
+/// Returns the lease in a worker's request.
 pub(super) fn lease(request: &HttpRequest) -> Result<String, Problem> {
     const NAME: &str = "Tidegate-Lease";
     let lease = request.headers().get(NAME).and_then(|it| it.to_str().ok());
@@ -115,7 +115,7 @@ impl Claim {
         self.types.iter().try_for_each(|kind| check_type("types", kind, settings))
     }
 
-    /// How long to wait, if the claim says so.
+    /// Returns how long to wait, if the claim says so.
     pub(super) fn wait(&self, settings: &JobSettings) -> Result<Option<Duration>, Problem> {
         let Some(wait) = self.wait.map(Duration::from_secs) else { return Ok(None) };
         if settings.max_wait < wait {
@@ -180,12 +180,12 @@ fn check_size(field: &'static str, value: Option<&RawValue>, limit: usize) -> Re
     Ok(())
 }
 
-/// A result may lead to a path of this server, or to an origin that the operator allows.
+/// Checks a link. It must be a path of this server, or in an origin that the operator allows.
 fn check_link(link: String, settings: &JobSettings) -> Result<String, Problem> {
     const LONGEST: usize = 2048;
-    // Parsers of addresses pass over line ends; headers do not.
+    // URL parsers strip line ends; headers do not.
     let is_plain = link.bytes().all(|it| it.is_ascii_graphic());
-    // Resolved as a browser would: `//host`, `/\host` and the like lead elsewhere.
+    // Resolved like a browser does: `//host`, `/\host` and the like lead elsewhere.
     let base = Url::parse("http://this.invalid/jobs/x").expect("a valid address");
     let resolved = base.join(&link).ok().filter(|_| link.len() <= LONGEST && is_plain);
     let is_allowed = resolved.is_some_and(|url| {

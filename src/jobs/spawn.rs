@@ -1,4 +1,4 @@
-//! A job as a future: the library's own workers.
+//! Jobs as futures: workers inside the library.
 
 use std::{fmt::Display, sync::Arc, time::Duration};
 
@@ -9,15 +9,15 @@ use tracing::warn;
 use super::{Job, JobError, NewJob, Outcome, Report, State, Tracker, redact::Redacted};
 use crate::history::PublishError;
 
-/// Reports in a lease, so that one that is late does not end it.
+/// Reports per lease term. With 3, one late report does not end the lease.
 const REPORTS_PER_LEASE: u32 = 3;
 
-/// The job was taken from its worker, or has ended.
+/// The job has ended, or was taken from its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the job is no longer this worker's")]
 pub struct Stopped;
 
-/// What the future of a job has in its hands.
+/// The handle with which a job's future reports.
 #[derive(Debug, Clone)]
 pub struct JobHandle {
     tracker: Tracker,
@@ -27,9 +27,10 @@ pub struct JobHandle {
 }
 
 impl Tracker {
-    /// Creates a job and does it here: `work` gets a handle to report with, and what it returns is the job's result.
-    /// An error or a panic makes it a failed job; neither is tried again. A living job of the same type and key is
-    /// returned instead of a new one. To be called within a tokio runtime.
+    /// Creates a job and runs `work` in this process. `work` gets a handle to report with, and its
+    /// return value becomes the job's result. An error or a panic fails the job, without another
+    /// attempt. If an unfinished job has the same type and key, that job is returned and `work` is
+    /// dropped. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// If the job cannot be created.
@@ -44,7 +45,7 @@ impl Tracker {
         E: Display + 'static,
     {
         let tracker = self.clone();
-        // On its own, so that there is no job without a worker if the caller does not wait.
+        // A separate task: even if the caller is dropped, the job gets its worker.
         let spawning = tokio::spawn(async move {
             let (job, lease) = tracker.create_claimed(new).await?;
             if let Some(lease) = lease {
@@ -65,8 +66,8 @@ impl JobHandle {
         &self.id
     }
 
-    /// Tells how far the job has come: `total` if it is known, the stage it is at, and what people may want to read. A
-    /// number that is none, or below 0, counts as 0 or as not known.
+    /// Reports progress: the amount done, the total if known, the current stage, and a message for
+    /// people. A number that is negative or not finite counts as 0 (`done`) or unknown (`total`).
     ///
     /// # Errors
     /// If the job is no longer this worker's.
@@ -80,7 +81,7 @@ impl JobHandle {
         let mut newest = self.newest.lock().await;
         let seq = newest.as_ref().map_or(1, |it| it.seq + 1);
         let (stage, message) = (stage.map(str::to_owned), message.map(str::to_owned));
-        // What is not a number equals nothing, so the tracker could not tell a repetition.
+        // NaN does not equal itself, so the tracker could not recognize a repetition.
         let is_number = |it: &f64| it.is_finite() && 0.0 <= *it;
         let done = Some(done).filter(is_number).unwrap_or_default();
         let total = total.filter(is_number);
@@ -95,27 +96,28 @@ impl JobHandle {
     /// If the job is no longer this worker's.
     pub async fn log(&self, text: &str) -> Result<(), Stopped> {
         let (lease, text) = (self.lease.clone(), text.to_owned());
-        // Nobody else writes it, so its own end is where this belongs, whatever became of the lines before.
+        // Only this worker writes the log, so the text belongs at its current end. That holds even
+        // if an earlier call failed or was dropped.
         let append = move |job: &mut Job, now| job.append_log(&lease, job.log.end(), &text, now);
         self.check(self.tracker.change_by_id(&self.id, append).await)
     }
 
-    /// Returns when somebody wants the job to be stopped, when the program is about to end, or when the job has ended. The
-    /// work should then stop, and say so by returning an error.
+    /// Completes when a cancel is requested, when the program shuts down, or when the job has
+    /// ended. The work should then stop and return an error.
     pub async fn cancelled(&self) {
         const LONG: Duration = Duration::from_secs(3600);
         loop {
             let is_over = |job: &Job| job.state != State::Running;
             let waited = self.tracker.wait(&self.id, tokio::time::sleep(LONG), is_over).await;
             match waited {
-                // While the hub drains, waiting returns at once.
+                // While the hub drains, `wait` returns at once.
                 Ok(job) if job.state == State::Running && !self.tracker.0.hub.is_draining() => {}
                 _ => return,
             }
         }
     }
 
-    /// Does the work and reports its end; meanwhile extends the lease.
+    /// Runs the work and reports its end. Extends the lease meanwhile.
     async fn carry_out<F, T, E>(
         self,
         work: impl FnOnce(Self) -> F + Send + 'static,
@@ -126,7 +128,7 @@ impl JobHandle {
         E: Display + 'static,
     {
         let worker = self.clone();
-        // A task of its own, so that a panic is seen and does not end this one.
+        // A separate task, so that a panic is caught and does not end this one.
         let mut working = tokio::spawn(async move {
             work(worker).await.map(Into::into).map_err(|error| error.to_string())
         });
@@ -147,7 +149,7 @@ impl JobHandle {
         }
     }
 
-    /// Extends the lease again and again; returns when it is lost.
+    /// Extends the lease periodically. Returns when the lease is lost.
     async fn keep_alive(&self, every: Duration) {
         loop {
             tokio::time::sleep(every).await;
@@ -166,14 +168,14 @@ impl JobHandle {
             Ok(_) => Ok(()),
             Err(JobError::Refused(_) | JobError::Unknown | JobError::Gone) => Err(Stopped),
             Err(error) => {
-                // The next report may get through; the work need not stop for this.
+                // The next report may succeed; the work need not stop for this error.
                 warn!(job = %Redacted(&self.id), %error, "a report of a job was not taken");
                 Ok(())
             }
         }
     }
 
-    /// Reports the end, until it is taken.
+    /// Reports the end of the job. Retries while the end cannot be stored.
     async fn end(&self, outcome: Result<JobResult, String>) {
         const AGAIN: Duration = Duration::from_secs(1);
         loop {
@@ -235,7 +237,7 @@ mod tests {
         Ok(JobResult::link("/"))
     }
 
-    /// The job as it is at its end.
+    /// Waits for the end of the job and returns it.
     async fn end(tracker: &Tracker, id: &str) -> Job {
         let job =
             tracker.wait(id, sleep(DEADLINE), |job| job.state.is_final()).await.expect("a job");

@@ -1,29 +1,29 @@
-//! Where a job can be in its life, and why it may not go from there to where somebody wants it.
+//! The states of a job, and the reasons why a change is refused.
 
-/// Where a job is in its life.
+/// The state of a job.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It waits for a worker, or for the end of a back-off.
+    /// Waiting for a worker, or for the end of a back-off.
     Queued,
-    /// A worker has it.
+    /// Held by a worker.
     Running,
-    /// A worker has it and is asked to stop.
+    /// Held by a worker that is asked to stop.
     Cancelling,
-    /// It is done.
+    /// Completed.
     Succeeded,
-    /// It cannot be done.
+    /// Ended by a failure that is not retried.
     Failed,
-    /// It was stopped because somebody asked.
+    /// Stopped on request.
     Cancelled,
-    /// The last worker that had it fell silent.
+    /// Ended because the lease of the last attempt expired.
     Lost,
 }
 
 impl State {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 7] = [
         Self::Queued,
         Self::Running,
@@ -34,13 +34,13 @@ impl State {
         Self::Lost,
     ];
 
-    /// Whether nothing more happens by itself.
+    /// Whether the job has ended. Only a retry leaves such a state.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Lost)
     }
 
-    /// The name that clients see.
+    /// The name in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -55,32 +55,32 @@ impl State {
     }
 }
 
-/// Why a change is refused.
+/// The reason why a change is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The lease is not, or no longer, the right to report on this job.
+    /// The lease does not, or no longer, allow reports on this job.
     #[error("the lease is stale: {0}")]
     StaleLease(&'static str),
-    /// The state does not allow it.
+    /// The state does not allow the change.
     #[error("the job is {}", .0.as_str())]
     State(State),
-    /// A report with a higher `seq` was there before.
+    /// A report with the same or a higher `seq` was accepted before.
     #[error("`seq` is {given}, but a report with {newest} was there before")]
     OldReport {
-        /// The one given.
+        /// The `seq` of the refused report.
         given: u64,
-        /// The newest.
+        /// The highest `seq` so far.
         newest: u64,
     },
-    /// Log text does not begin where the log ends.
+    /// The log text begins after the end of the log.
     #[error("the log has {length} bytes; text at offset {offset} would leave a hole")]
     LogHole {
-        /// The one given.
+        /// The offset of the text.
         offset: u64,
-        /// The log's length.
+        /// The length of the log in bytes.
         length: u64,
     },
-    /// Log text differs from what is there at its offset.
+    /// The log text differs from the stored bytes at its offset.
     #[error("the log has other bytes at offset {0}")]
     LogConflict(u64),
 }

@@ -1,4 +1,4 @@
-//! The status document: everything that a page needs in order to draw a job.
+//! The status document: everything that a page needs to draw a job.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -19,14 +19,14 @@ pub(super) struct Status<'a> {
     pub(super) created_at: Timestamp,
     pub(super) started_at: Option<Timestamp>,
     pub(super) ended_at: Option<Timestamp>,
-    /// The gateway's time, so that clients with another clock show the right ages.
+    /// The gateway's time, so that clients with a different clock show correct ages.
     now: Timestamp,
     pub(super) progress: &'a Progress,
     /// Why there is no result, as a problem document.
     error: Option<&'a RawValue>,
     result: Option<String>,
     log: LogStatus,
-    /// Whether it can be queued once more.
+    /// Whether the job can be retried.
     retryable: bool,
     version: u64,
 }

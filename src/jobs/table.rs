@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, oneshot, watch};
 use super::{Job, State, record};
 use crate::history::Record;
 
-/// A job and who waits for its changes. The lock is held while a change is committed.
+/// A job and its watchers. The lock is held while a change is committed.
 #[derive(Debug)]
 pub(super) struct Cell {
     pub(super) id: String,
@@ -21,19 +21,19 @@ pub(super) struct Cell {
     pub(super) key: Option<String>,
     pub(super) created_at: Timestamp,
     pub(super) job: Mutex<Job>,
-    /// The job's version.
+    /// The job's version, for watchers.
     pub(super) version: watch::Sender<u64>,
     pub(super) agenda: std::sync::Mutex<Agenda>,
 }
 
-/// What is to be done for a job later on.
+/// The timed changes of a job.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
-    /// When the tracker looks at it next.
+    /// When the tracker checks the job next.
     pub(super) next_look: Option<Instant>,
-    /// When watchers were last told of progress.
+    /// When progress was last published.
     pub(super) told: Option<Instant>,
-    /// When watchers are to be told of progress that they have not seen.
+    /// When progress that is not yet published is due.
     pub(super) tell: Option<Instant>,
 }
 
@@ -44,41 +44,42 @@ struct Waiter {
     offer: oneshot::Sender<Arc<Cell>>,
 }
 
-/// What a worker gets when it asks for a job.
+/// The answer to a worker that asks for a job.
 pub(super) enum Turn {
     /// A job.
     Now(Arc<Cell>),
-    /// A place in the line.
+    /// A place among the waiting workers.
     Wait(oneshot::Receiver<Arc<Cell>>),
 }
 
 #[derive(Debug)]
 pub(super) struct Table {
     tombstone_capacity: usize,
-    /// The most that `weight` may be.
+    /// The limit of `weight`, in bytes.
     max_weight: usize,
     /// The weights of all jobs together, in bytes.
     weight: usize,
     jobs: BTreeMap<u64, Arc<Cell>>,
     by_id: HashMap<String, u64>,
     by_key: HashMap<(String, String), u64>,
-    /// What can be claimed, oldest first.
+    /// Claimable jobs by type, the oldest first.
     claimable: BTreeMap<String, BTreeMap<u64, Arc<Cell>>>,
-    /// The numbers of those that have ended.
+    /// The numbers of the ended jobs.
     ended: BTreeSet<u64>,
     waiters: VecDeque<Waiter>,
     counts: BTreeMap<(String, State), u64>,
     tombstones: HashSet<String>,
     tombstone_order: VecDeque<(u64, String)>,
     next_number: u64,
-    /// Whether what is forgotten has to be written down.
+    /// Whether the history must record which jobs are forgotten.
     is_kept: bool,
-    /// What is to be written down with the next change.
+    /// Records to be written with the next change.
     unwritten: Vec<Record>,
 }
 
 impl Table {
-    /// An empty table; with `is_kept`, [`Table::take_unwritten`] has to be called now and then.
+    /// Creates an empty table. With `is_kept`, the caller has to call [`Table::take_unwritten`]
+    /// regularly.
     pub(super) fn new(tombstone_capacity: usize, max_weight: usize, is_kept: bool) -> Self {
         Self {
             tombstone_capacity,
@@ -108,7 +109,7 @@ impl Table {
         self.next_number - 1
     }
 
-    /// Takes in a job for whose weight [`Table::grow`] has made room.
+    /// Inserts a job. [`Table::grow`] or [`Table::weigh`] has counted its weight before.
     pub(super) fn insert(&mut self, cell: &Arc<Cell>) {
         self.by_id.insert(cell.id.clone(), cell.number);
         self.jobs.insert(cell.number, cell.clone());
@@ -116,19 +117,19 @@ impl Table {
         let _ = self.reserve_key(cell);
     }
 
-    /// Whether this very job is there.
+    /// Whether the table holds this very cell.
     pub(super) fn holds(&self, cell: &Arc<Cell>) -> bool {
         self.jobs.get(&cell.number).is_some_and(|it| Arc::ptr_eq(it, cell))
     }
 
-    /// Makes a job the one of its type and key; `false` if another one is.
+    /// Reserves the type and key for a job. Returns `false` if another job has them.
     pub(super) fn reserve_key(&mut self, cell: &Cell) -> bool {
         let Some(key) = &cell.key else { return true };
         let holder = self.by_key.entry((cell.kind.clone(), key.clone())).or_insert(cell.number);
         *holder == cell.number
     }
 
-    /// Takes the key from a job that has ended.
+    /// Releases the key of a job that has ended.
     pub(super) fn release_key(&mut self, job: &Job) {
         let Some(key) = job.key.as_ref().filter(|_| job.state.is_final()) else { return };
         let key = (job.kind.clone(), key.clone());
@@ -137,12 +138,13 @@ impl Table {
         }
     }
 
-    /// Makes room: the job that was created first of those that have ended is forgotten. `false` if none has.
+    /// Makes room by forgetting the ended job that was created first. Returns `false` if none could
+    /// be forgotten.
     pub(super) fn forget_oldest_ended(&mut self) -> bool {
         let ended: Vec<Arc<Cell>> =
             self.ended.iter().filter_map(|number| self.jobs.get(number).cloned()).take(8).collect();
         for cell in ended {
-            // One that is being changed is about to live again.
+            // A locked job may be about to be retried.
             if let Ok(job) = cell.job.try_lock() {
                 self.remove(&job, true);
                 return true;
@@ -151,8 +153,8 @@ impl Table {
         false
     }
 
-    /// Takes `growth` bytes for a job that is new or that grows. Jobs that have ended are forgotten for it, the oldest
-    /// first; `false` if that is not enough, and then nothing was taken.
+    /// Reserves `growth` bytes for a new or growing job. Ended jobs are forgotten for it, the
+    /// oldest first. Returns `false`, and reserves nothing, if that is not enough.
     pub(super) fn grow(&mut self, growth: usize) -> bool {
         while 0 < growth && self.max_weight < self.weight.saturating_add(growth) {
             if !self.forget_oldest_ended() {
@@ -163,12 +165,12 @@ impl Table {
         true
     }
 
-    /// Counts a job whether there is room for it or not.
+    /// Counts a job even if there is no room for it.
     pub(super) fn weigh(&mut self, job: &Job) {
         self.weight += job.weight();
     }
 
-    /// Gives back what a job takes no longer.
+    /// Releases bytes that a job no longer takes.
     pub(super) fn shrink(&mut self, bytes: usize) {
         self.weight = self.weight.saturating_sub(bytes);
     }
@@ -177,7 +179,7 @@ impl Table {
         self.jobs.get(self.by_id.get(id)?).cloned()
     }
 
-    /// The living job of a type and key.
+    /// Returns the unfinished job of a type and key.
     pub(super) fn with_key(&self, kind: &str, key: &str) -> Option<Arc<Cell>> {
         let number = self.by_key.get(&(kind.to_owned(), key.to_owned()))?;
         self.jobs.get(number).cloned()
@@ -187,12 +189,12 @@ impl Table {
         self.tombstones.contains(id)
     }
 
-    /// All jobs, the newest first.
+    /// Returns all jobs, the newest first.
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arc<Cell>> {
         self.jobs.values().rev()
     }
 
-    /// The oldest job of each type that can be claimed.
+    /// Returns the oldest claimable job of each type.
     pub(super) fn oldest_claimable(&self) -> impl Iterator<Item = (&String, &Arc<Cell>)> {
         self.claimable.iter().filter_map(|(kind, queue)| Some((kind, queue.first_key_value()?.1)))
     }
@@ -201,7 +203,7 @@ impl Table {
         &self.counts
     }
 
-    /// Follows a job from one state to another.
+    /// Updates the counts and indexes after a change of state.
     pub(super) fn moved(&mut self, job: &Job, before: Option<State>) {
         if let Some(before) = before {
             self.uncount(&job.kind, before);
@@ -218,7 +220,7 @@ impl Table {
         self.release_key(job);
     }
 
-    /// Takes a job out of what can be claimed.
+    /// Removes a job from the claimable ones.
     fn withdraw(&mut self, kind: &str, number: u64) -> Option<Arc<Cell>> {
         let queue = self.claimable.get_mut(kind)?;
         let cell = queue.remove(&number);
@@ -238,7 +240,7 @@ impl Table {
         }
     }
 
-    /// Forgets a job; for a while it is known that it was there, if it was ever seen.
+    /// Forgets a job. If it was ever visible, leaves a tombstone for a while.
     pub(super) fn remove(&mut self, job: &Job, was_seen: bool) {
         if self.jobs.remove(&job.number).is_some() {
             self.shrink(job.weight());
@@ -262,7 +264,7 @@ impl Table {
         self.bury(job.number, job.id.clone());
     }
 
-    /// Remembers that a job was there.
+    /// Adds a tombstone, which says that a job existed, and drops the oldest beyond the limit.
     pub(super) fn bury(&mut self, number: u64, id: String) {
         self.next_number = self.next_number.max(number + 1);
         self.tombstones.insert(id.clone());
@@ -277,18 +279,19 @@ impl Table {
         }
     }
 
-    /// What could not be written down, to be written with the next change.
+    /// Takes back records that could not be written. They are written with the next change.
     pub(super) fn put_back(&mut self, mut unwritten: Vec<Record>) {
         unwritten.append(&mut self.unwritten);
         self.unwritten = unwritten;
     }
 
-    /// What was forgotten, to be written down.
+    /// Returns the records of forgotten jobs, to be written.
     pub(super) fn take_unwritten(&mut self) -> Vec<Record> {
         std::mem::take(&mut self.unwritten)
     }
 
-    /// Offers a job to the workers: to the one that has waited longest, or to whoever asks next.
+    /// Offers a job to the worker of its type that has waited longest, or else to the next that
+    /// asks.
     pub(super) fn offer(&mut self, mut cell: Arc<Cell>) {
         while let Some(at) = self.waiters.iter().position(|it| it.kinds.contains(&cell.kind)) {
             let Some(waiter) = self.waiters.remove(at) else { break };
@@ -300,7 +303,7 @@ impl Table {
         self.claimable.entry(cell.kind.clone()).or_default().insert(cell.number, cell);
     }
 
-    /// The oldest job of these types, or a place in the line for one.
+    /// Returns the oldest job of these types, or a place among the waiting workers.
     pub(super) fn ask(&mut self, kinds: &[String]) -> Turn {
         let mut oldest: Option<(u64, &str)> = None;
         for kind in kinds {

@@ -1,4 +1,4 @@
-//! The tracker: carries out what is asked of jobs, one change of a job after the other, each committed with its event.
+//! The tracker: changes jobs, one change of a job at a time, and commits each with its event.
 
 use std::{
     cmp::Reverse,
@@ -29,31 +29,31 @@ use crate::{
     transport::json::script_safe,
 };
 
-/// Makes the reply to the request for a job, given the job's id.
+/// Makes the reply to store for a request that creates a job, given the job's id.
 pub(crate) type Keep = Box<dyn FnOnce(&str) -> KeyedReply + Send>;
 
-/// Why something asked of a job was not done.
+/// The reason why a request about a job was not carried out.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum JobError {
     /// There is no such job.
     #[error("there is no such job")]
     Unknown,
-    /// There was one, but it was forgotten some time after its end.
+    /// There was such a job, but it was forgotten some time after its end.
     #[error("the job has ended, and what was known of it was forgotten")]
     Gone,
-    /// The job's state or the caller's rights on it do not allow it.
+    /// The job's state, progress or log, or the caller's lease, does not allow the change.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// It was to be done once more, but it was done by its creator, who is no longer at it.
+    /// The job cannot be retried: its creator ran it, and no worker can.
     #[error("the program that created the job did it itself, and does not do it again")]
     DoneHere,
-    /// Another job of the same type and key is there.
+    /// Another unfinished job has the same type and key.
     #[error("another job of the same type and key is there")]
     KeyTaken,
-    /// There are as many jobs as there may be, and none of them has ended.
+    /// The limit of jobs is reached, and none of them has ended.
     #[error("there are {0} jobs that have not ended, which is the limit")]
     Full(usize),
-    /// The jobs take as many bytes as they may, and none of them has ended.
+    /// The jobs take as many bytes as allowed, and none of them has ended.
     #[error(
         "all jobs together take {0} bytes, which is the limit (jobs.max_bytes), and none has ended"
     )]
@@ -63,7 +63,7 @@ pub enum JobError {
     Publish(#[from] PublishError),
 }
 
-/// A handle to the tracker; clones are the same tracker.
+/// A handle to the tracker. Clones share one tracker.
 #[derive(Debug, Clone)]
 pub struct Tracker(pub(super) Arc<Inner>);
 
@@ -73,7 +73,7 @@ pub(super) struct Inner {
     pub(super) settings: JobSettings,
     clock: Clock,
     table: Mutex<Table>,
-    /// Runs changes, so that one is carried out even if who asked for it goes away.
+    /// Runs changes, so that each completes even if its requester goes away.
     pub(super) runtime: Handle,
     pub(super) looks: Mutex<BinaryHeap<Reverse<Look>>>,
     pub(super) earlier_look: Notify,
@@ -83,10 +83,11 @@ pub(super) struct Inner {
 }
 
 impl Tracker {
-    /// Starts a tracker whose events go to `hub`.
+    /// Starts a tracker that publishes to `hub`.
     ///
     /// # Errors
-    /// If its thread cannot be started, the jobs in the history cannot be read, or there is no HTTP client for webhooks.
+    /// If its thread cannot be started, the stored jobs cannot be read, or there is no HTTP client
+    /// for webhooks.
     pub fn start(hub: Hub, settings: JobSettings, clock: Clock) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let webhooks = Webhooks::new(&settings, clock.clone())?;
@@ -114,13 +115,13 @@ impl Tracker {
         Ok(tracker)
     }
 
-    /// The settings.
+    /// The settings of jobs.
     #[must_use]
     pub fn settings(&self) -> &JobSettings {
         &self.0.settings
     }
 
-    /// The time now.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> Now {
         Now { instant: Instant::now(), time: self.0.clock.now() }
@@ -130,15 +131,16 @@ impl Tracker {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates a job, or finds the living one of the same type and key. Returns whether it is new.
+    /// Creates a job, or finds the unfinished one of the same type and key. Returns whether it is
+    /// new.
     ///
     /// # Errors
-    /// If there are too many jobs, or it could not be stored.
+    /// If a limit of jobs is reached, or the job could not be stored.
     pub async fn create(&self, new: NewJob) -> Result<(Job, bool), JobError> {
         self.create_and_keep(new, None).await
     }
 
-    /// Creates a job as [`Tracker::create`] does, and keeps with it the reply to the request for it.
+    /// Creates a job like [`Tracker::create`], and stores the reply to the request with it.
     pub(crate) async fn create_and_keep(
         &self,
         new: NewJob,
@@ -149,8 +151,8 @@ impl Tracker {
         self.carry_out(async move { tracker.add(new, rules, None, keep).await }).await
     }
 
-    /// Creates a job that its creator does itself, so that nobody else can claim it. A job of the same key that is
-    /// there already is somebody else's: then there is no lease.
+    /// Creates a job that its creator runs itself, so that no worker can claim it. An existing job
+    /// of the same key belongs to another creator, so it is returned without a lease.
     pub(super) async fn create_claimed(
         &self,
         new: NewJob,
@@ -180,7 +182,8 @@ impl Tracker {
             let _ = job.claim(lease, now)?;
         }
         let cell = Arc::new(Cell::new(&job));
-        // Held from before it is in the table, so that nobody sees it before its event is committed.
+        // Locked before it enters the table, so that no reader sees it before its event is
+        // committed.
         let locked = cell.job.lock().await;
         if let Some(existing) = self.enter(&cell, job.weight())? {
             let existing = existing.job.lock().await.clone();
@@ -199,7 +202,7 @@ impl Tracker {
         Ok((job, true))
     }
 
-    /// Puts a new job into the table, unless there is a living one of the same type and key, which is returned.
+    /// Inserts a new job. If an unfinished job has the same type and key, returns that one instead.
     fn enter(&self, cell: &Arc<Cell>, weight: usize) -> Result<Option<Arc<Cell>>, JobError> {
         let mut table = self.table();
         if let Some(existing) = cell.key.as_ref().and_then(|key| table.with_key(&cell.kind, key)) {
@@ -215,7 +218,7 @@ impl Tracker {
         Ok(None)
     }
 
-    /// The cell of a job.
+    /// Returns the cell of a job.
     pub(super) fn cell(&self, id: &str) -> Result<Arc<Cell>, JobError> {
         let table = self.table();
         match table.get(id) {
@@ -225,15 +228,15 @@ impl Tracker {
         }
     }
 
-    /// A job as it is now.
+    /// Returns a copy of a job.
     ///
     /// # Errors
-    /// If there is none.
+    /// If there is no such job.
     pub async fn job(&self, id: &str) -> Result<Job, JobError> {
         Ok(self.cell(id)?.job.lock().await.clone())
     }
 
-    /// Waits until the job `is_over`, or `until` then, and returns it.
+    /// Waits until `is_over` holds, `until` completes or the hub drains, and returns the job.
     pub(super) async fn wait(
         &self,
         id: &str,
@@ -262,12 +265,13 @@ impl Tracker {
         }
     }
 
-    /// Whether a job is there.
+    /// Whether a job exists.
     pub(crate) fn knows(&self, id: &str) -> bool {
         self.table().get(id).is_some()
     }
 
-    /// Jobs, the newest first, that `is_wanted`, at most `limit`, and only those created before `before`.
+    /// Returns jobs that `is_wanted` accepts, the newest first. At most `limit` are returned, all
+    /// created before the job `before`.
     pub(super) async fn list(
         &self,
         before: Option<&str>,
@@ -292,7 +296,7 @@ impl Tracker {
         found
     }
 
-    /// Takes a worker's report. Returns the job as it is now.
+    /// Applies a worker's report and returns the job.
     ///
     /// # Errors
     /// If there is no such job, or the report is refused.
@@ -314,7 +318,7 @@ impl Tracker {
         self.change_by_id(id, move |job, now| job.append_log(&lease, offset, &text, now)).await
     }
 
-    /// Ends a job well.
+    /// Completes a job.
     ///
     /// # Errors
     /// If there is no such job, or the report is refused.
@@ -327,7 +331,7 @@ impl Tracker {
         self.change_by_id(id, move |job, now| job.complete(&lease, outcome, now)).await
     }
 
-    /// Ends a try badly.
+    /// Ends an attempt with a failure.
     ///
     /// # Errors
     /// If there is no such job, or the report is refused.
@@ -341,7 +345,7 @@ impl Tracker {
         self.change_by_id(id, move |job, now| job.fail(&lease, problem, is_retryable, now)).await
     }
 
-    /// Asks for a job to be stopped.
+    /// Requests that a job be stopped.
     ///
     /// # Errors
     /// If there is no such job, or it has ended.
@@ -349,16 +353,16 @@ impl Tracker {
         self.change_by_id(id, |job, now| job.cancel(now)).await
     }
 
-    /// Queues a job once more.
+    /// Queues a job again.
     ///
     /// # Errors
-    /// If there is no such job, it has not ended badly, or nobody could do it.
+    /// If there is no such job, its state or creator rules out a retry, or its key is taken.
     pub async fn retry(&self, id: &str) -> Result<Job, JobError> {
         if self.job(id).await?.is_done_here {
             return Err(JobError::DoneHere);
         }
         let cell = self.cell(id)?;
-        // Another job of its type and key may live by now, and there is only one at a time.
+        // Another job of its type and key may be unfinished by now, and only one is allowed.
         if !self.table().reserve_key(&cell) {
             return Err(JobError::KeyTaken);
         }
@@ -380,7 +384,7 @@ impl Tracker {
         self.carry_out(async move { tracker.change(&cell, change).await }).await
     }
 
-    /// Runs `work` to its end, even if the caller does not wait for it.
+    /// Runs `work` to completion, even if the caller does not wait for it.
     async fn carry_out<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, JobError>> + Send + 'static,
@@ -389,14 +393,15 @@ impl Tracker {
         done.unwrap_or(Err(JobError::Publish(PublishError::Stopped)))
     }
 
-    /// Changes a job: the change is made on a copy, its event committed, and only then is it the job.
+    /// Changes a job: changes a copy, commits its event, and only then replaces the job with the
+    /// copy.
     pub(super) async fn change(
         &self,
         cell: &Arc<Cell>,
         change: impl FnOnce(&mut Job, Now) -> Result<Change, Refusal>,
     ) -> Result<Job, JobError> {
         let mut job = cell.job.lock().await;
-        // It may have been forgotten while this waited for its turn.
+        // The job may have been forgotten while this waited for the lock.
         if !self.table().holds(cell) {
             return Err(JobError::Gone);
         }
@@ -404,7 +409,7 @@ impl Tracker {
         let mut next = job.clone();
         let event = match change(&mut next, now)? {
             Change::Nothing => {
-                // Nothing to see, but the lease may have been extended.
+                // Watchers see no change, but the lease may have been extended.
                 *job = next.clone();
                 return Ok(next);
             }
@@ -439,12 +444,12 @@ impl Tracker {
     }
 }
 
-/// An event that shows a job as it is.
+/// Makes an event with the job's status document.
 pub(super) fn status_event(job: &Job, kind: &'static str, now: Now) -> Update {
     event(job, kind, script_safe(&Status::of(job, now.time)))
 }
 
-/// An event with the log text from an offset on.
+/// Makes an event with the log text from an offset on.
 fn log_event(job: &Job, from: u64) -> Update {
     let (offset, text) = job.log.text_from(from);
     event(job, "job.log", script_safe(&serde_json::json!({ "offset": offset, "text": text })))

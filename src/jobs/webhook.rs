@@ -1,6 +1,7 @@
-//! Tells other services when jobs end: a signed request to the address that the operator gave for the job's type.
+//! Webhooks: when a job ends, a signed request goes to the operator's address for the job's type.
 //!
-//! What is still to be told is kept in memory only: a service that must not miss an end asks for the job as well.
+//! Pending notifications are kept in memory only. A service that must not miss an end also queries
+//! the job.
 
 use std::{collections::BTreeMap, fmt::Write as _, io, sync::Arc, time::Duration};
 
@@ -19,21 +20,21 @@ use crate::{
     settings::{JobSettings, Secret},
 };
 
-/// Ends that are yet to be told; of more than that nobody is told.
+/// The limit of pending notifications. Further ends are not reported.
 const OUTSTANDING: usize = 1000;
 
-/// Requests at a time, whatever number of jobs end at once.
+/// The limit of concurrent requests, however many jobs end at once.
 const AT_ONCE: usize = 16;
 
-/// Tries for each end, and the waits between them: about 6 minutes in all.
+/// Attempts per notification, and the waits between them: at most 361 s in all.
 const TRIES: u32 = 8;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
-/// Time for an answer.
+/// The time limit of one request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Sends what is to be told.
+/// The webhooks of all job types.
 #[derive(Debug)]
 pub(super) struct Webhooks {
     targets: BTreeMap<String, Arc<Target>>,
@@ -41,17 +42,17 @@ pub(super) struct Webhooks {
     clock: Clock,
 }
 
-/// Where the ends of the jobs of a type are told.
+/// The receiver of notifications for one job type.
 #[derive(Debug)]
 struct Target {
     client: Client,
     url: Url,
-    /// Current first.
+    /// The current one first.
     secrets: Vec<Secret>,
     turns: Arc<Semaphore>,
 }
 
-/// What is told.
+/// The body of a notification.
 #[derive(Serialize)]
 struct Notice<'a> {
     #[serde(rename = "type")]
@@ -62,7 +63,7 @@ struct Notice<'a> {
 }
 
 impl Webhooks {
-    /// None, unless the settings name some.
+    /// Creates the webhooks that the settings name.
     pub(super) fn new(settings: &JobSettings, clock: Clock) -> io::Result<Self> {
         let turns = Arc::new(Semaphore::new(AT_ONCE));
         let mut targets = BTreeMap::new();
@@ -80,7 +81,7 @@ impl Webhooks {
         Ok(Self { targets, outstanding: Arc::new(Semaphore::new(OUTSTANDING)), clock })
     }
 
-    /// Tells of a job's end, some time soon, if its type has somebody to tell it.
+    /// Queues a notification of a job's end, if its type has a webhook.
     pub(super) fn tell(&self, job: &Job, now: Timestamp, runtime: &Handle) {
         let Some(target) = self.targets.get(&job.kind).cloned() else { return };
         let Ok(place) = self.outstanding.clone().try_acquire_owned() else {
@@ -90,7 +91,7 @@ impl Webhooks {
         let status = Status::of(job, now);
         let notice = Notice { kind: &job.kind, id: &job.id, state: job.state, status };
         let Ok(body) = serde_json::to_string(&notice) else { return };
-        // The version tells two ends of a job apart that was queued once more in between.
+        // The version distinguishes two ends of a job that was retried in between.
         let key = format!("{}-{}", job.id, job.version);
         let clock = self.clock.clone();
         runtime.spawn(async move {
@@ -118,7 +119,7 @@ impl Target {
                     return;
                 }
                 Ok(status) => status.to_string(),
-                // The address may be as secret as the key.
+                // The URL may be as confidential as the key, so it is not logged.
                 Err(error) => causes(&error.without_url()),
             };
             warn!(key = %Redacted(key), attempt, reason, "the end of a job could not be told");
@@ -129,7 +130,7 @@ impl Target {
         }
     }
 
-    /// Each try is signed anew, so that the receiver can refuse what is old.
+    /// Sends one request. Each attempt is signed anew, so that the receiver can refuse old ones.
     async fn send(&self, key: &str, body: String, time: i64) -> reqwest::Result<StatusCode> {
         let of_body = format!("{time}.{body}");
         let of_all = format!("{time}.{key}.{body}");
@@ -147,7 +148,7 @@ impl Target {
     }
 }
 
-/// The signatures of `signed` with each secret, separated by commas.
+/// Returns the signatures of `signed` with each secret, separated by commas.
 fn signatures<'s>(
     version: &str,
     secrets: impl IntoIterator<Item = &'s Secret>,
@@ -157,7 +158,7 @@ fn signatures<'s>(
     each.collect::<Vec<_>>().join(",")
 }
 
-/// HMAC-SHA256 in hexadecimal.
+/// Returns the HMAC-SHA256 in hexadecimal.
 fn signature(secret: &Secret, signed: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes())
         .expect("HMAC takes keys of any length");

@@ -1,4 +1,5 @@
-//! A job in words: what `static/job.js` says as well, so that a page reads the same with and without it.
+//! A job in words. `static/job.js` uses the same words, so that a page reads the same with and
+//! without scripts.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{Job, State};
 
-/// A state, and for one that waits, whether it has been tried before.
+/// Describes a state. For a queued job, says whether it was tried before.
 pub(super) fn state(state: State, attempt: u32) -> &'static str {
     match state {
         State::Queued if attempt == 0 => "Waiting for a worker",
@@ -20,7 +21,7 @@ pub(super) fn state(state: State, attempt: u32) -> &'static str {
     }
 }
 
-/// Whole percents, and 100 only when it is done, if it is known.
+/// Returns whole percents, rounded down, if the progress is known. A job that succeeded has 100.
 pub(super) fn percent(job: &Job) -> Option<u8> {
     if job.state == State::Succeeded {
         return Some(100);
@@ -29,12 +30,12 @@ pub(super) fn percent(job: &Job) -> Option<u8> {
     (0..=100_u8).rev().find(|it| f64::from(*it) <= percent)
 }
 
-/// From one time to another, or nothing if they are the wrong way around.
+/// Returns the time from `from` to `to`, or zero if `to` is earlier.
 pub(super) fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
-/// Its two largest units.
+/// Formats a duration in its two largest units.
 pub(super) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -46,7 +47,7 @@ pub(super) fn duration(duration: Duration) -> String {
     }
 }
 
-/// A guess, no more exact than guesses are.
+/// Formats an estimate, rounded because an estimate is not exact.
 pub(super) fn estimate(seconds: f64) -> String {
     let about = |count: f64, unit: &str| {
         format!("about {count} {unit}{} left", if count == 1.0 { "" } else { "s" })

@@ -2,7 +2,7 @@
 
 use crate::{event::Draft, form, problem::Problem};
 
-/// The fields of an update. Unknown ones are ignored, as the protocol demands.
+/// Parses the fields of an update. Unknown fields are ignored, as the protocol demands.
 pub(crate) fn parse(body: &[u8]) -> Result<Draft, Problem> {
     let mut draft = Draft::default();
     let (mut data, mut retry) = (None, None);
@@ -12,7 +12,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Draft, Problem> {
         match name.as_str() {
             "topic" => draft.topics.push(value),
             "except" => draft.except.push(value),
-            // Whatever its value: the protocol looks at the presence alone.
+            // With any value: the protocol checks only the presence.
             "private" => draft.private = true,
             "data" => set(&mut data, &name, value)?,
             "id" => set(&mut draft.id, &name, value)?,
@@ -26,7 +26,8 @@ pub(crate) fn parse(body: &[u8]) -> Result<Draft, Problem> {
     Ok(draft)
 }
 
-/// Digits only (draft-08, "Publication"). A number that is too large is refused with the other fields.
+/// Parses digits only (draft-08, "Publication"). Too large a number is refused later, with the
+/// other fields.
 fn parse_retry(digits: &str) -> Result<u64, Problem> {
     if digits.bytes().all(|it| it.is_ascii_digit()) {
         return Ok(digits.parse().unwrap_or(u64::MAX));

@@ -1,4 +1,5 @@
-//! `Idempotency-Key` (IETF HTTP API draft): the same request again gets the same reply and changes nothing.
+//! `Idempotency-Key` (IETF HTTP API draft): a repeated request gets the same reply and changes
+//! nothing.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -36,14 +37,15 @@ impl Reply {
         Self { content_type: JSON, body }
     }
 
-    /// As it is kept with what the request has published: behind the fingerprint, one byte for the type, and the body.
+    /// Returns the stored form: the fingerprint, one byte for the type, and the body. It is
+    /// committed with the request's updates.
     fn to_kept(&self, fingerprint: &Fingerprint) -> Box<[u8]> {
         let is_json = u8::from(self.content_type == JSON);
         let parts = [&fingerprint.0[..], &[is_json], &self.body];
         parts.concat().into()
     }
 
-    /// What a request was, and how it was answered.
+    /// Parses a stored request's fingerprint and reply.
     fn from_kept(kept: &[u8]) -> Option<(Fingerprint, Self)> {
         let (fingerprint, kept) = kept.split_first_chunk()?;
         let (is_json, body) = kept.split_first()?;
@@ -62,12 +64,12 @@ impl Reply {
     }
 }
 
-/// What a request asks for, so that a key is not used for two things.
+/// A hash of a request, so that a key is not used for two different requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// `path` and `kind` say what the body means.
+    /// Hashes a request. `path` and `kind` determine the meaning of the body.
     pub(crate) fn of(path: &str, kind: &str, body: &[u8]) -> Self {
         let digest = Sha256::new_with_prefix(path)
             .chain_update([0])
@@ -79,7 +81,7 @@ impl Fingerprint {
     }
 }
 
-/// The key of a request, if it has one.
+/// Returns the key of a request, if it has one.
 pub(crate) fn key(request: &HttpRequest, limit: usize) -> Result<Option<String>, Problem> {
     const NAME: &str = "Idempotency-Key";
     let Some(value) = request.headers().get(NAME) else { return Ok(None) };
@@ -94,16 +96,16 @@ pub(crate) fn key(request: &HttpRequest, limit: usize) -> Result<Option<String>,
     }
 }
 
-/// How much a ledger keeps.
+/// The limits of a ledger.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
-    /// Replies.
+    /// The number of replies.
     pub keys: usize,
-    /// Bytes of keys and replies.
+    /// The bytes of keys and replies.
     pub bytes: usize,
 }
 
-/// The keys that were used lately.
+/// The recently used keys.
 #[derive(Debug, Clone)]
 pub struct Ledger(Arc<Inner>);
 
@@ -119,14 +121,14 @@ struct Entries {
     by_key: HashMap<String, Entry>,
     /// The answered keys, oldest first.
     answered: VecDeque<(Instant, String)>,
-    /// Of the answered ones.
+    /// The bytes of the answered keys and their replies.
     bytes: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
     fingerprint: Fingerprint,
-    /// `None` while the request is being worked on.
+    /// `None` while the request is in progress.
     reply: Option<Reply>,
 }
 
@@ -136,15 +138,15 @@ impl Entry {
     }
 }
 
-/// What is known of a key.
+/// The result of claiming a key.
 pub(crate) enum Claim {
-    /// It is new; the work is the caller's.
+    /// The key is new: the caller has to do the work.
     Granted(ClaimGuard),
-    /// The work was done before.
+    /// The request was answered before.
     Answered(Reply),
 }
 
-/// The right to work on a key; dropping it unfulfilled makes the key free again.
+/// The right to work on a key. Dropping it unfulfilled frees the key.
 #[must_use]
 pub(crate) struct ClaimGuard {
     ledger: Ledger,
@@ -153,7 +155,7 @@ pub(crate) struct ClaimGuard {
 }
 
 impl Ledger {
-    /// An empty ledger that keeps replies within `capacity`, each for `retention`.
+    /// Creates an empty ledger that keeps replies within `capacity`, each for `retention`.
     #[must_use]
     pub fn new(retention: Duration, capacity: Capacity) -> Self {
         Self(Arc::new(Inner { retention, capacity, entries: Mutex::default() }))
@@ -203,8 +205,8 @@ impl Entries {
 }
 
 impl ClaimGuard {
-    /// The reply that the history has kept: from before a restart, or from a request of which nobody knew whether it was
-    /// carried out.
+    /// Returns the reply in the history: from before a restart, or from a request whose outcome was
+    /// unknown.
     pub(crate) async fn recall(&self, history: &dyn History) -> Result<Option<Reply>, Problem> {
         if !history.outlives_process() {
             return Ok(None);
@@ -216,18 +218,18 @@ impl ClaimGuard {
         }
     }
 
-    /// What the history keeps of the reply, together with what it is the reply to.
+    /// Returns what the history stores: the reply and the fingerprint of its request.
     pub(crate) fn to_keep(&self, reply: &Reply) -> KeyedReply {
         self.keeper()(reply)
     }
 
-    /// Makes what the history keeps, when the reply is known.
+    /// Returns a function that makes the stored form once the reply is known.
     pub(crate) fn keeper(&self) -> impl FnOnce(&Reply) -> KeyedReply + Send + 'static {
         let (key, fingerprint) = (self.key.clone(), self.fingerprint.clone());
         move |reply| KeyedReply { key, value: reply.to_kept(&fingerprint) }
     }
 
-    /// Keeps the reply for those who ask again.
+    /// Stores the reply for repeated requests.
     pub(crate) fn fulfil(self, reply: Reply) {
         let mut entries = self.ledger.entries();
         if let Some(entry) = entries.by_key.get_mut(&self.key) {
@@ -258,7 +260,7 @@ mod tests {
         Ledger::new(Duration::from_secs(60), Capacity { keys, bytes })
     }
 
-    /// What a claim comes to: the text of the reply, `granted`, or the status of the refusal.
+    /// Claims a key. Returns the text of the reply, `granted`, or the status of the refusal.
     fn claim(ledger: &Ledger, key: &str, body: &str) -> (String, Option<ClaimGuard>) {
         match ledger.claim(key.to_owned(), Fingerprint::of("/", "text/plain", body.as_bytes())) {
             Ok(Claim::Granted(guard)) => ("granted".to_owned(), Some(guard)),

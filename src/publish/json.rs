@@ -22,7 +22,8 @@ struct Object<'a> {
     except: Vec<String>,
 }
 
-/// The drafts in `body`, and whether they were an array. An array is counted before anything in it is looked at.
+/// Returns the drafts in `body`, and whether they were an array. An array's length is checked
+/// before its elements are parsed.
 pub(crate) fn parse(body: &[u8], limit: usize) -> Result<(Vec<Draft>, bool), Problem> {
     let text =
         std::str::from_utf8(body).map_err(|_| Problem::malformed("the body is not valid UTF-8"))?;
@@ -63,7 +64,7 @@ fn draft(text: &str, prefix: &str) -> Result<Draft, Problem> {
     })
 }
 
-/// `null` is data as well; serde would take it for an absent field.
+/// Reads a present field: `null` is data, but serde would take it for an absent field.
 fn present<'de, D: Deserializer<'de>>(input: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(input).map(Some)
 }

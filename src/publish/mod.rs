@@ -1,7 +1,7 @@
-//! The way in: from a request to updates that the hub has accepted.
+//! Publishing: from a request to updates that the hub has accepted.
 //!
-//! A form or JSON comes in; the ids of the published events go out. All or nothing: one bad update refuses the whole
-//! request. Nothing here waits for subscribers.
+//! A request carries a form or JSON, and the response the ids of the published events. One bad
+//! update refuses the whole request. Nothing here waits for subscribers.
 
 pub(crate) mod form;
 mod idempotency;
@@ -22,7 +22,7 @@ use crate::{
     problem::Problem,
 };
 
-/// The forms of a request's body.
+/// The encodings of a request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Encoding {
     Form,
@@ -83,8 +83,8 @@ fn encoding(request: &HttpRequest) -> Result<Encoding, Problem> {
     encoding.ok_or_else(|| Problem::media_type(TAKEN))
 }
 
-/// Checks who asks, how much, what, and whether it is granted, in this order: what costs little comes first, and a topic
-/// that nobody may publish under is told apart from one that this publisher may not.
+/// Checks size, syntax and grants, in this order, and publishes. Cheap checks come first. A topic
+/// that no publisher may use is refused with a different error than one this publisher may not use.
 async fn publish(
     request: &HttpRequest,
     payload: web::Payload,
@@ -108,7 +108,7 @@ async fn publish(
         Claim::Answered(reply) => return Ok(reply.respond()),
         Claim::Granted(guard) => guard,
     };
-    // On its own, so that the reply is kept even if the publisher does not wait for it.
+    // A separate task, so that the reply is stored even if the publisher disconnects.
     let publishing = actix_web::rt::spawn(async move {
         let reply = match claim.recall(gateway.hub().history()).await? {
             Some(reply) => reply,

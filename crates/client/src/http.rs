@@ -1,17 +1,17 @@
-//! HTTP clients that talk to one server only, and what their errors mean.
+//! HTTP clients for a single server, and the meaning of their errors.
 
 use std::error::Error;
 
 use reqwest::{Client, ClientBuilder, StatusCode, Url, redirect::Policy};
 
-/// A client for one server only: it follows no redirect. One that never uses TLS needs no certificates, so that it can
-/// do without those of the system, which small containers do not have.
+/// Creates a client for one server, which follows no redirects. For `http` URLs it loads no
+/// certificates, because small containers have none.
 pub fn client(url: &Url) -> ClientBuilder {
     let builder = Client::builder().redirect(Policy::none());
     if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder }
 }
 
-/// An error and what led to it.
+/// Formats an error and its causes.
 #[must_use]
 pub fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -23,7 +23,7 @@ pub fn causes(error: &dyn Error) -> String {
     text
 }
 
-/// Whether the same request may be answered otherwise later.
+/// Whether the same request may get a different answer later.
 #[must_use]
 pub fn is_passing(status: StatusCode) -> bool {
     let is_passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];

@@ -1,6 +1,7 @@
-//! What Rust programs need that work with a tidegate gateway over HTTP, without the gateway itself.
+//! A client for tidegate gateways over HTTP, without the gateway itself.
 //!
-//! A [`Worker`] claims jobs and reports on them. Each job that it has claimed is a [`Task`], and comes to a [`JobResult`].
+//! A [`Worker`] claims jobs and reports on them. Each claimed job is a [`Task`] and ends with a
+//! [`JobResult`].
 //!
 //! ```no_run
 //! use tidegate_client::{JobResult, Task, WorkError, Worker};

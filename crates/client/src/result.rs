@@ -1,29 +1,29 @@
-//! What a job comes to.
+//! The result of a job.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-/// What a job comes to.
+/// The result of a job.
 #[derive(Debug, Clone)]
 pub enum JobResult {
     /// A small result.
     Inline(Arc<RawValue>),
-    /// A path of this server, where the result is.
+    /// The path of the result on this server.
     Link(String),
 }
 
 impl JobResult {
-    /// A small result.
+    /// Creates a small result.
     ///
     /// # Errors
-    /// If `value` is not data.
+    /// If `value` cannot be written as JSON.
     pub fn inline(value: &impl Serialize) -> Result<Self, serde_json::Error> {
         Ok(Self::Inline(to_raw_value(value)?.into()))
     }
 
-    /// A path of this server, where the result is.
+    /// Creates a link to the result, which is a path of this server.
     pub fn link(path: impl Into<String>) -> Self {
         Self::Link(path.into())
     }

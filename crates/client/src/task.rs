@@ -1,4 +1,5 @@
-//! A job in the hands of a worker: what the work says is kept here, and sent to the gateway as it can be.
+//! A job that a worker has claimed. Reports and log text are kept here until the gateway accepts
+//! them.
 
 use std::{
     fmt::Display,
@@ -24,23 +25,24 @@ use crate::{
     worker::{Backoff, Claimed, Work},
 };
 
-/// The shortest time between two reports; what is new until then goes together.
+/// The shortest time between two reports; news within it is sent together.
 const PACE: Duration = Duration::from_millis(100);
 
-/// The longest time for an answer to a report.
+/// The longest wait for the response to a report.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Bytes of log text sent at once.
+/// Bytes of log text per request.
 const CHUNK: usize = 64 << 10;
 
-/// Bytes of log text that wait for a gateway that is away; more than that, and the oldest are left out.
+/// Bytes of log text kept while the gateway is unreachable. Beyond that, the oldest text is
+/// dropped.
 const PENDING: usize = 256 << 10;
 
-/// Bytes of a stage and of a message, so that the report is one that the gateway takes.
+/// The limits of a stage and a message in bytes, so that the gateway accepts the report.
 const LONGEST_STAGE: usize = 100;
 const LONGEST_MESSAGE: usize = 500;
 
-/// Why a job was not done.
+/// The reason why a job was not done.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{detail}")]
 pub struct WorkError {
@@ -50,23 +52,23 @@ pub struct WorkError {
 }
 
 impl WorkError {
-    /// A failure that another try may not have.
+    /// Creates a failure that may not occur in another attempt.
     pub fn retryable(detail: impl Display) -> Self {
         Self { is_retryable: true, ..Self::fatal(detail) }
     }
 
-    /// A failure that every try would have, or the end of a job that was cancelled.
+    /// Creates a failure that every attempt would have, or ends a cancelled job.
     pub fn fatal(detail: impl Display) -> Self {
         Self { detail: detail.to_string(), is_retryable: false, is_given_back: false }
     }
 
-    /// No failure: the worker stops.
+    /// Gives the job back without a failure, because the worker stops.
     pub(super) fn stopped() -> Self {
         Self { is_given_back: true, ..Self::retryable("the worker was stopped") }
     }
 }
 
-/// What the work on a job has in its hands; clones are the same.
+/// A handle with which the work reports on its job. Clones share one job.
 #[derive(Debug, Clone)]
 pub struct Task(Arc<Inner>);
 
@@ -83,10 +85,10 @@ struct Inner {
     state: Mutex<Unsent>,
 }
 
-/// How far a try has come, as the gateway takes it (`POST /jobs/{id}/progress`).
+/// The progress of an attempt, as the gateway accepts it (`POST /jobs/{id}/progress`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 struct Report {
-    /// Grows with each report of a try, so that one that was held up is not taken for a newer one.
+    /// Grows with each report of an attempt, so that a delayed report does not count as newer.
     seq: u64,
     done: f64,
     total: Option<f64>,
@@ -94,39 +96,40 @@ struct Report {
     message: Option<String>,
 }
 
-/// The beginning of a job's id, which is all that a log may show: the id is the right to see the job.
+/// Returns the beginning of a job's id. A log shows no more, because the id is the permission to
+/// see the job.
 pub(crate) fn short(id: &str) -> &str {
     const SHOWN: usize = 6;
     id.char_indices().nth(SHOWN).map_or(id, |(end, _)| &id[..end])
 }
 
-/// What the gateway is yet to be told.
+/// What the gateway has not received yet.
 #[derive(Debug)]
 struct Unsent {
     report: Report,
     sent_seq: u64,
-    /// By this clock, the lease is good until then.
+    /// The end of the lease by this worker's clock.
     lease_end: Instant,
     log_length: u64,
-    /// On its way; sent again and again at the same offset until it has arrived.
+    /// The text being sent; retried at the same offset until it has arrived.
     chunk: String,
     pending: String,
 }
 
-/// What the gateway answers to reports.
+/// The gateway's response to a report.
 #[derive(Debug, Deserialize)]
 struct Reported {
     cancel: bool,
 }
 
-/// What became of something sent.
+/// The outcome of a request.
 enum Sent {
     Taken,
-    /// There is no answer, or one that may be another later.
+    /// There is no response, or one that may change later.
     Away,
-    /// The log is shorter than was thought.
+    /// The log is shorter than expected: this long.
     Hole(u64),
-    /// The job has ended, or is another's.
+    /// The job has ended, or another worker holds it.
     Gone,
     Refused(String),
 }
@@ -168,30 +171,30 @@ impl Task {
         &self.0.job.kind
     }
 
-    /// What people read.
+    /// The title for people.
     #[must_use]
     pub fn title(&self) -> &str {
         &self.0.job.title
     }
 
-    /// Which try this is; the first one is 1.
+    /// The number of this attempt; the first one is 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.0.job.attempt
     }
 
-    /// What is to be done.
+    /// Returns the payload: the job's input.
     ///
     /// # Errors
-    /// If the payload is not such a value; no other try would make it one.
+    /// If the payload does not parse as `T`. Another attempt would not change that.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, WorkError> {
         let text = self.0.job.payload.as_deref().map_or("null", RawValue::get);
         serde_json::from_str(text)
             .map_err(|error| WorkError::fatal(format_args!("the payload: {error}")))
     }
 
-    /// Tells how far the job has come: `total` if it is known, the stage it is at, and what people may want to read.
-    /// This returns at once; the newest report is sent soon.
+    /// Reports progress: the amount done, the total if known, the current stage, and a message for
+    /// people. Returns at once; the newest report is sent soon.
     pub fn progress(
         &self,
         done: f64,
@@ -212,8 +215,8 @@ impl Task {
         self.0.news.notify_one();
     }
 
-    /// Appends to the job's log; lines end with a line feed. This returns at once; the text is sent soon. Of text that
-    /// cannot be sent for long only the newest is kept.
+    /// Appends to the job's log; lines end with a line feed. Returns at once; the text is sent
+    /// soon. If text cannot be sent for long, only the newest is kept.
     pub fn log(&self, text: &str) {
         let mut unsent = self.unsent();
         unsent.pending.push_str(text);
@@ -225,19 +228,19 @@ impl Task {
         self.0.news.notify_one();
     }
 
-    /// Whether somebody wants the job to be stopped.
+    /// Whether a cancel was requested.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         *self.0.cancelled.borrow()
     }
 
-    /// Returns when somebody wants the job to be stopped. The work should then stop, and say so by returning an error.
+    /// Completes when a cancel is requested. The work should then stop and return an error.
     pub async fn cancelled(&self) {
         // The sender lives as long as this task.
         let _ = self.0.cancelled.subscribe().wait_for(|cancelled| *cancelled).await;
     }
 
-    /// Sends what is new, and what extends the lease; returns when the lease is lost.
+    /// Sends news and heartbeats, which extend the lease. Returns when the lease is lost.
     pub(super) async fn keep_reporting(&self) {
         let mut backoff = Backoff::default();
         let mut due = Instant::now() + self.0.report_every;
@@ -265,7 +268,7 @@ impl Task {
         }
     }
 
-    /// Reports the end, until it is taken, or the lease must be over.
+    /// Reports the end. Retries until the gateway accepts it or the lease must have expired.
     pub(super) async fn end(&self, outcome: Result<JobResult, WorkError>) {
         let (mut action, mut body) = match outcome {
             Ok(JobResult::Inline(value)) => ("complete", format!(r#"{{"result":{value}}}"#)),
@@ -297,7 +300,7 @@ impl Task {
         }
     }
 
-    /// Sends log text and the newest report, which is sent even if it is old for a heartbeat.
+    /// Sends log text and the newest report. A heartbeat repeats the report even if it is not new.
     async fn send_news(&self, is_heartbeat: bool) -> Sent {
         let report = {
             let unsent = self.unsent();
@@ -309,6 +312,7 @@ impl Task {
                 Sent::Taken => self.unsent().sent_seq = report.seq,
                 Sent::Refused(detail) => {
                     warn!(job = short(self.id()), detail, "a report was refused");
+                    // It would be refused again, so it counts as sent.
                     self.unsent().sent_seq = report.seq;
                 }
                 other => return other,
@@ -336,7 +340,7 @@ impl Task {
         Sent::Taken
     }
 
-    /// The log text to send next, and its offset.
+    /// Returns the log text to send next, and its offset.
     fn next_chunk(&self) -> Option<(u64, String)> {
         let mut unsent = self.unsent();
         if unsent.chunk.is_empty() {
@@ -348,7 +352,8 @@ impl Task {
 
     fn post(&self, action: &str) -> RequestBuilder {
         let url = self.0.base.join(action).unwrap_or_else(|_| self.0.base.clone());
-        // An answer that does not come in time leaves time to ask again before the lease ends.
+        // A short timeout, so that a request without a response is retried before the lease
+        // expires.
         let patience = self.0.report_every.clamp(Duration::from_millis(250), PATIENCE);
         self.0.client.post(url).header("tidegate-lease", &self.0.lease).timeout(patience)
     }
@@ -376,7 +381,7 @@ impl Task {
         }
     }
 
-    /// Whether the gateway must have given up this worker.
+    /// Whether the lease must have expired.
     fn is_over(&self) -> bool {
         self.unsent().lease_end <= Instant::now()
     }
@@ -386,7 +391,7 @@ impl Task {
     }
 }
 
-/// The body of a failure.
+/// Returns the body that reports a failure.
 fn failure(error: &WorkError) -> String {
     let problem = json!({ "title": "The job failed", "detail": error.detail });
     let (retryable, given_back) = (error.is_retryable, error.is_given_back);

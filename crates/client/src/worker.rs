@@ -1,7 +1,7 @@
-//! A worker: it claims jobs from a gateway over HTTP, has them done, and reports on them.
+//! A worker: claims jobs from a gateway over HTTP, runs them, and reports on them.
 //!
-//! A job is never lost because its worker was: a worker that is told to stop hands over what it cannot finish, and the
-//! lease of one that is killed ends.
+//! A job survives its worker: a worker that is stopped gives its jobs back, and the leases of a
+//! killed one expire.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,36 +24,38 @@ use crate::{
     task::{Task, WorkError, short},
 };
 
-/// How long a claim waits for a job; the gateway may answer sooner. It is also how long an idle worker may take to stop.
+/// The longest wait of a claim for a job; the gateway may answer sooner. An idle worker takes up to
+/// this long to stop.
 const CLAIM_WAIT: Duration = Duration::from_secs(5);
 
-/// How much later than that the answer may come.
+/// How much longer than that the response may take.
 const CLAIM_GRACE: Duration = Duration::from_secs(10);
 
-/// A gateway that has no job and says so sooner than this does not let workers wait: it is stopping.
+/// The time below which an empty response means that the gateway is stopping and lets no claim
+/// wait.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How long jobs may go on after the worker was told to stop, unless it is told otherwise.
+/// How long jobs may run after the worker is stopped, by default.
 const STOP_GRACE: Duration = Duration::from_secs(30);
 
-/// Why a worker does not work.
+/// The reason why a worker does not work.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// The address is none.
+    /// The address is not valid.
     #[error("`{0}` is not the http or https address of a gateway")]
     Address(String),
-    /// The token has characters that no token has.
+    /// The access token has characters that no token has.
     #[error("the token cannot be one")]
     Token,
-    /// There is no HTTP client, as if the certificates of this machine cannot be read.
+    /// No HTTP client can be made, for example because the system's certificates cannot be read.
     #[error("the worker has no HTTP client")]
     Client(#[from] reqwest::Error),
-    /// The gateway understands the worker, but does not give it jobs of these types.
+    /// The gateway understands the worker, but gives it no jobs of these types.
     #[error("the gateway refuses to give out jobs: {0}")]
     Refused(String),
 }
 
-/// Takes jobs of some types from a gateway.
+/// A worker that claims jobs of some types from a gateway.
 #[derive(Debug, Clone)]
 pub struct Worker {
     client: Client,
@@ -63,7 +65,7 @@ pub struct Worker {
     grace: Duration,
 }
 
-/// What a worker gets from `POST /jobs/claim`.
+/// The response to `POST /jobs/claim`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claimed {
     pub(super) job: Work,
@@ -84,16 +86,16 @@ pub(super) struct Work {
 }
 
 impl Worker {
-    /// A worker for jobs of some types, one at a time, of the gateway at `base`.
+    /// Creates a worker for jobs of some types, one at a time, from the gateway at `base`.
     ///
     /// # Errors
-    /// If the address is none, or there can be no HTTP client.
+    /// If the address is not valid, or no HTTP client can be made.
     pub fn new(base: &str, kinds: &[&str]) -> Result<Self, WorkerError> {
         let mut url = Url::parse(base)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"))
             .ok_or_else(|| WorkerError::Address(base.to_owned()))?;
-        // So that what is joined to it comes below it.
+        // With a trailing slash, so that joined paths are below it.
         url.set_path(&format!("{}/", url.path().trim_end_matches('/')));
         Ok(Self {
             client: client(&url).build()?,
@@ -104,11 +106,11 @@ impl Worker {
         })
     }
 
-    /// Shows the gateway a token, which has to grant to publish under `/jobs/claim` and under the topics of its jobs, as
-    /// the URL pattern `/jobs/:id` does.
+    /// Sets the access token. It has to grant publishing under `/jobs/claim` and the topics of the
+    /// jobs, as the URL pattern `/jobs/:id` does.
     ///
     /// # Errors
-    /// If the text cannot be a token, or there can be no HTTP client.
+    /// If the text cannot be a token, or no HTTP client can be made.
     pub fn token(self, token: &str) -> Result<Self, WorkerError> {
         let mut header =
             HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| WorkerError::Token)?;
@@ -118,21 +120,24 @@ impl Worker {
         Ok(Self { client, ..self })
     }
 
-    /// Lets it do so many jobs at a time.
+    /// Sets the number of jobs that run at a time.
     #[must_use]
     pub fn concurrency(self, jobs: usize) -> Self {
         Self { concurrency: jobs.max(1), ..self }
     }
 
-    /// Lets jobs go on for so long after it was told to stop.
+    /// Sets how long jobs may run after the worker is stopped.
     #[must_use]
     pub fn grace(self, grace: Duration) -> Self {
         Self { grace, ..self }
     }
 
-    /// Does jobs until `shutdown` is ready: `work` is called for each, and what it returns is reported. An error or a
-    /// panic makes a failed job. The work is stopped at an await if the job is no longer this worker's. After
-    /// `shutdown` no more jobs are taken; those that run may go on for the time of grace, and are then given back.
+    /// Runs jobs until `shutdown` is ready. `work` is called for each job, and its return value is
+    /// reported. An error or a panic fails the job. If the worker loses the job, the work is
+    /// dropped at its next await.
+    ///
+    /// After `shutdown` the worker claims no more jobs. Running jobs may use the time of grace, and
+    /// are then given back.
     ///
     /// # Errors
     /// If the gateway refuses to give out such jobs.
@@ -155,6 +160,7 @@ impl Worker {
                 () = &mut shutdown => break (Ok(()), None),
                 slot = slots.clone().acquire_owned() => slot,
             };
+            // Kept if `shutdown` comes first: `decline` then gives back the job in its response.
             let (asked, mut asking) = (Instant::now(), Box::pin(self.ask()));
             let answer = tokio::select! {
                 () = &mut shutdown => break (Ok(()), Some(asking)),
@@ -199,8 +205,8 @@ impl Worker {
         task
     }
 
-    /// Waits for the answer to the last claim, and gives the job back if there is one. If the claim were dropped, a job
-    /// that is on its way would be without a worker until its lease ends.
+    /// Waits for the response to the last claim, and gives back the job in it. If the claim were
+    /// dropped, its job would have no worker until the lease expires.
     async fn decline(&self, asking: Option<impl Future<Output = Result<Option<Claimed>, Asked>>>) {
         let Some(asking) = asking else { return };
         if let Ok(Some(claimed)) = asking.await {
@@ -208,7 +214,7 @@ impl Worker {
         }
     }
 
-    /// Waits for the jobs that run, and stops them when the time of grace is over.
+    /// Waits for the running jobs, and stops them after the time of grace.
     async fn wind_down(&self, mut running: JoinSet<()>, stop: &watch::Sender<bool>) {
         let ended = async { while running.join_next().await.is_some() {} };
         if timeout(self.grace, ended).await.is_err() {
@@ -235,21 +241,22 @@ impl Worker {
     }
 }
 
-/// Why there was no answer to a claim.
+/// The reason why a claim got no answer.
 enum Asked {
-    /// It may be better later.
+    /// A later claim may succeed.
     Away(String),
-    /// It will not be better later.
+    /// A later claim would fail as well.
     Refused(String),
 }
 
-/// Has one job done, and reports on it until its end.
+/// Runs one job, and reports on it until its end.
 async fn carry_out(
     task: Task,
     work: impl Future<Output = Result<JobResult, WorkError>> + Send + 'static,
     mut stopped: watch::Receiver<bool>,
 ) {
-    // A task of its own, so that a panic is seen; in a set, so that it does not outlive this one.
+    // In a separate task, so that a panic is caught; in a set, so that the task does not outlive
+    // this one.
     let mut working = JoinSet::new();
     working.spawn(work);
     let outcome = tokio::select! {
@@ -270,12 +277,12 @@ async fn carry_out(
     task.end(outcome).await;
 }
 
-/// Waits until the worker is told to stop; it waits for its jobs, so the sender is there.
+/// Waits until the worker stops. The sender exists, because the worker waits for its jobs.
 async fn told(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// Waits that double, each shortened by chance, so that workers do not return all at once.
+/// Waits that double, each shortened at random, so that workers do not return all at once.
 #[derive(Debug)]
 pub(super) struct Backoff(Duration);
 

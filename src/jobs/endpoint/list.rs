@@ -18,11 +18,12 @@ use crate::{
     problem::Problem,
 };
 
-/// Jobs on one page of the list, at most, and if nothing is said.
+/// The maximum and the default number of jobs on one page of the list.
 const LONGEST_LIST: usize = 1000;
 const LIST: usize = 100;
 
-/// `GET /jobs`: the newest jobs, counts by type and state, and the age of the oldest that waits.
+/// `GET /jobs`: the newest jobs, counts by type and state, and the age of the oldest claimable job
+/// of each type.
 pub(super) async fn list_jobs(request: HttpRequest) -> Result<HttpResponse, Problem> {
     auth::subscriber(&request).await?.check(&Topic::of_jobs())?;
     let gateway = Gateway::of(&request);
@@ -41,6 +42,7 @@ pub(super) async fn list_jobs(request: HttpRequest) -> Result<HttpResponse, Prob
         }
     };
     let before = parameter(&request, "before")?;
+    // The tracker lists from the newest job if it does not know `before`, so that is refused.
     if before.as_ref().is_some_and(|id| !tracker.knows(id)) {
         let detail = "`before` is no job of the list, or not any more; begin again without it";
         return Err(Problem::field("before", detail));
@@ -84,7 +86,7 @@ pub(super) async fn list_jobs(request: HttpRequest) -> Result<HttpResponse, Prob
         .json(list))
 }
 
-/// What `GET /jobs` tells.
+/// The response of `GET /jobs`.
 #[derive(Serialize)]
 struct List<'a> {
     jobs: Vec<Status<'a>>,

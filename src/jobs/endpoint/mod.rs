@@ -1,7 +1,8 @@
-//! The addresses of jobs: `/jobs` and below.
+//! The endpoints of jobs: `/jobs` and below.
 //!
-//! Whoever changes something needs a publish grant: on `/jobs` to create, on `/jobs/claim` to claim, on `/jobs/{id}` for
-//! everything about one job. To list takes a subscribe grant on `/jobs`. To see one job takes its id, which nobody can guess.
+//! A change needs a publish grant: on `/jobs` to create, on `/jobs/claim` to claim, on `/jobs/{id}`
+//! for everything about one job. Listing needs a subscribe grant on `/jobs`. Seeing one job needs
+//! only its unguessable id.
 
 mod list;
 mod watch;
@@ -38,13 +39,13 @@ use crate::{
     subscribe::preferred_wait,
 };
 
-/// The policy of what a browser may show but never run: results and logs come from workers.
+/// The policy of content that a browser may show but never run: results and logs come from workers.
 const NOT_A_PAGE: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 
-/// What clients that poll should wait between two requests, in seconds.
+/// The time that polling clients should wait between two requests, in seconds.
 const RETRY: u32 = 1;
 
-/// Adds the addresses.
+/// Registers the routes.
 pub fn configure(config: &mut ServiceConfig) {
     const READ: &str = "GET, HEAD, OPTIONS";
     const WRITE: &str = "POST, OPTIONS";
@@ -79,7 +80,7 @@ pub fn configure(config: &mut ServiceConfig) {
         );
 }
 
-/// `POST /jobs`: 202 and the job's address; with `Prefer: wait` perhaps its end.
+/// `POST /jobs`: 202 and the job's address. With `Prefer: wait`, its end if it comes in time.
 async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, Problem> {
     let publisher = auth::publisher(&request).await?;
     publisher.check(&[Topic::of_jobs()])?;
@@ -103,7 +104,7 @@ async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpR
             KeyClaim::Answered(reply) => reply.as_text().to_owned(),
             KeyClaim::Granted(claim) => {
                 let (new, gateway) = (create()?, gateway.clone());
-                // On its own, so that the key is remembered even if the client does not wait.
+                // A separate task, so that the key is remembered even if the client disconnects.
                 let creating = actix_web::rt::spawn(async move {
                     let reply = match claim.recall(gateway.hub().history()).await? {
                         Some(reply) => reply,
@@ -148,7 +149,7 @@ async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpR
     Ok(status(&request, &mut response, &gateway, &job))
 }
 
-/// `GET /jobs/{id}`: the holding page, the status document or the events, whatever is accepted.
+/// `GET /jobs/{id}`: the holding page, the status document or the events, depending on `Accept`.
 async fn view_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(&request);
     match preferred(&request, &["application/json", "text/html", "text/event-stream"]) {
@@ -183,7 +184,7 @@ async fn view_status(
     let is_known =
         |job: &Job| known.is_some_and(|known| known.trim() == "*" || known.contains(&tag(job)));
     let wait = preferred_wait(request).map(|wait| wait.min(max_wait));
-    // With a tag the client waits for something new, without one for the end.
+    // With an entity tag the client waits for a change, without one for the end.
     let is_over = |job: &Job| match known {
         Some(_) => !is_known(job),
         None => job.state.is_final(),
@@ -207,7 +208,7 @@ async fn view_status(
     Ok(status(request, &mut response, gateway, &job))
 }
 
-/// Where the job's events are to be had, and under which topic (draft-08, "Discovery").
+/// Returns links to the hub and to the job's topic (draft-08, "Discovery").
 fn links(root: &str, job: &Job) -> HeaderValue {
     let links = format!(
         "<{root}/.well-known/mercure>; rel=\"mercure\", <{}>; rel=\"self\"",
@@ -252,7 +253,7 @@ async fn retry_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpRe
     Ok(asked(&request, &gateway, &job))
 }
 
-/// A form without a script goes back to the page.
+/// Answers a cancel or a retry. A form without scripts is redirected to the page.
 fn asked(request: &HttpRequest, gateway: &Gateway, job: &Job) -> HttpResponse {
     if preferred(request, &["application/json", "text/html"]) == Some("text/html") {
         let page = format!("{}/jobs/{}?page", root(request, gateway), job.id);
@@ -294,7 +295,7 @@ async fn read_result(request: HttpRequest, id: web::Path<String>) -> Result<Http
     }
 }
 
-/// `GET /jobs/{id}/log`: what is kept of it, from the offset `from` on.
+/// `GET /jobs/{id}/log`: the kept part of the log, from the offset `from` on.
 async fn read_log(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let from = match parameter(&request, "from")? {
         None => 0,
@@ -315,12 +316,12 @@ async fn read_log(request: HttpRequest, id: web::Path<String>) -> Result<HttpRes
         .body(job.log.read(offset, usize::MAX)))
 }
 
-/// The path of the gateway as the client sees it, without a slash at the end.
+/// Returns the gateway's path as the client sees it, without a trailing slash.
 fn root(request: &HttpRequest, gateway: &Gateway) -> String {
     public_base(request, gateway.settings()).path().trim_end_matches('/').to_owned()
 }
 
-/// A parameter of the query.
+/// Returns a parameter of the query.
 pub(crate) fn parameter(request: &HttpRequest, name: &str) -> Result<Option<String>, Problem> {
     for pair in form::pairs(request.query_string().as_bytes()) {
         let (found, value) =

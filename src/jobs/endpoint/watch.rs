@@ -20,13 +20,14 @@ use crate::{
     transport::{StreamWriter, Transport, sse},
 };
 
-/// The events of a job: first how it is now, then what happens, until it has ended.
+/// Streams the events of a job: first its current state, then its changes until it has ended.
 pub(super) async fn watch(
     request: &HttpRequest,
     gateway: &Gateway,
     id: &str,
 ) -> Result<HttpResponse, Problem> {
-    // What happens between the two is told twice, and not once too few; the version tells.
+    // Read before the job: a change in between is sent twice instead of missed. Its version shows
+    // the repetition.
     let after = gateway.hub().history().last();
     let job = gateway.tracker().job(id).await?;
     let token = gateway.hub().history().token_key().seal(after);
@@ -38,7 +39,7 @@ pub(super) async fn watch(
     headers::streamed(&mut response);
     response.insert_header((VARY, "accept"));
     if job.state.is_final() {
-        // An EventSource that returns has been told of the end; this stops it.
+        // An EventSource that reconnects has received the end already; this stops it.
         if request.headers().contains_key("last-event-id") {
             return Ok(HttpResponse::NoContent().finish());
         }
@@ -49,7 +50,8 @@ pub(super) async fn watch(
     if request.method() == Method::HEAD {
         return Ok(response.finish());
     }
-    // The id of the job is enough, with any token and with none; a token that is refused makes nothing known.
+    // The job's id is enough, with any access token or none. A refused token leaves its bearer
+    // unknown.
     let is_stranger = auth::subscriber(request).await.map_or(true, |it| it.is_stranger());
     let matchers = Matchers::new([Matcher::Exact(Topic::of_job(&job.id))]);
     let interest = Interest::new(matchers, None, Rights::Everything);

@@ -1,4 +1,4 @@
-//! What workers ask and report.
+//! The endpoints for workers: claims and reports.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -22,10 +22,10 @@ use crate::{
     subscribe::preferred_wait,
 };
 
-/// Reports that a worker should make in a lease.
+/// Reports that a worker should send per lease term.
 const REPORTS_PER_LEASE: u32 = 3;
 
-/// `POST /jobs/claim`: a job and the lease on it, or 204.
+/// `POST /jobs/claim`: a job and its lease, or 204.
 pub(super) async fn claim_job(
     request: HttpRequest,
     payload: web::Payload,
@@ -58,7 +58,7 @@ pub(super) async fn claim_job(
     }))
 }
 
-/// What a worker gets.
+/// The response to a claim.
 #[derive(Serialize)]
 struct ClaimedDocument<'a> {
     job: Work<'a>,
@@ -76,7 +76,7 @@ struct Work<'a> {
     payload: Option<&'a RawValue>,
     attempt: u32,
     max_attempts: u32,
-    /// Earlier tries have written so much; the next text begins there.
+    /// Bytes that earlier attempts have written; the next text begins there.
     log_length: u64,
 }
 
@@ -97,7 +97,7 @@ pub(super) async fn report_progress(
     Ok(reported(&job))
 }
 
-/// `POST /jobs/{id}/log`: text from an offset, which `Content-Range` or `offset` tells.
+/// `POST /jobs/{id}/log`: text at an offset, given by `Content-Range` or `offset`.
 pub(super) async fn append_log(
     request: HttpRequest,
     id: web::Path<String>,
@@ -115,7 +115,7 @@ pub(super) async fn append_log(
     Ok(reported(&job))
 }
 
-/// `Content-Range: bytes 0-99/*`, else `offset=0`.
+/// Returns the offset in `Content-Range: bytes 0-99/*`, or else in `offset=0`.
 fn log_offset(request: &HttpRequest, length: usize) -> Result<u64, Problem> {
     let Some(range) = request.headers().get(CONTENT_RANGE) else {
         let offset = parameter(request, "offset")?.and_then(|it| it.parse().ok());
@@ -170,7 +170,7 @@ pub(super) async fn fail_job(
     Ok(reported(&job))
 }
 
-/// What a worker is told after a report.
+/// Makes the response to a worker's report.
 fn reported(job: &Job) -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(json!({
         "state": job.state,

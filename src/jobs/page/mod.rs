@@ -1,4 +1,4 @@
-//! The pages of jobs: the one that waits for a job, and the list.
+//! The pages of jobs: one that waits for a job, and the list.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,20 +14,20 @@ use serde_json::{Value, value::RawValue};
 use super::{Job, JobError, Outcome, State, endpoint::parameter, status::Status, words};
 use crate::{pages, problem::Problem};
 
-/// Bytes of the log that the page is sent with; a script fetches what follows.
+/// Bytes of the log that the page contains; a script fetches what follows.
 const LOG_TAIL: usize = 4096;
 
-/// What the list shows.
+/// The filter of the list.
 #[derive(Debug)]
 pub(super) struct Filter {
     /// A type, or empty for all.
     pub(super) kind: String,
     pub(super) state: Option<State>,
-    /// The query for the jobs before these, if there may be some.
+    /// The query for older jobs, if there may be some.
     pub(super) older: Option<String>,
 }
 
-/// The page of one job. `static/job.js` draws the same once it runs.
+/// The page of one job. `static/job.js` draws the same when it runs.
 #[derive(askama::Template)]
 #[template(path = "job.html")]
 struct Holding<'a> {
@@ -37,7 +37,7 @@ struct Holding<'a> {
     status: String,
     failure: Option<Failure>,
     log: String,
-    /// Whether who looks at it may cancel it and ask for another try.
+    /// Whether the viewer may cancel the job and retry it.
     may_change: bool,
 }
 
@@ -57,14 +57,14 @@ struct Missing {
 #[derive(askama::Template)]
 #[template(path = "jobs.html")]
 struct List<'a> {
-    /// Those in which there is a job.
+    /// The states that at least one job has.
     states: Vec<State>,
     counts: Vec<Counts<'a>>,
     rows: Vec<Row<'a>>,
     filter: &'a Filter,
 }
 
-/// The jobs of a type.
+/// The counts of one job type.
 struct Counts<'a> {
     kind: &'a str,
     counts: Vec<(State, u64)>,
@@ -76,8 +76,9 @@ struct Row<'a> {
     now: Timestamp,
 }
 
-/// The page that waits for a job. Without a script it refreshes itself; when the job has succeeded it goes on to the
-/// result, unless `page` asks for the page all the same. `root` is the path of the gateway.
+/// Returns the page that waits for a job. Without scripts it refreshes itself. When the job has
+/// succeeded it redirects to the result, unless the parameter `page` is present. `root` is the path
+/// of the gateway.
 pub(super) fn holding(
     request: &HttpRequest,
     root: &str,
@@ -97,7 +98,7 @@ pub(super) fn holding(
     private(pages::html(&Holding::of(job, may_change, now)))
 }
 
-/// The page for a job that is not there.
+/// Returns the page for a job that does not exist.
 pub(super) fn missing(error: JobError) -> HttpResponse {
     let was_there = matches!(error, JobError::Gone);
     let html = Missing { was_there }.render().unwrap_or_default();
@@ -107,7 +108,7 @@ pub(super) fn missing(error: JobError) -> HttpResponse {
     response
 }
 
-/// The list of jobs.
+/// Returns the page with the list of jobs.
 pub(super) fn list(
     jobs: &[Job],
     counts: &BTreeMap<(String, State), u64>,
@@ -118,7 +119,8 @@ pub(super) fn list(
     private(pages::html(&List::of(jobs, counts, waiting, filter, now)))
 }
 
-/// The same address has other representations, and nobody but who asked should keep this one.
+/// Makes a page private to its client. The page varies by `Accept`, because its address has other
+/// representations.
 fn private(page: Result<HttpResponse, Problem>) -> Result<HttpResponse, Problem> {
     let mut page = page?;
     page.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
@@ -156,7 +158,7 @@ impl<'a> Holding<'a> {
         words::percent(self.job)
     }
 
-    /// What [`Self::time`] is.
+    /// The label of [`Self::time`].
     fn time_name(&self) -> &'static str {
         match self.job.state {
             State::Queued if self.job.attempt == 0 => "Waiting for",
@@ -238,7 +240,7 @@ impl<'a> List<'a> {
         Self { states, counts, rows, filter }
     }
 
-    /// Whether the filter names a type of which there are no jobs.
+    /// Whether the filter names a type without jobs.
     fn is_unknown_type(&self) -> bool {
         let kind = &self.filter.kind;
         !kind.is_empty() && self.counts.iter().all(|it| it.kind != kind)

@@ -12,7 +12,7 @@ fn now() -> Now {
     Now { instant: std::time::Instant::now(), time: Timestamp::UNIX_EPOCH }
 }
 
-/// A running job whose every text is hostile.
+/// A running job with hostile text in every field.
 fn hostile_job() -> Job {
     let rules = Rules {
         lease: Duration::from_secs(60),
