@@ -17,17 +17,17 @@ COPY examples examples
 RUN cargo build --release --locked --bin tidegate
 
 FROM debian:bookworm-slim
-# Webhooks to https addresses need to know who can be trusted.
+# Webhooks to https addresses need the certificate authorities.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 RUN useradd --system --no-create-home tidegate && install -d -o tidegate -g tidegate -m 700 /var/lib/tidegate
 COPY --from=build /src/target/release/tidegate /usr/local/bin/tidegate
 USER tidegate
-# A container is reached through its own address, never through loopback. So without keys the gateway does not start,
-# unless TIDEGATE_SERVER__OPEN_TO_EVERYBODY=true says that all who reach it may publish and subscribe. Then publish the port
-# on 127.0.0.1 only, as above, or keep it in a closed network.
+# A container is reached at its own address, never at loopback. So without keys the gateway refuses
+# to start, unless TIDEGATE_SERVER__OPEN_TO_EVERYBODY=true lets every peer publish and subscribe. In
+# that case publish the port on 127.0.0.1 only, as above, or use a closed network.
 ENV TIDEGATE_SERVER__LISTEN=0.0.0.0:3000 \
     TIDEGATE_HISTORY__PATH=/var/lib/tidegate
-# Keep it in a volume with a name, or events and jobs are gone with the container.
+# Use a named volume, or events and jobs are lost with the container.
 VOLUME /var/lib/tidegate
 EXPOSE 3000
 ENTRYPOINT ["tidegate"]
