@@ -200,7 +200,7 @@ impl<'s> Snapshot<'s> {
         lost: &RwLock<Lost>,
     ) -> Result<Located, Error> {
         // Locked for each call separately, because commits wait for it and the store may be slow.
-        // Events dropped between two calls are reported twice.
+        // Events dropped between two calls may be reported twice.
         let lost = || lost.read().unwrap_or_else(PoisonError::into_inner);
         let n_dropped = lost().n_dropped();
         let from = |after| Located { after, missing: None, n_dropped };

@@ -118,7 +118,7 @@ impl Reading {
         })
     }
 
-    /// Commits a transaction. Its drops are noted first, so that subscribers can be notified of them.
+    /// Commits a transaction. Notes its drops first, so that subscribers can be notified of them.
     pub(super) fn commit(&self, prepared: Prepared, is_synced: bool) -> Result<(), Error> {
         let Prepared { mut transaction, drops, .. } = prepared;
         let mut lost = self.lost.write().unwrap_or_else(PoisonError::into_inner);

@@ -145,7 +145,7 @@ pub(super) fn prepare_sorting(
     Ok(Prepared { transaction, log, events, drops, undo, is_over: false })
 }
 
-/// Prepares a transaction that stores events unchanged, and records.
+/// Prepares a transaction that stores records, and events with their own positions and times.
 pub(super) fn prepare_import(
     database: &Database,
     options: &DiskOptions,
@@ -237,7 +237,7 @@ impl<'t, 'o> Session<'t, 'o> {
         Ok(event)
     }
 
-    /// Adds an event to the tables of its rule.
+    /// Adds an event to the tables of its rule. Drops the oldest one of its topic above the limit.
     fn sort_in(&mut self, event: &Event) -> Result<(), Error> {
         let rule = self.options.rule_of(&event.update);
         let (weight, accepted) = (weight(&event.update), micros(event.accepted_at));
