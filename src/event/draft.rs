@@ -1,13 +1,13 @@
-//! From raw fields to a valid update.
+//! Validation: from the raw fields of an update to a valid one.
 
 use url::Url;
 
 use super::{ClientKey, EventId, EventType, Invalid, Topic, Update, topic::WILDCARD};
 
-/// Milliseconds that a browser can wait before it comes back: their timers count in 32 bits with a sign.
+/// The longest reconnection time in milliseconds. Browser timers are signed 32-bit integers.
 const LONGEST_RETRY: u64 = i32::MAX as u64;
 
-/// The bounds that an update has to keep.
+/// The limits for the fields of an update.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Topics of one update.
@@ -18,13 +18,13 @@ pub struct Limits {
     pub id_bytes: usize,
     /// Bytes of a type.
     pub type_bytes: usize,
-    /// Client keys that one update excepts.
+    /// Client keys that one update may except.
     pub except: usize,
     /// Bytes of a client key.
     pub client_key_bytes: usize,
 }
 
-/// The fields of an update as they were received; whatever form they came in, the same rules hold.
+/// The fields of an update as received. The same rules apply to every request format.
 #[derive(Debug, Default)]
 pub struct Draft {
     /// The canonical topic, then the alternate ones.
@@ -37,17 +37,19 @@ pub struct Draft {
     pub kind: Option<String>,
     /// The reconnection time in milliseconds.
     pub retry: Option<u64>,
-    /// Whether it is private.
+    /// Whether the update is private.
     pub private: bool,
-    /// Client keys to except.
+    /// The client keys of subscribers that must not receive the update.
     pub except: Vec<String>,
 }
 
 impl Draft {
-    /// Checks every field. Counts come first, so that a bad request is refused before it costs anything.
+    /// Checks every field. Counts come first, so that a bad request is refused before it costs
+    /// anything.
     ///
     /// # Errors
-    /// The first rule that a field breaks. `hub` is the hub's own address, which reserved topics are resolved against.
+    /// Returns the first rule that a field breaks. `hub` is the hub's own address, which reserved
+    /// topics are resolved against.
     pub fn validate(self, limits: &Limits, hub: &Url) -> Result<Update, Invalid> {
         if self.topics.is_empty() {
             return Err(Invalid::Missing { field: "topic" });

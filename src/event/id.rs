@@ -1,4 +1,5 @@
-//! Names that an event goes by: its position, its id, its type, and the client keys that it excepts.
+//! The identifiers of an event: its position, its id, its type, and the client keys that it
+//! excepts.
 
 use std::sync::Arc;
 
@@ -6,31 +7,32 @@ use sha2::{Digest as _, Sha256};
 
 use super::text::{self, Invalid};
 
-/// A place in the history; only grows. Positions are compared, never assumed dense, and clients never see them.
+/// A place in the history. Positions only grow, are compared but never assumed dense, and are never
+/// shown to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(pub u64);
 
 impl Position {
-    /// Before every event.
+    /// The position before every event.
     pub const START: Self = Self(0);
 }
 
-/// The id of an event as clients see it: the publisher's own, or `urn:uuid:` and a random UUID.
+/// The id of an event as clients see it: chosen by the publisher, or `urn:uuid:` and a random UUID.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(Arc<str>);
 
 impl EventId {
-    /// The cursor that stands for everything the history has (draft-08, "Reconciliation").
+    /// The cursor for everything that the history has (draft-08, "Reconciliation").
     pub const EARLIEST: &'static str = "earliest";
 
-    /// An id chosen by a publisher.
+    /// Parses an id chosen by a publisher.
     ///
     /// # Errors
-    /// If it is over `limit` bytes, breaks the string rule, begins or ends with a space, is `earliest`, or begins with
-    /// `#`, which marks cursor tokens.
+    /// Refuses an id that is over `limit` bytes, breaks the string rule, begins or ends with a
+    /// space, is `earliest`, or begins with `#`. `#` marks cursor tokens.
     pub fn parse(value: &str, limit: usize) -> Result<Self, Invalid> {
         text::check("id", value, limit)?;
-        // Header values are trimmed, so a cursor would come back as something else.
+        // Header values are trimmed, so a client would return a different cursor.
         if value.trim() != value {
             return Err(Invalid::Rule { field: "id", rule: "begins or ends with a space" });
         }
@@ -43,12 +45,13 @@ impl EventId {
         Ok(Self(value.into()))
     }
 
-    /// An id that a history has kept.
+    /// Restores an id that a history has stored.
     pub(crate) fn kept(value: &str) -> Self {
         Self(value.into())
     }
 
-    /// A new random id. Random rather than ordered by time, because ids of private events may leak as cursors.
+    /// Creates a random id. Ids are not ordered by time, because ids of private events may leak as
+    /// cursors.
     #[must_use]
     pub fn random() -> Self {
         Self(uuid::Uuid::new_v4().urn().encode_lower(&mut uuid::Uuid::encode_buffer()).into())
@@ -66,13 +69,14 @@ impl EventId {
 pub struct EventType(Box<str>);
 
 impl EventType {
-    /// The type of the events that tell of subscriptions (draft-08, "Active subscriptions").
+    /// The type of the events that announce subscriptions (draft-08, "Active subscriptions").
     pub const SUBSCRIPTION: &'static str = "mercure";
 
-    /// A type chosen by a publisher.
+    /// Parses a type chosen by a publisher.
     ///
     /// # Errors
-    /// If it is over `limit` bytes, breaks the string rule, or is one that the hub itself uses: `mercure`, `tidegate.…`.
+    /// Refuses a type that is over `limit` bytes, breaks the string rule, or is reserved for the
+    /// hub: `mercure`, `tidegate.…`.
     pub fn parse(value: &str, limit: usize) -> Result<Self, Invalid> {
         text::check("type", value, limit)?;
         if value == Self::SUBSCRIPTION || value.starts_with("tidegate.") {
@@ -84,12 +88,12 @@ impl EventType {
         Ok(Self(value.into()))
     }
 
-    /// A type that a history has kept.
+    /// Restores a type that a history has stored.
     pub(crate) fn kept(value: &str) -> Self {
         Self(value.into())
     }
 
-    /// A type of the hub's own events.
+    /// Creates a type for the hub's own events.
     pub(crate) fn of_hub(value: &'static str) -> Self {
         Self(value.into())
     }
@@ -101,15 +105,16 @@ impl EventType {
     }
 }
 
-/// Random text by which a subscriber can be excepted from an update, kept as a hash so that a history shows no keys.
+/// A random text that excepts a subscriber from an update. Only its hash is kept, so that a history
+/// shows no keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientKey([u8; 16]);
 
 impl ClientKey {
-    /// The key that `value` stands for; `field` names it in an error.
+    /// Parses a key. `field` names it in an error.
     ///
     /// # Errors
-    /// If it is empty, over `limit` bytes, or breaks the string rule.
+    /// Refuses a key that is empty, over `limit` bytes, or breaks the string rule.
     pub fn parse(field: &'static str, value: &str, limit: usize) -> Result<Self, Invalid> {
         if value.is_empty() {
             return Err(Invalid::Rule { field, rule: "is empty" });
@@ -121,12 +126,12 @@ impl ClientKey {
         Ok(Self(hash))
     }
 
-    /// A key that a history has kept.
+    /// Restores a key that a history has stored.
     pub(crate) fn kept(hash: [u8; 16]) -> Self {
         Self(hash)
     }
 
-    /// What a history keeps of it.
+    /// The hash that a history stores.
     pub(crate) fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }

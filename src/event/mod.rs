@@ -1,7 +1,8 @@
-//! What travels: the update that a publisher posts, and the event that it becomes once the history has accepted it.
+//! The update that a publisher posts, and the event that it becomes once the history has accepted
+//! it.
 //!
-//! Raw fields come in, validated immutable values go out. Nothing here knows who receives an event or how it is
-//! written to a socket; this stage depends on no other.
+//! Raw fields come in, validated immutable values go out. This module does not know who receives an
+//! event or how it is written to a socket. It depends on no other module.
 
 mod draft;
 mod id;
@@ -20,39 +21,42 @@ pub use self::{
     topic::{Topic, WILDCARD},
 };
 
-/// What a publisher posts, valid and complete: it has at least one topic and it has an id.
+/// A valid and complete update: it has at least one topic and an id.
 #[derive(Debug)]
 pub struct Update {
     /// The canonical topic, then the alternate ones; never empty.
     pub topics: Box<[Topic]>,
-    /// The payload; may be empty, may have several lines.
+    /// The payload. It may be empty or have several lines.
     pub data: Box<str>,
     /// The publisher's id, or a generated one.
     pub id: EventId,
-    /// The SSE event type; browsers call an event without one `message`.
+    /// The SSE event type. Browsers call an event without one `message`.
     pub kind: Option<EventType>,
     /// The reconnection time in milliseconds that clients should adopt.
     pub retry: Option<u64>,
-    /// Whether only subscribers with a grant may see it.
+    /// Whether only subscribers with a grant may receive the update.
     pub private: bool,
-    /// Subscribers with one of these keys do not get it.
+    /// The client keys of subscribers that must not receive the update.
     pub except: Box<[ClientKey]>,
 }
 
 impl Update {
-    /// Whether there may be somebody who asked for one of its topics, or for all, and does not get it.
+    /// Whether a subscriber that asked for one of its topics, or for all topics, may be refused the
+    /// update.
     #[must_use]
     pub fn is_restricted(&self) -> bool {
         self.private || !self.except.is_empty() || self.topics.iter().any(Topic::is_job)
     }
 
-    /// Whether it tells that a subscription has begun or ended, which only the hub does.
+    /// Whether the update announces that a subscription has begun or ended. Only the hub publishes
+    /// these.
     #[must_use]
     pub fn tells_of_subscription(&self) -> bool {
         self.kind.as_ref().is_some_and(|kind| kind.as_str() == EventType::SUBSCRIPTION)
     }
 
-    /// Bytes of memory that keeping this update costs, about: its text, its lists, and the index entries for it.
+    /// The approximate memory cost of this update in bytes: its text, its lists and its index
+    /// entries.
     #[must_use]
     pub fn weight(&self) -> usize {
         const FIXED: usize = 256;
@@ -66,47 +70,49 @@ impl Update {
     }
 }
 
-/// The forms in which an event is written, each encoded at most once.
+/// The forms of an encoded event. Each is encoded at most once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// `text/event-stream` lines; a part of [`Form::SseChunk`], whose bytes it shares.
+    /// `text/event-stream` lines. Shares the bytes of [`Form::SseChunk`], which contains it.
     Sse,
-    /// A script element of the forever iframe.
+    /// A script element for the forever iframe.
     Script,
-    /// The JSON object of a long-poll reply.
+    /// The JSON object for a long-poll reply.
     Json,
     /// `text/event-stream` lines as a chunk of an HTTP/1.1 body.
     SseChunk,
 }
 
-/// An accepted update with its position: immutable, shared, encoded at most once per form.
+/// An accepted update with its position: immutable, shared, and encoded at most once per form.
 #[derive(Debug)]
 pub struct Event {
     /// Its place in the history.
     pub position: Position,
-    /// When the history accepted it.
+    /// The time when the history accepted it.
     pub accepted_at: Timestamp,
-    /// What was published. The history keeps this part alone, so that encoded bytes live no longer than the tail.
+    /// The published update. The history keeps only this part, so that encoded bytes live no longer
+    /// than the tail.
     pub update: Arc<Update>,
     encodings: [OnceLock<Bytes>; 4],
-    /// What some subscribers get instead.
+    /// The variant that some subscribers receive instead.
     variant: OnceLock<Option<Box<Self>>>,
-    /// The same event with fewer topics, for subscribers that may not see all of them.
+    /// Copies of this event with fewer topics, for subscribers that may not see all of them.
     partial: OnceLock<Box<Partial>>,
 }
 
-/// An event with some of its topics; the next one has others.
+/// A copy of an event with some of its topics, and a link to the next copy.
 #[derive(Debug)]
 struct Partial {
     event: Event,
     next: OnceLock<Box<Self>>,
 }
 
-/// Selections of topics that an event keeps, each with its encodings. Those that come later get none of the topics.
+/// The topic selections that an event keeps, each with its own encodings. Subscribers with a
+/// further selection receive a copy without topics.
 const PARTIALS: usize = 4;
 
 impl Event {
-    /// An event of `update` at `position`, not yet encoded.
+    /// Creates an event that is not yet encoded.
     #[must_use]
     pub fn new(position: Position, accepted_at: Timestamp, update: Arc<Update>) -> Self {
         Self {
@@ -119,18 +125,19 @@ impl Event {
         }
     }
 
-    /// The bytes of this event in `form`, made by `encode` the first time that anybody asks.
+    /// Returns the bytes of this event in `form`. The first call makes them with `encode`.
     pub fn encoded(&self, form: Form, encode: impl FnOnce(&Self) -> Bytes) -> &Bytes {
         self.encodings[form as usize].get_or_init(|| encode(self))
     }
 
-    /// This event as some subscribers get it, made by `make` the first time that anybody asks; itself if there is no other.
+    /// Returns the variant of this event for some subscribers, or the event itself if it has none.
+    /// The first call makes it with `make`.
     pub fn variant(&self, make: impl FnOnce(&Self) -> Option<Self>) -> &Self {
         self.variant.get_or_init(|| make(self).map(Box::new)).as_deref().unwrap_or(self)
     }
 
-    /// This event with those topics that `is_shown`. All subscribers that are shown the same topics share one, so that it
-    /// is encoded once for them.
+    /// Returns this event with only those topics that `is_shown` accepts. Subscribers that may see
+    /// the same topics share one copy, so it is encoded once for them.
     pub fn showing(&self, is_shown: impl Fn(&Topic) -> bool) -> &Self {
         let topics: Vec<&Topic> = self.update.topics.iter().filter(|it| is_shown(it)).collect();
         if topics.len() == self.update.topics.len() {
@@ -162,10 +169,11 @@ impl Event {
         Partial { event, next: OnceLock::new() }
     }
 
-    /// Bytes of memory that this event costs while it is in the tail, about: the update, and each form of it.
+    /// The approximate memory cost of this event in the tail, in bytes: its update and all its
+    /// forms.
     #[must_use]
     pub fn weight(&self) -> usize {
-        /// Copies of the data. Both SSE forms share one.
+        /// The copies of the data. Both SSE forms share one.
         const COPIES: usize = 3;
         self.update.weight() + COPIES * self.update.data.len()
     }

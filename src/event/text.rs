@@ -1,15 +1,17 @@
-//! The string rule for topics, matchers, ids and types (Mercure draft-08, "Topics"), and what breaks it.
+//! The string rule for topics, matchers, ids and types (Mercure draft-08, "Topics"), and the errors
+//! for values that break it.
 
-/// Why a field of an update or a subscription is refused; the text names the field and the limit.
+/// The reason why a field of an update or a subscription is refused. The message names the field
+/// and the limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// A field that must be there is not.
+    /// A required field is missing.
     #[error("`{field}` is missing")]
     Missing {
         /// The field's name.
         field: &'static str,
     },
-    /// A value is over its length limit.
+    /// A value is too long.
     #[error("`{field}` is longer than {limit} bytes")]
     TooLong {
         /// The field's name.
@@ -17,7 +19,7 @@ pub enum Invalid {
         /// The limit in bytes.
         limit: usize,
     },
-    /// A field is given more often than allowed.
+    /// A field occurs too often.
     #[error("`{field}` is given more than {limit} times")]
     TooMany {
         /// The field's name.
@@ -25,25 +27,25 @@ pub enum Invalid {
         /// The most values allowed.
         limit: usize,
     },
-    /// The patterns and templates of one subscription or token are too much work to match.
+    /// The patterns and templates of one subscription or access token cost too much to match.
     #[error(
         "`{field}`, alone or with the others, costs more than {limit} to match; variables and wildcards count"
     )]
     TooCostly {
         /// The field's name.
         field: &'static str,
-        /// The most that they may cost.
+        /// The highest allowed cost.
         limit: usize,
     },
-    /// The gateway has as many patterns as it can hold; nothing is wrong with this one.
+    /// The gateway already holds as many patterns as it can. This pattern itself is valid.
     #[error("`{field}` is one pattern too many for this gateway at the moment")]
     NoRoom {
         /// The field's name.
         field: &'static str,
-        /// What all patterns may cost.
+        /// The highest allowed cost of all patterns.
         limit: usize,
     },
-    /// A value has a control or format character.
+    /// A value contains a control or format character.
     #[error("`{field}` contains the character U+{:04X}; control and format characters are not allowed", *.character as u32)]
     Character {
         /// The field's name.
@@ -56,13 +58,13 @@ pub enum Invalid {
     Rule {
         /// The field's name.
         field: &'static str,
-        /// The rule, to be read after the field's name.
+        /// The rule, phrased to follow the field's name.
         rule: &'static str,
     },
 }
 
 impl Invalid {
-    /// The name of the field that is refused.
+    /// The name of the refused field.
     #[must_use]
     pub fn field(&self) -> &'static str {
         match self {
@@ -76,7 +78,7 @@ impl Invalid {
         }
     }
 
-    /// The limit that was crossed, if it is a matter of quantity.
+    /// The limit that was exceeded, if the error is about a quantity.
     #[must_use]
     pub fn limit(&self) -> Option<usize> {
         match self {

@@ -1,4 +1,4 @@
-//! Topics: the names under which events are sent.
+//! Topics: the names under which events are published.
 
 use std::sync::Arc;
 
@@ -7,26 +7,26 @@ use url::Url;
 
 use super::text::{self, Invalid};
 
-/// The matcher that stands for every topic; never a topic itself.
+/// The matcher for every topic. It is never a topic itself.
 pub const WILDCARD: &str = "*";
 
-/// What the topics of jobs begin with.
+/// The prefix of job topics.
 const JOBS: &str = "/jobs/";
 
-/// The name that an event is sent under: any string, often an IRI.
+/// The name that an event is published under: any string, often an IRI.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(Arc<str>);
 
 impl Topic {
-    /// A topic of an update or of an exact matcher.
+    /// Parses a topic of an update or of an exact matcher.
     ///
     /// # Errors
-    /// If it is over `limit` bytes or breaks the string rule.
+    /// Refuses a topic that is over `limit` bytes or breaks the string rule.
     pub fn parse(value: &str, limit: usize) -> Result<Self, Invalid> {
         Self::parse_field("topic", value, limit)
     }
 
-    /// A topic that came in some other field than `topic`.
+    /// Parses a topic from a field other than `topic`.
     pub(crate) fn parse_field(
         field: &'static str,
         value: &str,
@@ -36,44 +36,45 @@ impl Topic {
         Ok(Self(value.into()))
     }
 
-    /// A topic that a history has kept.
+    /// Restores a topic that a history has stored.
     pub(crate) fn kept(value: &str) -> Self {
         Self(value.into())
     }
 
-    /// The topic under which the changes of a job are sent.
+    /// The topic for the changes of a job.
     pub(crate) fn of_job(id: &str) -> Self {
         Self(format!("{JOBS}{id}").into())
     }
 
-    /// The topic that stands for all jobs in rights; nothing is ever sent under it.
+    /// The topic that means all jobs in rights. No event is ever published under it.
     pub(crate) fn of_jobs() -> Self {
         Self(JOBS.trim_end_matches('/').into())
     }
 
-    /// The topic that stands in rights for taking on jobs.
+    /// The topic that means claiming jobs in rights.
     pub(crate) fn of_claims() -> Self {
         Self::of_job("claim")
     }
 
-    /// The topic under which a subscription is told of: its path.
+    /// The topic that announces a subscription: its path.
     pub(crate) fn of_subscription(path: &str) -> Self {
         Self(path.into())
     }
 
-    /// Whether it is a job's, which only those hear who name it: the unguessable id is the right to see the job.
+    /// Whether this is a job topic. Naming it is enough to receive its events: knowing the
+    /// unguessable id is the permission to see the job.
     #[must_use]
     pub fn is_job(&self) -> bool {
         self.as_str().starts_with(JOBS)
     }
 
-    /// The id of the job that it belongs to, if it is a job's.
+    /// The job's id, if this is a job topic.
     #[must_use]
     pub fn job_id(&self) -> Option<&str> {
         self.as_str().strip_prefix(JOBS)
     }
 
-    /// Whether rights on it are rights on jobs: to create, list, claim, or report on them.
+    /// Whether rights on this topic are rights on jobs: to create, list, claim or report on them.
     #[must_use]
     pub fn is_of_jobs(&self) -> bool {
         self.is_job() || self.as_str() == JOBS.trim_end_matches('/')
@@ -85,8 +86,9 @@ impl Topic {
         &self.0
     }
 
-    /// Whether only the hub itself may publish under this topic: the job topics, and every topic whose path lies in
-    /// the hub's namespace once resolved against `hub` (draft-08, "Reserved topics": any scheme, any authority).
+    /// Whether only the hub itself may publish under this topic. Reserved are the job topics, and
+    /// every topic whose path lies in the hub's namespace once resolved against `hub`. The scheme
+    /// and authority do not matter (draft-08, "Reserved topics").
     #[must_use]
     pub fn is_reserved(&self, hub: &Url) -> bool {
         if self.is_of_jobs() {
@@ -104,8 +106,9 @@ impl Topic {
         path.strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// Whether there is no need to resolve it, as for nearly every topic: it neither stands for the hub's own address nor
-    /// has the last segment of that in it.
+    /// Whether the topic is free without resolving it, as nearly every topic is. It is not empty,
+    /// does not begin with `?` or `#`, and contains neither `%` nor the last segment of the hub's
+    /// path.
     fn is_plainly_free(&self, hub: &Url) -> bool {
         let topic = self.as_str();
         let last = hub.path().rsplit('/').next().unwrap_or_default();
@@ -117,7 +120,7 @@ impl Topic {
     }
 }
 
-/// Decodes the `%XX` triplets that stand for unreserved characters (RFC 3986, section 2.3), and no others.
+/// Decodes only the `%XX` triplets of unreserved characters (RFC 3986, section 2.3).
 fn decode_unreserved(path: &str) -> String {
     let mut decoded = String::with_capacity(path.len());
     let mut rest = path;

@@ -1,4 +1,5 @@
-//! What a history has dropped, remembered briefly so that only those who may miss something are told.
+//! A bounded memory of dropped events, so that only subscribers that may have missed one are
+//! notified.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,10 +12,11 @@ use crate::{
     hub::{Interest, Rights},
 };
 
-/// A topic, hashed: what is remembered has a bounded size, and two topics that share a hash only cause a notice more.
+/// The hash of a topic, which bounds the size of an entry. A collision only causes a superfluous
+/// notice.
 pub(super) type TopicHash = u64;
 
-/// The beginning of the hash by which a store on disk finds the topic.
+/// Returns the first bytes of the hash under which a store on disk finds the topic.
 pub(super) fn topic_hash(topic: &Topic) -> TopicHash {
     let hash = hash(topic.as_str());
     let mut short = [0; size_of::<TopicHash>()];
@@ -22,23 +24,23 @@ pub(super) fn topic_hash(topic: &Topic) -> TopicHash {
     TopicHash::from_be_bytes(short)
 }
 
-/// Whom an event reached, as far as the history remembers it after the event was dropped.
+/// The subscribers that a dropped event was for, as far as the history remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Reach {
     /// Every subscriber that asked for one of its topics.
     Open = 0,
-    /// It was of a job: subscribers that named the job, or that searched with a grant for it.
+    /// A job event: for subscribers that named the job, or that searched with a grant for it.
     Job = 1,
-    /// It was private, with one topic.
+    /// A private event with one topic.
     Private = 2,
-    /// It was private, with several topics. A grant for one of them is enough for all.
+    /// A private event with several topics. A grant for one of them is enough for all.
     Shared = 3,
 }
 
 impl Reach {
     const COUNT: usize = 4;
 
-    /// All of them, in the order of their discriminants.
+    /// All variants, in the order of their discriminants.
     pub(super) const ALL: [Self; Self::COUNT] =
         [Self::Open, Self::Job, Self::Private, Self::Shared];
 
@@ -51,7 +53,7 @@ impl Reach {
         }
     }
 
-    /// As it is stored.
+    /// The stored form.
     pub(super) fn as_byte(self) -> u8 {
         self as u8
     }
@@ -61,7 +63,7 @@ impl Reach {
     }
 }
 
-/// What is remembered of the topics of a dropped event.
+/// What is remembered of a dropped event's topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trace {
     pub(super) reach: Reach,
@@ -75,8 +77,8 @@ impl From<&Update> for Trace {
 }
 
 impl Trace {
-    /// Whether a subscriber may know that there was an event of this kind. Of patterns it cannot be said which topics
-    /// they cover, since only hashes are left; so a subscriber with patterns among its grants may.
+    /// Whether a subscriber may learn that such an event existed. With patterns among its grants it
+    /// may: only hashes are left, so patterns can no longer be tested.
     pub(super) fn may_be_known(&self, rights: &Rights) -> bool {
         let is_private = matches!(self.reach, Reach::Private | Reach::Shared);
         !is_private
@@ -91,9 +93,9 @@ impl Trace {
 
 /// The topics of private events that a subscriber may see.
 enum Grants<'a> {
-    /// These.
+    /// Exactly these.
     Of(&'a [Topic]),
-    /// All, or those that a pattern covers.
+    /// All topics, or those that a pattern covers.
     Unclear,
 }
 
@@ -115,36 +117,37 @@ impl<'a> Grants<'a> {
 pub(super) struct Lost {
     capacity: usize,
     last: Dropped,
-    /// The newest that was dropped of each reach.
+    /// The newest dropped event of each reach.
     newest: [Newest; Reach::COUNT],
-    /// Up to here, any topic may have lost an event of this reach: those that had were forgotten.
+    /// For each reach, the newest event whose topics are no longer known. Up to it, any topic may
+    /// have lost an event.
     forgotten: [Dropped; Reach::COUNT],
-    /// Counts what was dropped.
+    /// The number of dropped events.
     n_dropped: u64,
     by_topic: HashMap<(Reach, TopicHash), Newest, RandomState>,
     by_position: BTreeMap<Position, Vec<(Reach, TopicHash)>>,
 }
 
-/// A dropped event: where it was, and when it had been accepted.
+/// A dropped event: its position and its time of acceptance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Dropped {
     pub(super) position: Position,
     pub(super) accepted_at: Timestamp,
 }
 
-/// The newest dropped event of a topic, and how many had been dropped when it last lost one.
+/// The newest dropped event of a topic, and the number of dropped events when it was noted.
 #[derive(Debug, Clone, Copy)]
 struct Newest {
     dropped: Dropped,
     count: u64,
 }
 
-/// Where a subscriber wants to begin.
+/// The place where a subscriber wants to begin.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Begin {
-    /// Behind a position.
+    /// After a position.
     Behind(Position),
-    /// With what was accepted at a time.
+    /// With the events accepted at this time or later.
     Since(Timestamp),
 }
 
@@ -171,17 +174,17 @@ impl Lost {
         }
     }
 
-    /// The newest position that was dropped.
+    /// The newest dropped position.
     pub(super) fn last(&self) -> Position {
         self.last.position
     }
 
-    /// Grows with what is dropped.
+    /// A number that grows with each dropped event.
     pub(super) fn n_dropped(&self) -> u64 {
         self.n_dropped
     }
 
-    /// Notes that an event is gone.
+    /// Notes a dropped event.
     pub(super) fn note(&mut self, dropped: Dropped, trace: &Trace) {
         self.last = self.last.max(dropped);
         self.n_dropped += 1;
@@ -210,8 +213,7 @@ impl Lost {
         }
     }
 
-    /// Notes that events up to this one are gone of which nothing is known but that they may have had one of these
-    /// reaches.
+    /// Notes that events up to this one were dropped. Only their possible reaches are known.
     pub(super) fn forget(&mut self, dropped: Dropped, reaches: &[Reach]) {
         self.last = self.last.max(dropped);
         self.n_dropped = self.n_dropped.max(1);
@@ -233,8 +235,8 @@ impl Lost {
         }
     }
 
-    /// If events that `interest` covers may have been dropped from there on: how many had been dropped in all when the last
-    /// of them was.
+    /// Looks for dropped events from `begin` on that `interest` may cover. Returns how many events
+    /// had been dropped in total when the last of them was, or `None`.
     pub(super) fn concerning(&self, begin: Begin, interest: &Interest) -> Option<u64> {
         if !begin.precedes(self.last) {
             return None;
@@ -249,8 +251,9 @@ impl Lost {
         }
     }
 
-    /// For a subscriber that asks for more than exact topics. What its patterns cover is not known any more, but what it
-    /// may not see is no concern of its.
+    /// The part of [`concerning`](Self::concerning) for subscribers that ask for more than exact
+    /// topics. Dropped topics can no longer be matched against patterns, but events without a grant
+    /// are excluded.
     fn concerning_search(
         &self,
         begin: Begin,
@@ -262,7 +265,8 @@ impl Lost {
                 .filter(|it| begin.precedes(it.dropped))
                 .map(|it| it.count)
         };
-        // Jobs are reached by name. Patterns lead to them only with a grant, which development mode does not have.
+        // Jobs are reached by name. Patterns match them only with a grant, which development mode
+        // lacks.
         let named: Vec<Topic> =
             interest.matchers().topics().iter().filter(|it| it.is_job()).cloned().collect();
         let named = self.concerning_any(begin, Reach::Job, &named);
@@ -301,7 +305,7 @@ impl Lost {
         self.concerning_any(begin, open, one).max(private).max(shared)
     }
 
-    /// For events of one reach under any of these topics.
+    /// Looks for dropped events of one reach under any of these topics.
     fn concerning_any(&self, begin: Begin, reach: Reach, topics: &[Topic]) -> Option<u64> {
         if !topics.is_empty() && begin.precedes(self.forgotten[reach as usize]) {
             return Some(self.newest[reach as usize].count);
@@ -310,7 +314,7 @@ impl Lost {
         newest.filter(|it| begin.precedes(it.dropped)).map(|it| it.count).max()
     }
 
-    /// Whether an event that `interest` covers may have been dropped from there on.
+    /// Whether an event that `interest` covers may have been dropped from `begin` on.
     pub(super) fn may_concern(&self, begin: Begin, interest: &Interest) -> bool {
         self.concerning(begin, interest).is_some()
     }
@@ -402,7 +406,7 @@ mod tests {
                 prop_assert!(lost.may_concern(begin, &interest));
                 prop_assert!(all.may_concern(begin, &interest));
             }
-            // Whatever is hidden from the subscriber makes no difference.
+            // Events hidden from the subscriber make no difference.
             let mut visible = Lost::new(100);
             for (at, update) in events.iter().enumerate() {
                 if interest.may_know(update) {

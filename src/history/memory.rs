@@ -1,4 +1,4 @@
-//! The history in memory: fast, bounded, gone with the process.
+//! The history in memory: fast, bounded, and lost with the process.
 
 use std::{
     cmp::Reverse,
@@ -23,23 +23,24 @@ use crate::{
     hub::Interest,
 };
 
-/// Until when events are kept. Whatever is crossed first drops the oldest.
+/// How much of the history is kept. Exceeding any of these limits drops the oldest events.
 #[derive(Debug, Clone)]
 pub struct Retention {
     /// Bytes, as [`Update::weight`] counts them.
     pub bytes: usize,
-    /// Number of events.
+    /// The number of events.
     pub events: usize,
-    /// Time since acceptance.
+    /// The time since acceptance.
     pub age: SignedDuration,
-    /// Ids, and topics, of dropped events that are remembered in order to tell a late subscriber what it missed.
+    /// Ids, and topics, of dropped events that are remembered to notify late subscribers of what
+    /// they missed.
     pub remembered: usize,
 }
 
-/// Events of subscriptions that are kept unless it is said how many.
+/// The default number of subscription events to keep.
 const SUBSCRIPTION_EVENTS: usize = 10_000;
 
-/// The bytes of these events are at most one part in this many of the others'.
+/// The byte limit of subscription events is that of other events divided by this number.
 const SHARE_OF_SUBSCRIPTIONS: usize = 4;
 
 /// A history that lives as long as its process.
@@ -51,14 +52,14 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// An empty history.
+    /// Creates an empty history.
     #[must_use]
     pub fn new(retention: Retention, clock: Clock) -> Self {
         Self::with_subscriptions(retention, SUBSCRIPTION_EVENTS, clock)
     }
 
-    /// An empty history that keeps at most `events` that tell of subscriptions, beside all others; and of their bytes at
-    /// most a share of what `retention` has for the others.
+    /// Creates an empty history that also keeps at most `events` subscription events. Their bytes
+    /// are limited to a share of the bytes that `retention` allows other events.
     #[must_use]
     pub fn with_subscriptions(retention: Retention, events: usize, clock: Clock) -> Self {
         let bytes = retention.bytes / SHARE_OF_SUBSCRIPTIONS;
@@ -67,7 +68,8 @@ impl Memory {
         Self { clock, token_key: TokenKey::random(), log }
     }
 
-    // A panic while the lock is held would be a bug; going on with what is there beats refusing everybody.
+    // A panic while the lock is held would be a bug. Continuing with the present state beats
+    // refusing every request.
     fn read(&self) -> RwLockReadGuard<'_, Parts> {
         self.log.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,7 +152,7 @@ pub(super) struct Record {
     pub(super) position: Position,
     accepted_at: Timestamp,
     pub(super) update: Arc<Update>,
-    /// The event while anybody has it, so that those who read it at the same time share what is encoded.
+    /// The event while it is in use, so that simultaneous readers share its encodings.
     event: Mutex<Weak<Event>>,
 }
 
@@ -166,7 +168,7 @@ impl Record {
     }
 }
 
-/// What is kept of an event that was dropped.
+/// What is remembered of a dropped event.
 #[derive(Debug)]
 struct Remembered {
     id: Hash,
@@ -174,7 +176,7 @@ struct Remembered {
     trace: Trace,
 }
 
-/// One part of the history, with its own bounds.
+/// One part of the history, with its own limits.
 #[derive(Debug)]
 pub(super) struct Log {
     retention: Retention,
@@ -183,9 +185,9 @@ pub(super) struct Log {
     records: VecDeque<Record>,
     weight: usize,
     by_topic: HashMap<Topic, VecDeque<Position>, RandomState>,
-    /// The ids of `records` and those `remembered`.
+    /// The ids in `records` and in `remembered`.
     ids: BTreeSet<(Hash, Position)>,
-    /// In the order of their positions.
+    /// Sorted by position.
     remembered: VecDeque<Remembered>,
     pub(super) lost: Lost,
 }
@@ -208,7 +210,7 @@ impl Log {
         self.records.is_empty()
     }
 
-    /// Takes in an event at a position behind all others.
+    /// Appends an event. Its position must be after all others.
     pub(super) fn append(
         &mut self,
         position: Position,
@@ -303,7 +305,7 @@ impl Log {
         page
     }
 
-    /// The records behind `after` that may interest, oldest first.
+    /// The records after `after` that `interest` may cover, oldest first.
     fn records_for<'a>(
         &'a self,
         after: Position,
@@ -326,7 +328,7 @@ impl Log {
         self.records.get(at)
     }
 
-    /// Where a position leads that is not behind everything.
+    /// Locates a position that is not after the last one.
     pub(super) fn locate_position(&self, position: Position, interest: &Interest) -> Located {
         let torn = self.lost.may_concern(Begin::Behind(position), interest);
         let after = self.lost.last().max(position);
@@ -337,7 +339,7 @@ impl Log {
         }
     }
 
-    /// Where what was accepted at a time or later begins.
+    /// Locates the first event that was accepted at this time or later.
     pub(super) fn locate_time(&self, time: Timestamp, interest: &Interest) -> Located {
         let torn = self.lost.may_concern(Begin::Since(time), interest);
         let after = self.before(time).unwrap_or(self.lost.last());
@@ -348,14 +350,14 @@ impl Log {
         }
     }
 
-    /// The newest event that was accepted before a time.
+    /// The position of the newest event that was accepted before a time.
     pub(super) fn before(&self, time: Timestamp) -> Option<Position> {
         let offset = self.records.partition_point(|record| record.accepted_at < time);
         offset.checked_sub(1).and_then(|it| self.records.get(it)).map(|it| it.position)
     }
 
-    /// The first event with this id that is still there, else the last one that is remembered. An event that the
-    /// subscriber may not see is passed over, so that it does not learn which ids exist.
+    /// The first kept event with this id, else the last remembered one. Events that the subscriber
+    /// may not see are skipped, so that it does not learn which ids exist.
     pub(super) fn position_of(&self, id: &EventId, interest: &Interest) -> Option<Position> {
         let hash = hash(id.as_str());
         let all = self.ids.range((hash, Position::START)..=(hash, Position(u64::MAX)));
@@ -376,12 +378,12 @@ impl Log {
         remembered
     }
 
-    /// Whether one of the newest `count` events interests.
+    /// Whether `interest` covers one of the newest `count` events.
     pub(super) fn has_new_for(&self, interest: &Interest, count: usize) -> bool {
         self.records.iter().rev().take(count).any(|it| interest.covers(&it.update))
     }
 
-    /// The events up to `last` that may interest, the newest first.
+    /// The records up to `last` that `interest` may cover, newest first.
     pub(super) fn newest_first<'a>(
         &'a self,
         last: Position,

@@ -1,11 +1,13 @@
-//! What happened: the ordered log of accepted updates.
+//! The ordered log of accepted updates.
 //!
-//! Batches come in, each committed as a whole and given positions that only grow; pages of events go out, found by
-//! interest. One writer (the [`Sequencer`]) calls [`History::commit`]; anybody may read. A history says what it has
-//! lost, but never decides what a subscriber should be told about it.
+//! Batches come in; each is committed as a whole and its events get growing positions. Pages of
+//! events go out, selected by interest. One writer (the [`Sequencer`]) calls [`History::commit`],
+//! and any thread may read. A history reports what it has lost, but never decides how a subscriber
+//! is notified.
 //!
-//! Beside the events a batch may have records, of which the history knows nothing but their shelf and key: a change of
-//! a job and the event that tells of it are one batch, so after a crash both are there or neither is.
+//! A batch may also have records, of which the history knows only the shelf and the key. A job
+//! change and the event that announces it are one batch, so after a crash both are present or
+//! neither is.
 
 pub(crate) mod disk;
 mod hash;
@@ -31,22 +33,23 @@ use crate::{
     hub::{Interest, Rights},
 };
 
-/// Events of one id that are looked at for one that a subscriber may know of, so that many under one id do not hold up others.
+/// Events with one id that are examined for one the subscriber may know. This keeps many events
+/// with the same id from delaying others.
 const SAME_ID: usize = 64;
 
-/// What is written at once, wholly or not at all.
+/// The unit of a commit: stored completely or not at all.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// The updates in the order in which they become events.
+    /// The updates, in the order in which they become events.
     pub updates: Vec<Update>,
-    /// What is kept beside them.
+    /// The records stored beside them.
     pub records: Vec<Record>,
-    /// Replies to requests with a key, to be found again by it.
+    /// Replies to requests with a key, which finds them again.
     pub replies: Vec<KeyedReply>,
 }
 
 impl Batch {
-    /// Takes in what is to be written behind it.
+    /// Appends what is to be written after this batch.
     pub(crate) fn append(&mut self, mut other: Self) {
         self.updates.append(&mut other.updates);
         self.records.append(&mut other.records);
@@ -60,49 +63,50 @@ impl From<Vec<Update>> for Batch {
     }
 }
 
-/// Something that is kept beside the events until it is taken away. A history that does not outlive its process keeps
-/// no records: whoever writes them has them in memory as well.
+/// A value stored beside the events until it is removed. A history that does not outlive its
+/// process keeps no records, because the code that writes them also has them in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// With what it is kept.
+    /// The shelf it is stored on.
     pub shelf: Shelf,
-    /// Its name there.
+    /// Its key on that shelf.
     pub key: Box<[u8]>,
-    /// What is kept; `None` takes it away.
+    /// The stored value; `None` removes it.
     pub value: Option<Box<[u8]>>,
 }
 
-/// What records are of.
+/// The kinds of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shelf {
-    /// Jobs, without what never changes and without their logs.
+    /// Jobs, without their immutable parts and their logs.
     Jobs,
-    /// What a job was created with.
+    /// The input that a job was created with.
     JobPayloads,
-    /// Pieces of the logs of jobs.
+    /// Parts of job logs.
     JobLogs,
-    /// Jobs that were there once.
+    /// Jobs that existed once.
     JobTombstones,
 }
 
 impl Shelf {
-    /// All of them.
+    /// All shelves.
     pub const ALL: [Self; 4] = [Self::Jobs, Self::JobPayloads, Self::JobLogs, Self::JobTombstones];
 }
 
-/// The reply to a request, under the key that its sender gave.
+/// The reply to a request, stored under the key that its sender chose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedReply {
     /// The key.
     pub key: String,
-    /// What was asked and what was answered, in the words of who keeps it.
+    /// The request and its answer, in a format that only the writer of the reply knows.
     pub value: Box<[u8]>,
 }
 
-/// How much one page may hold. It has at least one event if there is one, or else it tells how far it has looked.
+/// How much one page may hold. A page has at least one event if there is one, or else reports how
+/// far it has scanned.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// Events.
+    /// The number of events.
     pub events: usize,
     /// Bytes, as [`Event::weight`] counts them.
     pub bytes: usize,
@@ -113,75 +117,77 @@ pub struct Budget {
 pub struct Page {
     /// The events, in order.
     pub events: Vec<Arc<Event>>,
-    /// The position up to which this page tells everything.
+    /// The position up to which this page is complete.
     pub scanned_to: Position,
-    /// Whether the history goes on behind `scanned_to`.
+    /// Whether the history has more after `scanned_to`.
     pub more: bool,
-    /// Whether events that the interest covers may have been trimmed behind the cursor.
+    /// Set if events that the interest covers may have been trimmed after the cursor.
     pub torn: Option<Torn>,
 }
 
-/// Where a page may lack events.
+/// A place where a page may lack events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Torn {
-    /// Up to here nothing is left.
+    /// The position up to which all events have been trimmed.
     pub begins: Position,
-    /// Grows with what is missing, so that nobody is told twice of the same.
+    /// A count that grows with each dropped event, so that no subscriber is notified of the same
+    /// gap twice.
     pub n_dropped: u64,
 }
 
-/// Where a subscriber wants to begin.
+/// The place where a subscriber wants to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
-    /// With what comes from now on.
+    /// With new events only.
     Now,
-    /// With the oldest event there is.
+    /// With the oldest event.
     Earliest,
-    /// Behind a position that a cursor token named.
+    /// After a position from a cursor token.
     Position(Position),
-    /// Behind the event with this id; the first of them if there are several.
+    /// After the event with this id, the first one if there are several.
     Id(EventId),
-    /// Behind something that cannot be an event of this history.
+    /// After something that cannot be an event of this history.
     Unknown,
     /// With the events accepted at this time or later.
     Since(Timestamp),
 }
 
-/// A search for the newest events that an interest covers. It goes backwards in steps, each of which looks at a bounded
+/// A backward search for the newest events that an interest covers. Each step examines a bounded
 /// number of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Search {
-    /// Events that are still to be found.
+    /// The number of events still to be found.
     pub missing: usize,
-    /// Everything behind this position has been looked at.
+    /// Everything after this position has been examined.
     pub after: Position,
-    /// Events that were looked at.
+    /// The number of events examined so far.
     pub n_looked_at: usize,
-    /// Events that are looked at at most.
+    /// The most events to examine.
     pub bound: usize,
-    /// Whether nothing is left to look at.
+    /// Whether the search is complete.
     pub is_over: bool,
 }
 
 impl Search {
-    /// A search for `count` events, among the newest `bound` of a history whose newest event is at `last`.
+    /// Creates a search for `count` events, among the newest `bound` of a history whose newest
+    /// event is at `last`.
     #[must_use]
     pub fn new(count: usize, last: Position, bound: usize) -> Self {
         Self { missing: count, after: last, n_looked_at: 0, bound, is_over: count == 0 }
     }
 
-    /// Whether it has to end, although there is more to look at.
+    /// Whether the search must stop at its bound, although there are more events.
     #[must_use]
     pub fn is_at_bound(&self) -> bool {
         !self.is_over && self.bound <= self.n_looked_at
     }
 
-    /// Whether the step has to end here.
+    /// Whether the step must end here.
     fn has_to_rest(&self, meter: &Meter) -> bool {
         self.is_over || self.is_at_bound() || meter.is_spent()
     }
 
-    /// Notes that the event at `position` was looked at.
+    /// Notes that the event at `position` was examined.
     fn note(&mut self, position: Position, is_covered: bool) {
         self.n_looked_at += 1;
         self.after = Position(position.0.saturating_sub(1));
@@ -190,8 +196,9 @@ impl Search {
     }
 }
 
-/// Bounds what one page or step of a search tests, so that it takes some milliseconds at most, whatever is asked for. It
-/// counts each topic of an event, the more the more patterns the topic is tested against.
+/// A limit on the work for one page or search step, which keeps it to some milliseconds for any
+/// interest. It counts each topic of an event, with more weight the more patterns are tested
+/// against it.
 #[derive(Debug)]
 pub(crate) struct Meter {
     left: usize,
@@ -200,7 +207,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// A full one, for events that are looked at for `interest`.
+    /// Creates a full meter for reading with `interest`.
     pub(crate) fn new(interest: &Interest) -> Self {
         const FULL: usize = 4096;
         const PATTERNS: usize = 4;
@@ -216,109 +223,115 @@ impl Meter {
         }
     }
 
-    /// Notes that an event is looked at. At least one always may be.
+    /// Counts an event. At least one event always fits.
     pub(crate) fn spend(&mut self, update: &Update) {
         let per_topic = if update.private { self.per_private_topic } else { self.per_topic };
         self.left = self.left.saturating_sub(update.topics.len() * per_topic);
     }
 
-    /// Whether it is time for others.
+    /// Whether it is time to let other work run.
     pub(crate) fn is_spent(&self) -> bool {
         self.left == 0
     }
 }
 
-/// Why something cannot be served.
+/// The reason why part of the history cannot be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// The cursor names nothing that this history knows.
+    /// This history does not know the cursor.
     Unknown,
     /// The history has dropped events that the subscriber may have wanted.
     Trimmed,
-    /// The search for the newest events ended after it had looked at this many.
+    /// The search for the newest events ended at its bound, after this many events.
     Searched(usize),
 }
 
-/// A start, looked up.
+/// The result of looking up a [`Start`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Located {
-    /// What is served comes after this position.
+    /// The position after which the subscriber is served.
     pub after: Position,
     /// What cannot be served, if anything.
     pub missing: Option<Missing>,
-    /// [`Torn::n_dropped`] now: what was dropped so far is told by `missing`, or was not asked for.
+    /// The current [`Torn::n_dropped`]. Earlier drops are reported in `missing` or were not asked
+    /// for.
     pub n_dropped: u64,
 }
 
-/// Why the history cannot be read or written.
+/// The reason why the history cannot be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum HistoryError {
-    /// Nothing was read, or nothing was stored.
+    /// Nothing was read or stored.
     #[error("the history is not available: {0}")]
     Unavailable(String),
-    /// The commit failed at a point where it may have reached the disk or not.
+    /// The commit failed and may or may not have reached the disk.
     #[error("it is not known whether the history has stored it: {0}")]
     Unknown(String),
 }
 
-/// The answer of a history, which may have to come from a disk or from another machine.
+/// The answer of a history, which may come from a disk or another machine.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, HistoryError>> + Send>>;
 
 /// The ordered log of events.
 pub trait History: Send + Sync + std::fmt::Debug {
-    /// Makes events of a batch, all or none, at consecutive positions. Only the sequencer calls this, one batch after
-    /// the other, and unless it [commits at once](History::commits_at_once) on a thread of its own, so it may block.
+    /// Turns a batch into events at consecutive positions, all or none. Called only by the
+    /// sequencer, one batch at a time. May block, because the sequencer has its own thread, unless
+    /// it [commits at once](History::commits_at_once).
     ///
     /// # Errors
-    /// If nothing of the batch was stored, or nobody knows.
+    /// Fails if nothing of the batch was stored, or if the outcome is unknown.
     fn commit(&self, batch: Batch) -> Result<Vec<Arc<Event>>, HistoryError>;
 
-    /// Whether [`History::commit`] takes so little time that publishers can do it themselves.
+    /// Whether [`History::commit`] is so fast that publishers can call it themselves.
     fn commits_at_once(&self) -> bool;
 
-    /// The events behind `after` that `interest` covers, oldest first, as many as `budget` allows.
+    /// Returns the events after `after` that `interest` covers, oldest first, as many as `budget`
+    /// allows.
     fn read_after(&self, after: Position, interest: &Arc<Interest>, budget: Budget)
     -> Answer<Page>;
 
     /// Looks up where a subscriber begins.
     fn locate(&self, start: Start, interest: &Arc<Interest>) -> Answer<Located>;
 
-    /// The next step of a search for the newest events that `interest` covers. Each step is short, and holds up nothing.
+    /// Runs the next step of a search for the newest events that `interest` covers. Each step is
+    /// short and delays no other work.
     fn step_back(&self, search: Search, interest: &Arc<Interest>) -> Answer<Search>;
 
-    /// The reply that was stored under a key, if it is still there.
+    /// Returns the reply stored under a key, if it is still kept.
     fn reply(&self, key: &str) -> Answer<Option<Box<[u8]>>>;
 
-    /// Everything on a shelf, in the order of keys; blocks.
+    /// Returns everything on a shelf, in key order. Blocks.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// Fails if the shelf cannot be read.
     fn records(&self, shelf: Shelf) -> Result<Vec<Record>, HistoryError>;
 
-    /// Whether what is committed is there after the end of the process.
+    /// Whether committed events survive the end of the process.
     fn outlives_process(&self) -> bool;
 
-    /// A small part of what is to be done now and then: drops what the retention no longer covers, syncs, mends. The
-    /// sequencer calls this, on its thread. Returns whether there is more to do at once.
+    /// Does a small part of the regular maintenance: drops what the retention no longer covers,
+    /// syncs, repairs. Called by the sequencer on its thread. Returns whether there is more to do
+    /// at once.
     fn tend(&self) -> bool;
 
-    /// How many events were read from where it takes time.
+    /// The number of events read from slow storage.
     fn n_read(&self) -> u64;
 
-    /// What is wrong, if updates cannot be stored now.
+    /// The reason why updates cannot be stored now, if there is one.
     fn trouble(&self) -> Option<String>;
 
-    /// How long commits have taken, where that is worth knowing.
+    /// The durations of commits, for a history where they matter.
     fn commit_times(&self) -> Option<Histogram> {
         None
     }
 
-    /// Ends it: everything is synced, and nothing can be read or written any more. Others may then open the store.
+    /// Syncs and closes the history: nothing can be read or written any more. Other processes may
+    /// then open the store.
     fn close(&self);
 
     /// The position of the newest event, or [`Position::START`].
     fn last(&self) -> Position;
 
-    /// What keys the cursor tokens of this store.
+    /// The key of this store's cursor tokens.
     fn token_key(&self) -> &TokenKey;
 }

@@ -1,5 +1,5 @@
-//! A log of two parts: what publishers sent, and what the hub itself tells of subscriptions. They share their positions,
-//! but each has its own bounds, so that neither evicts the other's events.
+//! A log in two parts: the events of publishers, and the hub's own subscription events. The parts
+//! share positions, but have separate limits, so that neither evicts the other's events.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     hub::Interest,
 };
 
-/// Events of subscriptions that are looked at to see whether they are any business of a subscriber.
+/// Subscription events that are tested to find out whether a subscriber wants any.
 const SAMPLE: usize = 64;
 
 #[derive(Debug)]
@@ -47,8 +47,8 @@ impl Parts {
         self.subscriptions.trim(now);
     }
 
-    /// The page of both parts. What is missing of the second one is told when a subscriber comes, see
-    /// [`Parts::locate`]; who falls behind later is not told again.
+    /// Returns the page of both parts. A gap in the subscription events is reported only when a
+    /// subscriber starts, see [`Parts::locate`], and not when it falls behind later.
     pub(super) fn page(&self, after: Position, interest: &Interest, budget: Budget) -> Page {
         let mut page = self.published.page(after, interest, budget);
         page.scanned_to = if page.more { page.scanned_to } else { self.last().max(after) };
@@ -61,6 +61,8 @@ impl Parts {
             page.more = true;
         }
         page.events.extend(other.events);
+        // One part may have been scanned further than the other; its surplus waits for the next
+        // page.
         page.events.retain(|event| event.position <= page.scanned_to);
         page.events.sort_unstable_by_key(|event| event.position);
         let mut bytes = 0;
@@ -98,7 +100,8 @@ impl Parts {
                 let located = self.published.locate_position(*position, interest);
                 if located.missing.is_none() {
                     let is_torn = self.is_torn(Begin::Behind(*position), interest);
-                    // What publishers sent is all there, and so is the rest of the other part.
+                    // All events of publishers after the position are kept, and so are the
+                    // remaining subscription events.
                     return Located {
                         after: *position,
                         missing: is_torn.then_some(Missing::Trimmed),
@@ -115,7 +118,7 @@ impl Parts {
             }
             Start::Since(time) => {
                 let mut located = self.published.locate_time(*time, interest);
-                // Of either part, what is before that time is before what comes behind both.
+                // In each part, events before this position were accepted before that time.
                 let other = self.subscriptions.before(*time).unwrap_or(Position::START);
                 located.after = located.after.max(other);
                 if located.missing.is_none() && self.is_torn(Begin::Since(*time), interest) {
@@ -126,14 +129,14 @@ impl Parts {
         }
     }
 
-    /// Whether events of subscriptions may be missing that a subscriber would have got.
+    /// Whether subscription events are missing that the subscriber may have received.
     fn is_torn(&self, begin: Begin, interest: &Interest) -> bool {
         let part = &self.subscriptions;
         part.lost.may_concern(begin, interest)
             && (interest.exact_topics().is_some() || part.has_new_for(interest, SAMPLE))
     }
 
-    /// The next step of a search for the newest events.
+    /// Runs the next step of a search for the newest events.
     pub(super) fn step_back(&self, mut search: Search, interest: &Interest) -> Search {
         let mut published = self.published.newest_first(search.after, interest).peekable();
         let mut subscriptions = self.subscriptions.newest_first(search.after, interest).peekable();

@@ -1,8 +1,9 @@
-//! The one writer of a history: gives batches their order, commits them, has them announced, answers the publishers.
+//! The only writer of a history: orders batches, commits them, announces their events, and answers
+//! the publishers.
 //!
-//! Whoever holds the writer commits and announces before anybody else can, so events are announced in the order of their
-//! positions. For a history that commits at once, that is the publisher itself; for others it is a thread, so that
-//! all publishers who wait share one commit.
+//! The holder of the writer commits and announces before the next batch, so events are announced in
+//! position order. For a history that commits at once, each publisher holds the writer itself. For
+//! others a thread does, so that all waiting publishers share one commit.
 
 use std::{
     fmt,
@@ -18,22 +19,22 @@ use tracing::error;
 use super::{Batch, History, HistoryError};
 use crate::event::Event;
 
-/// Publishers that may wait in the queue; the next ones wait to get into it.
+/// Publishers that may wait in the queue. Further ones wait for a place in it.
 const QUEUE: usize = 1024;
 
-/// Submissions that share one commit, and with it one sync of a disk.
+/// Submissions that share one commit, and with it one disk sync.
 const SUBMISSIONS_PER_COMMIT: usize = 256;
 
-/// How often the history is looked after.
+/// The interval between maintenance calls to the history.
 const TEND_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Why an update was not published.
+/// The reason why an update was not published.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PublishError {
-    /// Delivery has fallen so far behind that going on would leave subscribers with gaps.
+    /// Delivery lags so far that publishing more would leave gaps for subscribers.
     #[error("delivery has fallen behind; try again later")]
     Overloaded,
-    /// The history did not store it, or nobody knows whether it did.
+    /// The history did not store the update, or the outcome is unknown.
     #[error(transparent)]
     History(#[from] HistoryError),
     /// The gateway has stopped.
@@ -43,7 +44,7 @@ pub enum PublishError {
 
 type Announce = Box<dyn FnMut(&[Arc<Event>]) + Send>;
 
-/// Commits and announces, one batch after the other.
+/// Commits and announces one batch at a time.
 struct Writer {
     history: Arc<dyn History>,
     announce: Announce,
@@ -70,7 +71,7 @@ struct Submission {
     reply: oneshot::Sender<Result<(), PublishError>>,
 }
 
-/// A handle to the writer and to its thread, which ends with the last handle.
+/// A handle to the writer and its thread. The thread ends with the last handle.
 #[derive(Clone)]
 pub struct Sequencer {
     writer: Arc<Mutex<Writer>>,
@@ -79,11 +80,11 @@ pub struct Sequencer {
 }
 
 impl Sequencer {
-    /// Starts the writer. `announce` gets each batch of events after it was committed and before its publisher is
-    /// answered.
+    /// Starts the writer. `announce` receives each batch of events after its commit and before its
+    /// publisher is answered.
     ///
     /// # Errors
-    /// If the thread cannot be started.
+    /// Fails if the thread cannot be started.
     pub fn start(
         history: Arc<dyn History>,
         announce: impl FnMut(&[Arc<Event>]) + Send + 'static,
@@ -100,17 +101,17 @@ impl Sequencer {
         Ok(Self { writer, commits_at_once, queue })
     }
 
-    /// Whether the writer's thread is there.
+    /// Whether the writer's thread is running.
     #[must_use]
     pub fn is_running(&self) -> bool {
         !self.queue.is_closed()
     }
 
-    /// Writes a batch, all or nothing, its updates at consecutive positions. What was submitted is carried out even if the caller
-    /// does not wait for the answer.
+    /// Writes a batch, all or nothing, with its updates at consecutive positions. A submitted batch
+    /// is written even if the caller stops waiting for the answer.
     ///
     /// # Errors
-    /// If nothing was written, or nobody knows.
+    /// Fails if nothing was written, or if the outcome is unknown.
     pub async fn submit(&self, batch: Batch) -> Result<(), PublishError> {
         if self.commits_at_once {
             return lock(&self.writer).write(batch);
@@ -130,19 +131,20 @@ impl fmt::Debug for Sequencer {
     }
 }
 
-/// Runs what a history does. One that panics, as a library may on a damaged page, must not take the only writer away:
-/// then publishers would wait for ever.
+/// Runs work of a history and turns a panic, as a library may have on a damaged page, into an
+/// error. A panic must not end the only writer, or publishers would wait forever.
 fn contained<T>(work: impl FnOnce() -> Result<T, HistoryError>) -> Result<T, HistoryError> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(HistoryError::Unknown("the history has panicked".to_owned())))
 }
 
-// A panic while the lock is held would be a bug; going on with what is there beats refusing everybody.
+// A panic while the lock is held would be a bug. Continuing with the present state beats refusing
+// every request.
 fn lock(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
     writer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the thread does: commits what is submitted, and looks after the history.
+/// The thread's loop: commits submissions and maintains the history.
 async fn work(writer: Arc<Mutex<Writer>>, mut submissions: mpsc::Receiver<Submission>) {
     let mut waiting = Vec::with_capacity(SUBMISSIONS_PER_COMMIT);
     let mut tend = tokio::time::interval(TEND_INTERVAL);
@@ -152,7 +154,7 @@ async fn work(writer: Arc<Mutex<Writer>>, mut submissions: mpsc::Receiver<Submis
             _ = tend.tick() => {
                 let tended = || Ok(lock(&writer).history.tend());
                 if contained(tended).unwrap_or(false) {
-                    // Whoever waits goes first.
+                    // Waiting publishers go first.
                     tend.reset_after(Duration::from_millis(1));
                 }
                 continue;
@@ -170,7 +172,7 @@ async fn work(writer: Arc<Mutex<Writer>>, mut submissions: mpsc::Receiver<Submis
         }
         let outcome = lock(&writer).write(batch);
         for reply in replies {
-            // A publisher that has gone does not want to know.
+            // The publisher may have left.
             let _ = reply.send(outcome.clone());
         }
     }

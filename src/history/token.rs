@@ -8,15 +8,15 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::event::Position;
 
-/// The first character of a cursor token, with which no publisher's id can begin.
+/// The first character of a cursor token. No publisher's id may begin with it.
 const MARK: char = '#';
 
-/// Turns positions into tokens and back.
+/// Seals positions into cursor tokens and opens them.
 ///
-/// A token is one AES block: the store's epoch, a salt and the position. It shows nothing and cannot be made up: a guess
-/// decrypts to the right epoch once in 2^48. The tokens of another store are not mistaken for this one's. Because of the
-/// salt two tokens for one position differ, so a client does not learn from its cursor whether events passed that it
-/// may not see.
+/// A cursor token is one AES block of the store's epoch, a salt and the position. It reveals
+/// nothing and cannot be forged: a guess decrypts to the right epoch once in 2^48. Cursor tokens of
+/// another store are recognized as such. Because of the salt, two cursor tokens for one position
+/// differ. So a client cannot learn from its cursor whether events passed that it may not see.
 pub struct TokenKey {
     cipher: Aes128,
     epoch: [u8; 8],
@@ -24,16 +24,16 @@ pub struct TokenKey {
 }
 
 impl TokenKey {
-    /// A cipher's key and an epoch.
+    /// The length of a cipher key and an epoch.
     pub(super) const BYTES: usize = 24;
 
-    /// Where in the block the salt begins.
+    /// The offset of the salt in the block.
     const SALT: usize = 6;
 
-    /// A key for a new store.
+    /// Creates a key for a new store.
     ///
     /// # Panics
-    /// If the operating system gives no random bytes.
+    /// Panics if the operating system gives no random bytes.
     #[must_use]
     pub fn random() -> Self {
         let mut random = [0; Self::BYTES];
@@ -41,7 +41,7 @@ impl TokenKey {
         Self::from_bytes(random)
     }
 
-    /// The key that a store has kept.
+    /// Restores the key that a store has kept.
     pub(super) fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
         let (key, epoch) = bytes.split_at(16);
         Self {
@@ -51,25 +51,25 @@ impl TokenKey {
         }
     }
 
-    /// What a store keeps of it.
+    /// The bytes that a store keeps.
     pub(super) fn as_bytes(&self) -> &[u8; Self::BYTES] {
         &self.bytes
     }
 
-    /// A token for `position`, another one each time.
+    /// Seals `position` into a cursor token with a random salt.
     #[must_use]
     pub fn seal(&self, position: Position) -> String {
         self.seal_with(position, fastrand::u16(..))
     }
 
-    /// The token for the position of an event: always the same, because an event of which half has been written may be
-    /// encoded anew for the rest.
+    /// Seals the position of an event into a cursor token that is always the same. An event that is
+    /// half written may be encoded again for the rest.
     #[must_use]
     pub fn seal_event(&self, position: Position) -> String {
         self.seal_with(position, 0)
     }
 
-    /// The one name for `number`.
+    /// The stable name of `number`, the same each time.
     #[must_use]
     pub fn name(&self, number: u64) -> String {
         self.seal_with(Position(number), 0)
@@ -88,13 +88,13 @@ impl TokenKey {
         token
     }
 
-    /// Whether `cursor` is meant to be a token.
+    /// Whether `cursor` has the form of a cursor token.
     #[must_use]
     pub fn is_token(cursor: &str) -> bool {
         cursor.starts_with(MARK)
     }
 
-    /// The position in `token`, if this store made it.
+    /// Returns the position in `token`, if this store sealed it.
     #[must_use]
     pub fn open(&self, token: &str) -> Option<Position> {
         let block = URL_SAFE_NO_PAD.decode(token.strip_prefix(MARK)?).ok()?;
@@ -102,7 +102,7 @@ impl TokenKey {
         self.cipher.decrypt_block(&mut block);
         let (epoch, position) = block.split_at(8);
         let position = u64::from_be_bytes(position.try_into().ok()?);
-        // Tokens of earlier versions have the rest of the epoch where the salt is.
+        // Cursor tokens of earlier versions have the rest of the epoch in place of the salt.
         (epoch[..Self::SALT] == self.epoch[..Self::SALT]).then_some(Position(position))
     }
 }

@@ -1,6 +1,7 @@
-//! Events as bytes, and what is remembered of dropped ones.
+//! The encoding of events and of what is remembered of dropped ones.
 //!
-//! A record begins with its version and ends with its checksum (see `seal`). Lengths are 32 bits, little-endian; the data is the rest between them, so that it is copied once.
+//! A record begins with its version and ends with its checksum (see `seal`). Lengths have 32 bits
+//! and are little-endian. The data fills the rest before the checksum, so that it is copied once.
 
 use std::sync::Arc;
 
@@ -16,41 +17,41 @@ use crate::{
     hub::Rights,
 };
 
-/// The version of the records below.
+/// The version of these records.
 const VERSION: u8 = 1;
 
 const PRIVATE: u8 = 1;
 const KIND: u8 = 2;
 const RETRY: u8 = 4;
 
-/// A record that this program did not write so.
+/// An error for a record that this program would not have written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unreadable {
-    /// It was written by a newer program.
+    /// A newer program wrote it.
     #[error("a record has version {0}, which is newer than this program")]
     Version(u8),
-    /// It ends early, or is not text where it should be.
+    /// It ends early, or has bytes that are not text where text is expected.
     #[error("a record is damaged")]
     Damaged,
     /// It is not what was written under its key.
     #[error("a record of the table {table} is damaged: its checksum is wrong")]
     Checksum {
-        /// The table.
+        /// The table of the record.
         table: &'static str,
     },
 }
 
-/// Microseconds since 1970, as times are stored.
+/// The stored form of a time: microseconds since 1970.
 pub(super) fn micros(time: Timestamp) -> i64 {
     time.as_microsecond()
 }
 
-/// A stored time.
+/// Restores a stored time.
 pub(super) fn time(micros: i64) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MIN)
 }
 
-/// The record of an event.
+/// Encodes an event.
 pub(super) fn encode(position: Position, accepted: i64, update: &Update) -> Vec<u8> {
     let mut record = Vec::with_capacity(update.weight());
     record.push(VERSION);
@@ -90,13 +91,13 @@ fn put(record: &mut Vec<u8>, bytes: &[u8]) {
     record.extend_from_slice(bytes);
 }
 
-/// When the event of a record was accepted.
+/// The time of acceptance in an event's record.
 pub(super) fn accepted(position: Position, sealed: &[u8]) -> Result<i64, Unreadable> {
     let record = Place::new("events", &position.0.to_be_bytes()).unseal(sealed)?;
     Ok(head(&mut Input(record))?.1)
 }
 
-/// The event of a record.
+/// Decodes an event.
 pub(super) fn decode(position: Position, sealed: &[u8]) -> Result<Event, Unreadable> {
     let mut input = Input(Place::new("events", &position.0.to_be_bytes()).unseal(sealed)?);
     let (flags, accepted) = head(&mut input)?;
@@ -143,7 +144,7 @@ impl<'a> Input<'a> {
 
     fn length(&mut self) -> Result<usize, Unreadable> {
         let length = u32::from_le_bytes(self.array()?) as usize;
-        // So that a damaged count reserves nothing much.
+        // A damaged count must not reserve much memory.
         if self.0.len() < length { Err(Unreadable::Damaged) } else { Ok(length) }
     }
 
@@ -158,7 +159,7 @@ pub(super) struct Remembered {
     pub(super) accepted: i64,
     pub(super) id: Hash,
     trace: Trace,
-    /// Whether the reach is known. Versions before this one did not store it.
+    /// Whether the reach is known. Earlier versions did not store it.
     has_reach: bool,
 }
 
@@ -179,7 +180,7 @@ impl From<Unreadable> for redb::Error {
     }
 }
 
-/// What was found instead of what the rest of the store says.
+/// The error for content that contradicts the rest of the store.
 pub(super) fn damaged(what: &str) -> redb::Error {
     redb::Error::Corrupted(what.to_owned())
 }
@@ -209,12 +210,12 @@ impl Remembered {
         Ok(Self { accepted, id, trace, has_reach: reach.is_some() })
     }
 
-    /// Where it may have reached; anywhere, if that is not known.
+    /// The reaches that it may have had: its own, or all if that is not known.
     pub(super) fn reaches(&self) -> &[Reach] {
         if self.has_reach { std::slice::from_ref(&self.trace.reach) } else { &Reach::ALL }
     }
 
-    /// Notes that the event is gone.
+    /// Notes the dropped event.
     pub(super) fn note_in(&self, lost: &mut Lost, position: Position) {
         let dropped = Dropped { position, accepted_at: time(self.accepted) };
         for reach in self.reaches() {
@@ -222,19 +223,19 @@ impl Remembered {
         }
     }
 
-    /// Whether a subscriber with these rights may know that there was such an event.
+    /// Whether a subscriber with these rights may learn that such an event existed.
     pub(super) fn may_be_known(&self, rights: &Rights) -> bool {
         !self.has_reach || self.trace.may_be_known(rights)
     }
 }
 
-/// The record of a reply: when it was given, and its value.
+/// Encodes a reply with the time when it was given.
 pub(super) fn encode_reply(key: &str, number: u64, given: i64, value: &[u8]) -> Vec<u8> {
     let record = [&given.to_le_bytes(), value].concat();
     Place::new("replies", &reply_place(key, number)).seal(record)
 }
 
-/// When a reply was given, and its value.
+/// Decodes a reply. Returns the time when it was given, and its value.
 pub(super) fn decode_reply<'s>(
     key: &str,
     number: u64,
@@ -248,7 +249,8 @@ fn reply_place(key: &str, number: u64) -> Vec<u8> {
     [&number.to_be_bytes(), key.as_bytes()].concat()
 }
 
-/// Reads `input` as if it were a record of an event, and checks that what is read is written as it was read.
+/// Decodes `input` as a record of an event, and checks that encoding and decoding it again changes
+/// nothing.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_back(input: &[u8]) {
     let position = Position(7);
@@ -308,7 +310,7 @@ mod tests {
             let at = at.index(record.len());
             record[at] = byte;
             record.truncate(cut.index(record.len()));
-            // With a checksum that is right, so that it is decoded at all.
+            // The checksum is right, so that the record is decoded at all.
             let place = 1_u64.to_be_bytes();
             let _ = decode(Position(1), &Place::new("events", &place).seal(record.clone()));
             let _ = Remembered::decode(Position(1), &Place::new("dropped", &place).seal(record));

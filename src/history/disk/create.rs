@@ -1,5 +1,6 @@
-//! Making a store: it is filled under another name and takes its own at the end. So a file with the store's name is
-//! whole, and one that is empty or short is damaged, whenever the process was killed.
+//! Creating a store. The store is filled under another name and renamed at the end. So a file with
+//! the store's name is complete, and an empty or short one is damaged, whenever the process was
+//! killed.
 
 use std::{
     fs::{self, File},
@@ -11,7 +12,8 @@ use redb::{Builder, Database, Error, backends::FileBackend};
 
 use super::{DiskError, DiskOptions, open::guarded};
 
-/// Makes a store with what `fill` puts into it, unless there is one when it is done. The directory is claimed.
+/// Creates a store that `fill` fills. Fails if a store exists by the time this is done. The
+/// directory must be claimed.
 pub(super) fn create<T, E: From<DiskError>>(
     options: &DiskOptions,
     path: &Path,
@@ -21,7 +23,7 @@ pub(super) fn create<T, E: From<DiskError>>(
     let failed = |error: Error| DiskError::new(path, &error);
     let unfinished = unfinished(path);
     let file = claim(&unfinished).map_err(failed)?;
-    // Of a process that was killed meanwhile.
+    // The file may contain the work of a process that was killed.
     file.set_len(0).map_err(refused)?;
     let database = guarded(|| {
         let mut builder = Builder::new();
@@ -40,19 +42,19 @@ pub(super) fn create<T, E: From<DiskError>>(
     }
     fs::rename(&unfinished, path).map_err(refused)?;
     if let Some(directory) = path.parent() {
-        // Or a loss of power could take away the file's name, and all that is in it.
+        // Otherwise a power loss could remove the file's name, and all its contents with it.
         sync_directory(directory).map_err(refused)?;
     }
     Ok(filled)
 }
 
-/// The name of a store that is being made.
+/// The path of an unfinished store.
 fn unfinished(path: &Path) -> PathBuf {
     path.with_extension("redb.new")
 }
 
-/// Opens the file under which a store is made, for this process alone. Where directories cannot be locked, this is what
-/// keeps two processes apart.
+/// Opens the unfinished store for this process alone. Where directories cannot be locked, this lock
+/// separates two processes.
 fn claim(path: &Path) -> Result<File, Error> {
     let mut options = fs::OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -63,7 +65,7 @@ fn claim(path: &Path) -> Result<File, Error> {
     }
     let file = options.open(path)?;
     match file.try_lock() {
-        // Another process may have finished it meanwhile, and then it is a store.
+        // Another process may have finished this file meanwhile, which makes it a store.
         Ok(()) if is_at(&file, path) => Ok(file),
         Ok(()) | Err(fs::TryLockError::WouldBlock) => Err(Error::DatabaseAlreadyOpen),
         Err(fs::TryLockError::Error(error)) => Err(error.into()),
@@ -82,7 +84,7 @@ fn is_at(_file: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// Makes the names in a directory safe from a loss of power.
+/// Makes the names in a directory safe from a power loss.
 #[cfg(unix)]
 fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
@@ -93,7 +95,7 @@ fn sync_directory(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes the rights of others from a store that was made with them.
+/// Removes the permissions of other users from a store's file.
 #[cfg(unix)]
 pub(super) fn tighten(path: &Path, file: &File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,5 @@
-//! What becomes of a store in which bits are flipped: never wrong data, never a panic, and `verify` finds it.
+//! Tests of a store with flipped bits: reads return no wrong data and never panic, and `verify`
+//! finds the damage.
 
 use std::{path::Path, sync::Arc};
 
@@ -9,16 +10,16 @@ use super::{
 };
 use crate::history::{KeyedReply, Located};
 
-/// What a reader's thread answers.
+/// Runs the answer of a reader thread to its end.
 fn answer<T>(answer: Answer<T>) -> Result<T, HistoryError> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(answer)
 }
 
-/// Flips and emptied pages. Some hit what is not in use any more.
+/// The number of flips and emptied pages. Some hit unused bytes.
 const FLIPS: usize = 150;
 
-/// A page of the embedded store.
+/// The bytes of a page of the embedded store.
 const PAGE: usize = 4096;
 
 fn large(path: &Path) -> DiskOptions {
@@ -51,7 +52,7 @@ fn fill(path: &Path) {
     disk.close();
 }
 
-/// What a reader of all of it gets: each part, or that it cannot be read.
+/// What a reader of the whole store receives: each part, or that it is unreadable.
 #[derive(Debug, PartialEq)]
 struct Seen {
     scanned: Option<Vec<String>>,
@@ -84,7 +85,7 @@ fn seen(disk: &Disk) -> Seen {
     }
 }
 
-/// Whether what was read is a part of the truth, and if it is less, the operator was told.
+/// Checks that everything read is part of the truth, and that a loss was reported to the operator.
 fn check(truth: &Seen, seen: &Seen, is_told: bool, is_found: bool, what: &str) {
     let same = |truth: &Option<Vec<String>>, seen: &Option<Vec<String>>| {
         let (Some(truth), Some(seen)) = (truth, seen) else { return };
@@ -162,7 +163,7 @@ fn a_flipped_bit_or_an_empty_page_is_never_served_and_verify_finds_it() {
         let n_lines = exported.iter().filter(|it| **it == b'\n').count();
         let is_all = n_lines == 2 + 60 + 60 * Shelf::ALL.len();
         assert!(!is_exported || is_all || found.is_some(), "{what}: exported {n_lines} lines");
-        // The writer's thread lives, whatever it comes across.
+        // The writer's thread survives whatever it meets.
         let _ = disk.commit(vec![update(&[0], 99, 1)].into());
         disk.close();
     }
@@ -204,7 +205,7 @@ fn a_migration_that_is_interrupted_anywhere_goes_on() {
         let disk = Disk::open(large(directory.path()), Clock::system()).expect("a store");
         let budget = Budget { events: 100, bytes: usize::MAX };
         let page = answer(disk.read_after(Position::START, &interest(&["*"]), budget));
-        // What `*` covers, which is no event of a job.
+        // `*` covers the events that do not belong to jobs.
         assert_eq!(page.expect("read").events.len(), 5);
         disk.close();
     }

@@ -1,7 +1,8 @@
-//! Events and records of a store as lines of JSON, and a store made of these.
+//! Exports events and records of a store as lines of JSON, and imports them into a new store.
 //!
-//! The last line counts what there is before it, so that a part is never taken for the whole. A store is made under
-//! another name and gets its own at the end, so that a part of one is never served.
+//! The last line counts the lines before it, so that a partial export is never mistaken for a
+//! complete one. An import fills the new store under another name and renames it at the end, so a
+//! partial store is never served.
 
 use std::{
     io::{self, BufRead, Write},
@@ -30,13 +31,13 @@ use crate::{
     history::{Record, Shelf},
 };
 
-/// The version of what is exported.
+/// The version of the export format.
 const VERSION: u32 = 2;
 
-/// The version that had no last line.
+/// The version without a last line.
 const WITHOUT_END: u32 = 1;
 
-/// Lines that are imported in one transaction.
+/// Lines imported in one transaction.
 const LINES: usize = 1000;
 
 #[derive(Serialize, Deserialize)]
@@ -48,14 +49,15 @@ enum Line {
     End(End),
 }
 
-/// What the lines before the last one hold.
+/// The contents of the lines before the last one.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct End {
     events: u64,
     records: u64,
-    /// What could not be read: records, and parts that are counted once whatever was in them.
+    /// What could not be read: single records, and unreadable parts, each counted once whatever it
+    /// held.
     left_out: u64,
-    /// Of all bytes before this line.
+    /// The checksum of all bytes before this line.
     crc32: u32,
 }
 
@@ -76,7 +78,7 @@ struct EventLine {
     except: Vec<String>,
 }
 
-/// Lines on their way out.
+/// An export in progress.
 struct Exporting<'o, W> {
     output: &'o mut W,
     hasher: crc32fast::Hasher,
@@ -92,10 +94,10 @@ impl<W: Write> Exporting<'_, W> {
     }
 }
 
-/// Writes events and records as lines of JSON; replies are left out. What is damaged is left out as well.
+/// Writes events and records as lines of JSON. Leaves out replies and everything that is damaged.
 ///
 /// # Errors
-/// If something was left out, or cannot be written.
+/// Fails if damaged parts were left out, or if writing fails.
 pub fn export(options: &DiskOptions, output: &mut impl Write) -> Result<(), StoreError> {
     let path = there(options)?;
     contained(&path, || {
@@ -103,7 +105,7 @@ pub fn export(options: &DiskOptions, output: &mut impl Write) -> Result<(), Stor
         let _claim = Claim::on(&options.path, &mut waiting)?;
         let opened = open::wait_for(&mut waiting, || open::open_file(&path, options));
         let (database, _) = opened?;
-        // A damaged store of the former format is not migrated, but saved as it is.
+        // A damaged store of the former format is exported as it is, without migration.
         let has_checksums = guarded(|| {
             Ok(open::stored_format(&database)? == Some(FORMAT)
                 && !migrate::is_under_way(&database)?)
@@ -132,7 +134,7 @@ pub fn export(options: &DiskOptions, output: &mut impl Write) -> Result<(), Stor
     })
 }
 
-/// A record as it is with its checksum, which one of a store that is not migrated may lack.
+/// Returns a record with its checksum. A record of a store that is not migrated may lack one.
 fn checked(has_checksums: bool, place: Place<'_>, stored: &[u8]) -> Result<Vec<u8>, Unreadable> {
     match place.unseal(stored) {
         Err(_) if !has_checksums => Ok(place.seal(stored.to_vec())),
@@ -159,7 +161,7 @@ fn export_events(
     let mut after = Position::START;
     loop {
         match guarded(|| behind(after)) {
-            // A damaged key may name any position; going back would never end.
+            // A damaged key may name any position. Going backwards would never end.
             Ok(Some((position, event))) if after < position && position.0 < u64::MAX => {
                 after = position;
                 match event {
@@ -171,7 +173,7 @@ fn export_events(
                 }
             }
             Ok(None) => return Ok(()),
-            // Behind a page that cannot be read nothing more is found in this table.
+            // After an unreadable page, the rest of this table cannot be found.
             Ok(Some(_)) | Err(_) => {
                 exporting.end.left_out += 1;
                 return Ok(());
@@ -180,7 +182,7 @@ fn export_events(
     }
 }
 
-/// A key, and its value if that can be read.
+/// A key, and its value if that is readable.
 type Entry = (Vec<u8>, Option<Vec<u8>>);
 
 fn export_shelf(
@@ -229,12 +231,12 @@ fn export_shelf(
     }
 }
 
-/// Makes a store of what was exported, all of it or none. Positions and times stay, so that ids are found; tokens of
-/// the old store are not good for the new one. `without_end` takes an export of the former format, which does not tell
-/// whether it is whole.
+/// Creates a store from an export, completely or not at all. Positions and times stay the same, so
+/// that ids are found. Cursor tokens of the old store are not valid for the new one. `without_end`
+/// accepts the former format, which does not show whether it is complete.
 ///
 /// # Errors
-/// If there is a store already, or the input is not what was exported.
+/// Fails if there is a store already, or if the input is not a valid export.
 pub fn import(
     options: &DiskOptions,
     input: impl BufRead,
@@ -268,7 +270,7 @@ struct Importing<'d> {
     log: Log,
     events: Vec<Event>,
     records: Vec<Record>,
-    /// What there was so far.
+    /// The counts of what was read so far.
     found: End,
 }
 
@@ -315,6 +317,7 @@ impl<'d> Importing<'d> {
                     self.found.records += 1;
                 }
                 Line::End(said) => {
+                    // The checksum covers only the lines before this one.
                     self.found.crc32 = hasher.clone().finalize();
                     end = Some(said);
                 }

@@ -1,5 +1,5 @@
-//! A slow look at everything that is stored, once after each start: damage that no reader meets would otherwise stay
-//! unknown, above all an entry that is missing in an index.
+//! A slow inspection of all stored events, once after each start. It finds damage that no reader
+//! meets, above all missing index entries.
 
 use redb::{Database, Error, ReadableDatabase as _};
 
@@ -9,23 +9,23 @@ use super::{
 };
 use crate::{event::Position, history::hash::hash};
 
-/// Events that one look takes in; few, because publishers wait meanwhile.
+/// Events inspected in one step; few, because publishers wait meanwhile.
 const SLICE: usize = 128;
 
-/// How far the look has come.
+/// The progress of the inspection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Inspection {
-    /// Up to this position everything is whole.
+    /// All events up to this position are intact.
     At(Position),
-    /// There is nothing left to look at.
+    /// Nothing is left to inspect.
     Done,
 }
 
 impl Inspection {
-    /// Looks at the next events: at their checksums, and at their entries in the indexes.
+    /// Inspects the next events: their checksums and their index entries.
     ///
     /// # Errors
-    /// If something is damaged, or the store cannot be read.
+    /// Fails if something is damaged, or if the store cannot be read.
     pub(super) fn go_on(self, database: &Database) -> Result<Self, Error> {
         let Self::At(mut at) = self else { return Ok(self) };
         let transaction = database.begin_read()?;

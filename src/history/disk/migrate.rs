@@ -1,7 +1,7 @@
-//! Gives checksums to a store that was written before there were any.
+//! The migration that adds checksums to a store of the format without them.
 //!
-//! It goes in steps, each one a transaction that also notes how far it came. A process that is killed meanwhile leaves a
-//! store that the next one goes on with, and that older programs refuse. Memory is bounded by a step.
+//! Each step is one transaction that also records the progress. If the process is killed, the next
+//! one resumes, and older programs refuse the store. The size of a step bounds the memory.
 
 use redb::{
     Database, Error, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
@@ -18,14 +18,14 @@ use super::{
 };
 use crate::history::Shelf;
 
-/// Records and bytes of a step.
+/// The limits of a step: records and bytes.
 const RECORDS: usize = 5000;
 const BYTES_PER_STEP: usize = 8 << 20;
 
-/// The name in [`BYTES`] of how far it came: a part, and the last key of it.
+/// The name of the progress in [`BYTES`]: a part, and the last migrated key in it.
 const PROGRESS: &str = "migration";
 
-/// What is given checksums, one after the other.
+/// The parts to migrate, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Events,
@@ -44,15 +44,15 @@ const PARTS: [Part; 7] = [
     Part::Shelf(Shelf::ALL[3]),
 ];
 
-/// Whether a store of [`FORMAT`] is on its way to it.
+/// Whether a store's migration to [`FORMAT`] is incomplete.
 pub(super) fn is_under_way(database: &Database) -> Result<bool, Error> {
     Ok(database.begin_read()?.open_table(BYTES)?.get(PROGRESS)?.is_some())
 }
 
-/// Brings a store to [`FORMAT`].
+/// Migrates a store to [`FORMAT`].
 pub(super) fn migrate(database: &mut Database) -> Result<(), Error> {
-    // The last chance to notice what was damaged before there were checksums: those of the pages, which are checked only
-    // if all of them are read.
+    // This is the last chance to notice earlier damage: page checksums are verified only when all
+    // pages are read.
     if !database.check_integrity()? {
         return Err(damaged("what it says of itself is not right"));
     }
@@ -70,7 +70,7 @@ pub(super) fn migrate(database: &mut Database) -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives checksums to the few things that every commit writes.
+/// Adds checksums to the few values that every commit writes.
 pub(super) fn begin(database: &Database) -> Result<(), Error> {
     let transaction = database.begin_write()?;
     {
@@ -97,7 +97,7 @@ pub(super) fn begin(database: &Database) -> Result<(), Error> {
     Ok(transaction.commit()?)
 }
 
-/// Does a step. Returns how many records it was, or nothing if all is done.
+/// Runs one step. Returns the number of its records, or `None` if the migration is complete.
 pub(super) fn step(database: &Database) -> Result<Option<usize>, Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
@@ -121,6 +121,7 @@ pub(super) fn step(database: &Database) -> Result<Option<usize>, Error> {
                 records(&mut transaction.open_table(shelf(*it))?, shelf_name(*it), after)?
             }
         };
+        // A step that found nothing ends its part.
         let next = match last {
             Some(last) => Some([&[*part], &*last].concat()),
             None if usize::from(*part) + 1 < PARTS.len() => Some(vec![*part + 1]),
@@ -136,7 +137,7 @@ pub(super) fn step(database: &Database) -> Result<Option<usize>, Error> {
     Ok(Some(done))
 }
 
-/// The last key of a step, or nothing if it found none, and how many records it was.
+/// The last key of a step, or `None` if it found none, and the number of its records.
 type Step = (Option<Vec<u8>>, usize);
 
 fn is_full<T>(found: &[T], weight: usize) -> bool {

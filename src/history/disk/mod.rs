@@ -1,8 +1,9 @@
-//! The history on disk: what was committed is there after a crash.
+//! The history on disk, which survives a crash.
 //!
-//! Batches come in on the sequencer's thread, each one transaction of an embedded store; pages go out through a few
-//! threads that read snapshots, so a reader waits for no writer. After an error the store is closed and opened again.
-//! If then nobody knows whether a batch was stored, it is taken back, so what publishers were told holds in the end.
+//! Batches come in on the sequencer's thread, each as one transaction of an embedded store. Pages
+//! go out through a few threads that read snapshots, so readers never wait for a writer. After an
+//! error the store is closed and opened again. If the outcome of a batch is then still unknown, the
+//! batch is rolled back, in accordance with the error that its publishers received.
 
 pub(crate) mod codec;
 mod create;
@@ -66,10 +67,11 @@ use crate::{
     hub::Interest,
 };
 
-/// The wait between two tries to open the store again, and between two looks at what is to be dropped.
+/// The interval between attempts to open the store again, and between checks for events to drop.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 
-/// Events that are dropped at a time while nobody publishes; few, because a publish may come.
+/// Events that are dropped at a time while there are no publishers; few, because a publish may
+/// come.
 const SLICE: usize = 256;
 
 /// A history in a directory.
@@ -86,10 +88,10 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Opens the store of a directory, or makes one.
+    /// Opens the store in a directory, or creates one.
     ///
     /// # Errors
-    /// If it is in use, damaged, newer than this program, or out of reach.
+    /// Fails if the store is in use, damaged, newer than this program, or not accessible.
     pub fn open(options: DiskOptions, clock: Clock) -> Result<Self, DiskError> {
         let (claim, opened) = open_or_freeze(&options)?;
         let Opened { database, log, lost, token_key, is_to_be_sorted, identity, frozen } = opened;
@@ -116,6 +118,7 @@ impl Disk {
             identity: Some(identity),
             inspection: Inspection::At(Position::START),
         };
+        // A frozen store is not sorted, because sorting writes to it.
         if let Some(reason) = frozen {
             let path = path.display();
             warn!("nothing can be published; what is in the store {path} is served; {reason}");
@@ -161,7 +164,7 @@ impl History for Disk {
 
     fn locate(&self, start: Start, interest: &Arc<Interest>) -> Answer<Located> {
         if start == Start::Now {
-            // Whoever wants nothing of what was needs no disk, and comes in even if there is trouble with it.
+            // This start needs no disk, so the subscriber is admitted even if the disk has trouble.
             let n_dropped = self.reading.n_dropped();
             let located = Located { after: self.last(), missing: None, n_dropped };
             return Box::pin(ready(Ok(located)));
@@ -226,7 +229,7 @@ impl History for Disk {
             Some(Trouble { is_damage: false, .. }) => self.mend(&mut writer),
             Some(_) => {}
             None => {
-                // Nothing is written if nothing is to go.
+                // Without events to drop, nothing is written.
                 let now = micros(self.clock.now());
                 let is_due = |database: &Database| trim::is_due(database, &self.options, now);
                 let is_due = self.reading.with(is_due).unwrap_or(false);

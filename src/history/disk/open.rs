@@ -1,4 +1,4 @@
-//! Opening a store: whose it is, whether it can be read, what it says of itself.
+//! Opening a store: who has it, whether it can be read, and the state that it records.
 
 use std::{
     fs, io,
@@ -35,32 +35,32 @@ use crate::{
     },
 };
 
-/// The store's file in its directory.
+/// The name of the store's file in its directory.
 const FILE: &str = "tidegate.redb";
 
-/// Positions that are left out after a crash in which some may have been lost that subscribers have seen.
+/// Positions skipped after a crash that may have lost events which subscribers have seen.
 const LEAP: u64 = 1 << 32;
 
-/// Why a store cannot be opened, for the operator.
+/// The reason why a store cannot be opened, worded for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
-    /// Another process has it.
+    /// Another process uses the store.
     #[error("the store {} is in use by another process, which did not end within {}s; two gateways need two directories (history.path)", .path.display(), .waited.as_secs_f64())]
     InUse {
         /// The file.
         path: PathBuf,
-        /// How long it was waited for.
+        /// How long this process waited.
         waited: Duration,
     },
-    /// A newer program has written it.
+    /// A newer program wrote the store.
     #[error("the store {} has format {found}, but this program knows only {FORMAT}; run the newer program, or move the store away", .path.display())]
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its format.
+        /// The store's format.
         found: i64,
     },
-    /// It cannot be read.
+    /// The store cannot be read.
     #[error("the store {} is damaged: {reason}; `tidegate store verify` looks at all of it, `tidegate store export` saves what can be read, and with the file moved away the gateway starts with an empty store", .path.display())]
     Damaged {
         /// The file.
@@ -68,14 +68,14 @@ pub enum DiskError {
         /// What is wrong.
         reason: String,
     },
-    /// The system does not let it.
+    /// The system denies access.
     #[error("the store {} cannot be used: {reason}", .path.display())]
     Refused {
         /// The file or the directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system's message.
         reason: String,
-        /// In its own words.
+        /// The kind of the system's error.
         kind: io::ErrorKind,
     },
 }
@@ -102,7 +102,7 @@ impl DiskError {
         Self::Refused { path, reason: error.to_string(), kind: error.kind() }
     }
 
-    /// What keeps a store from being written to, if it may be read all the same.
+    /// The reason why a store cannot be written to, if it may still be readable.
     fn forbids_writing(&self) -> Option<&str> {
         use io::ErrorKind::{
             FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
@@ -119,25 +119,26 @@ impl DiskError {
     }
 }
 
-/// A store, as it was found.
+/// An opened store and its recorded state.
 pub(super) struct Opened {
     pub(super) database: Database,
     pub(super) log: Log,
     pub(super) lost: Lost,
     pub(super) token_key: TokenKey,
-    /// Whether events were sorted by other rules.
+    /// Whether events must be sorted again, because the rules have changed.
     pub(super) is_to_be_sorted: bool,
     pub(super) identity: Identity,
-    /// Why nothing can be written to it. What the library had to write is in memory only.
+    /// The reason why nothing can be written to the store. What the library had to write is only in
+    /// memory.
     pub(super) frozen: Option<String>,
 }
 
-/// The store's file.
+/// The path of the store's file.
 pub(super) fn file(directory: &Path) -> PathBuf {
     directory.join(FILE)
 }
 
-/// Claims a directory, which is made if it is not there, and opens its store, or makes one.
+/// Claims a directory and opens its store. Creates the directory and the store if they are missing.
 pub(super) fn open(options: &DiskOptions) -> Result<(Claim, Opened), DiskError> {
     let path = file(&options.path);
     let refused = |error: io::Error| DiskError::refused(&options.path, &error);
@@ -155,7 +156,8 @@ pub(super) fn open(options: &DiskOptions) -> Result<(Claim, Opened), DiskError> 
     Ok((claim, opened))
 }
 
-/// Opens the store of a directory as [`open`] does; one that is there and cannot be written to is opened frozen.
+/// Opens the store of a directory like [`open`]. A store that exists but cannot be written to is
+/// opened frozen.
 pub(super) fn open_or_freeze(options: &DiskOptions) -> Result<(Claim, Opened), DiskError> {
     let refused = match open(options) {
         Err(error) if error.forbids_writing().is_some() => error,
@@ -176,7 +178,7 @@ pub(super) fn open_or_freeze(options: &DiskOptions) -> Result<(Claim, Opened), D
     }
 }
 
-/// Opens the store of a directory that is claimed and has one.
+/// Opens the existing store of a claimed directory.
 pub(super) fn open_claimed(options: &DiskOptions) -> Result<Opened, DiskError> {
     let path = file(&options.path);
     let (database, identity) = open_checked(&path, options)?;
@@ -184,7 +186,7 @@ pub(super) fn open_claimed(options: &DiskOptions) -> Result<Opened, DiskError> {
     opened.map_err(|error| DiskError::new(&path, &error))
 }
 
-/// Opens a store that is there, in the format that this program knows or brought to it, and writes nothing else to it.
+/// Opens an existing store, and migrates it to the format of this program. Writes nothing else.
 pub(super) fn open_checked(
     path: &Path,
     options: &DiskOptions,
@@ -200,7 +202,7 @@ pub(super) fn open_checked(
     }
 }
 
-/// Checks that a store has what every store has. Returns its format if this program does not know it.
+/// Checks that a store has all required parts. Returns its format if this program does not know it.
 fn check_format(database: &mut Database, may_write: bool) -> Result<Option<i64>, Error> {
     let found = stored_format(database)?;
     match found {
@@ -208,7 +210,7 @@ fn check_format(database: &mut Database, may_write: bool) -> Result<Option<i64>,
         Some(FORMAT | FORMAT_WITHOUT_CHECKSUMS) => {}
         Some(found) => return Ok(Some(found)),
     }
-    // A table that is missing would be made anew, and what was in it forgotten in silence.
+    // A missing table would be created again, and its contents would be lost silently.
     let transaction = database.begin_read()?;
     let names: Vec<String> = transaction.list_tables()?.map(|it| it.name().to_owned()).collect();
     drop(transaction);
@@ -218,7 +220,7 @@ fn check_format(database: &mut Database, may_write: bool) -> Result<Option<i64>,
     }
     if found == Some(FORMAT_WITHOUT_CHECKSUMS) || migrate::is_under_way(database)? {
         if !may_write {
-            // In memory it would not be bounded.
+            // A migration in memory would not be bounded.
             let reason = "it has the format of an earlier version, and cannot be changed";
             return Err(Error::Io(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, reason)));
         }
@@ -228,7 +230,7 @@ fn check_format(database: &mut Database, may_write: bool) -> Result<Option<i64>,
     Ok(None)
 }
 
-/// Lets go of a store. This writes, and so it may come across damage once more.
+/// Closes a store. This writes, and may meet damage again.
 pub(super) fn put_away(database: Option<Database>) {
     let closed = guarded(|| {
         drop(database);
@@ -239,7 +241,7 @@ pub(super) fn put_away(database: Option<Database>) {
     }
 }
 
-/// Opens the store of a directory that is claimed without writing to it.
+/// Opens the store of a claimed directory without writing to it.
 pub(super) fn freeze(options: &DiskOptions, reason: String) -> Result<Opened, DiskError> {
     let path = file(&options.path);
     let failed = |error: Error| DiskError::new(&path, &error);
@@ -258,7 +260,7 @@ pub(super) fn freeze(options: &DiskOptions, reason: String) -> Result<Opened, Di
     Ok(Opened { frozen: Some(reason), ..opened })
 }
 
-/// Opens something for which another process may have to end first.
+/// Runs `open` until the store is no longer in use by another process.
 pub(super) fn wait_for<T>(
     waiting: &mut Waiting,
     open: impl Fn() -> Result<T, DiskError>,
@@ -271,7 +273,7 @@ pub(super) fn wait_for<T>(
     }
 }
 
-/// Only its owner may look into it.
+/// Creates a directory that only its owner may read.
 pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -286,7 +288,7 @@ pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Opens a file that is there.
+/// Opens an existing file.
 pub(super) fn open_file(
     path: &Path,
     options: &DiskOptions,
@@ -303,7 +305,7 @@ pub(super) fn open_file(
     Ok((opened.map_err(|error| DiskError::new(path, &error))?, identity))
 }
 
-/// The library would make a new store of an empty file.
+/// Refuses an empty file, because the library would create a new store in it.
 fn check_length(path: &Path, file: &fs::File) -> Result<(), DiskError> {
     let length = file.metadata().map_err(|error| DiskError::new(path, &error.into()))?.len();
     if 0 < length {
@@ -312,8 +314,9 @@ fn check_length(path: &Path, file: &fs::File) -> Result<(), DiskError> {
     Err(DiskError::Damaged { path: path.to_owned(), reason: "its file is empty".to_owned() })
 }
 
-/// Runs something that may come across a damaged page. The library panics on some of these, and one bad page must not
-/// take away the thread that writes or reads, nor the process.
+/// Runs work that may meet a damaged page, and turns a panic into an error. The library panics on
+/// some damaged pages. One such page must not end the writer's or a reader's thread, nor the
+/// process.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(Error::Corrupted("a page cannot be understood".to_owned())))
@@ -327,7 +330,7 @@ fn read(database: Database, identity: Identity, options: &DiskOptions) -> Result
     let mut lost = Lost::new(usize::try_from(options.remembered).unwrap_or(usize::MAX));
     let position = Position(number(number::FORGOTTEN)? as u64);
     if position != Position::START {
-        // What it had reached was not stored by earlier versions.
+        // Earlier versions did not store the reach.
         let accepted_at = time(number(number::FORGOTTEN_ACCEPTED)?);
         lost.forget(Dropped { position, accepted_at }, &Reach::ALL);
     }
@@ -351,7 +354,7 @@ fn read(database: Database, identity: Identity, options: &DiskOptions) -> Result
     let rules = kept_bytes(&transaction.open_table(BYTES)?, bytes::RULES)?;
     let is_to_be_sorted = rules.unwrap_or_default() != options.fingerprint();
     let checksum = numbers.get(number::TOTALS_CHECKSUM)?.map(|it| it.value());
-    // Of other rules, all events are counted anew.
+    // After a change of the rules, all events are counted again.
     if !is_to_be_sorted && checksum.map_or(!stored.is_empty()?, |it| it != totals_checksum(&totals))
     {
         return Err(damaged("the totals of its rules are not what was written"));
@@ -368,7 +371,7 @@ fn read(database: Database, identity: Identity, options: &DiskOptions) -> Result
     Ok(Opened { database, log, lost, token_key, is_to_be_sorted, identity, frozen })
 }
 
-/// The format that a store says it has.
+/// The format that a store claims to have.
 pub(super) fn stored_format(database: &Database) -> Result<Option<i64>, Error> {
     match database.begin_read()?.open_table(NUMBERS) {
         Ok(numbers) => Ok(numbers.get(number::FORMAT)?.map(|it| it.value())),
@@ -377,7 +380,7 @@ pub(super) fn stored_format(database: &Database) -> Result<Option<i64>, Error> {
     }
 }
 
-/// What is kept under a name.
+/// The value stored under a name.
 fn kept_bytes(
     table: &impl redb::ReadableTable<&'static str, &'static [u8]>,
     name: &str,
@@ -386,7 +389,7 @@ fn kept_bytes(
     Ok(Some(Place::new("bytes", name.as_bytes()).unseal(sealed.value())?.to_vec()))
 }
 
-/// Makes the tables of a new store, and what it says of itself.
+/// Creates the tables of a new store and its first entries.
 pub(super) fn prepare_new(database: &Database, options: &DiskOptions) -> Result<(), Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
@@ -407,8 +410,8 @@ pub(super) fn prepare_new(database: &Database, options: &DiskOptions) -> Result<
     Ok(transaction.commit()?)
 }
 
-/// Notes that a gateway runs on a store. This is written at once, so a store that cannot be
-/// written to is found out here.
+/// Notes that a gateway runs on a store. This writes immediately, so an unwritable store is found
+/// here.
 fn prepare(database: &Database, options: &DiskOptions) -> Result<TokenKey, Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
@@ -421,7 +424,8 @@ fn prepare(database: &Database, options: &DiskOptions) -> Result<TokenKey, Error
         check_numbers(&numbers)?;
         let was_unsynced = numbers.get(number::UNSYNCED)?.is_some_and(|it| it.value() != 0);
         if was_unsynced {
-            // Subscribers may have seen events that are gone: their places are left empty, and they are told.
+            // Subscribers may have seen events that are lost. Their positions stay unused, and
+            // these subscribers are notified of a gap.
             let last = numbers.get(number::LAST)?.map_or(0, |it| it.value()) + LEAP as i64;
             numbers.insert(number::LAST, last)?;
             numbers.insert(number::FORGOTTEN, last)?;
@@ -437,7 +441,7 @@ fn prepare(database: &Database, options: &DiskOptions) -> Result<TokenKey, Error
     Ok(token_key)
 }
 
-/// Whether the store itself is damaged, which no new try mends.
+/// Whether the error means that the store is damaged, so that a retry does not help.
 pub(super) fn is_damage(error: &Error) -> bool {
     matches!(
         error,

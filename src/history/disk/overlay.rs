@@ -1,8 +1,8 @@
-//! A store that cannot be written to, opened all the same: the file is only read, and what the library writes in order
-//! to open it stays in memory.
+//! An overlay to open a store that cannot be written to. The file is only read, and what the
+//! library writes to open it stays in memory.
 //!
-//! After a crash the library has to repair a store before anything can be read, and that needs to write. What it needs
-//! is little, because each commit leaves what a quick repair takes.
+//! After a crash the library must repair a store before it can be read, which needs writes. They
+//! are small, because each commit leaves the data for a quick repair.
 
 use std::{
     collections::BTreeMap,
@@ -14,13 +14,14 @@ use std::{
 
 use redb::{BackendError, StorageBackend, backends::FileBackend};
 
-/// Bytes that are kept at a time.
+/// The unit of writing in bytes.
 const BLOCK: u64 = 4096;
 
-/// Bytes that may be written. A store that needs more of them to open is not served while its disk takes nothing.
+/// The limit for written bytes. A store that needs more to open is not served while its disk
+/// accepts no writes.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// A file below, what was written above it.
+/// A file, covered by what was written.
 #[derive(Debug)]
 pub(super) struct Overlay {
     file: FileBackend,
@@ -31,7 +32,7 @@ pub(super) struct Overlay {
 struct Written {
     blocks: BTreeMap<u64, Box<[u8]>>,
     len: u64,
-    /// Behind this nothing of the file is seen any more.
+    /// The length of the file that is still visible. Beyond it the file's contents were truncated.
     file_len: u64,
 }
 
@@ -47,7 +48,8 @@ impl Overlay {
     }
 }
 
-/// The parts of a range that lie in one block each: its number, where the part begins in it, how long it is.
+/// Splits a range at block borders. Yields for each part its block number, its offset in the block
+/// and its length.
 fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
     let end = offset + len as u64;
     let first = offset / BLOCK;
@@ -59,7 +61,7 @@ fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
 }
 
 impl Written {
-    /// Reads what the file has of a range; there are zeros behind it.
+    /// Reads a range from the file, with zeros beyond its visible length.
     fn below(&self, file: &FileBackend, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let there = self.file_len.saturating_sub(offset).min(out.len() as u64);
         let there = usize::try_from(there).unwrap_or(out.len());
@@ -139,7 +141,7 @@ impl StorageBackend for Overlay {
         self.file.close()
     }
 
-    // A file that is open for reading takes shared locks only. They keep out those who would write.
+    // A file opened for reading can only take shared locks. They keep writers out.
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.file.try_lock_shared_range(start, end)
     }

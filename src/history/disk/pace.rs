@@ -1,4 +1,4 @@
-//! How long commits take, and whether that is too long.
+//! Measures how long commits take, and reports slow ones.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -8,18 +8,18 @@ use std::{
 use prometheus_client::metrics::histogram::Histogram;
 use tracing::warn;
 
-/// Seconds; from a quick disk to one that is about to fail.
+/// Histogram buckets in seconds, from a fast disk to one that is about to fail.
 const BUCKETS: [f64; 14] =
     [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
 
-/// How long a slow commit counts if no other one follows it, so that a gateway which gets no updates because it is not
-/// ready becomes ready again.
+/// How long a slow commit counts if no other one follows. This makes a gateway ready again that
+/// receives no updates because it is not ready.
 const COUNTS_FOR: Duration = Duration::from_secs(10);
 
-/// Measures commits, one after the other.
+/// Measures one commit at a time.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// What takes longer is slow.
+    /// The duration above which a commit is slow.
     bound: Duration,
     times: Histogram,
     now: Mutex<Commits>,
@@ -27,9 +27,9 @@ pub(super) struct Pace {
 
 #[derive(Debug, Default)]
 struct Commits {
-    /// When the commit began that is under way.
+    /// The start of the current commit.
     began: Option<Instant>,
-    /// When the last commit ended, and how long it took, if it was slow.
+    /// The end and duration of the last commit, if it was slow.
     slow: Option<(Instant, Duration)>,
 }
 
@@ -38,7 +38,7 @@ impl Pace {
         Self { bound, times: Histogram::new(BUCKETS), now: Mutex::default() }
     }
 
-    /// What was measured so far, and what will be.
+    /// The histogram of all commits, past and future.
     pub(super) fn times(&self) -> Histogram {
         self.times.clone()
     }
@@ -62,7 +62,8 @@ impl Pace {
         outcome
     }
 
-    /// What is to be said of commits, if they take too long: while one does, and until one does not.
+    /// The message about slow commits: while one is in progress, and until a faster one follows or
+    /// [`COUNTS_FOR`] has passed.
     pub(super) fn trouble(&self) -> Option<String> {
         let Commits { began, slow } = *self.now();
         let bound = self.bound.as_secs_f64();

@@ -1,8 +1,9 @@
-//! The place of a store: its directory belongs to one gateway at a time, and its file has to keep its name there.
+//! The place of a store. Its directory belongs to one gateway at a time, and its file must keep its
+//! name there.
 //!
-//! A process that has a file open can write to it after the file was renamed or deleted, and the next process would
-//! find nothing of that. So the writer compares the open file with the one under the store's name before and after each
-//! commit, and answers no publisher while they differ.
+//! A process can write to an open file after it was renamed or deleted, but the next process would
+//! find none of that. So the writer compares the open file with the one under the store's name
+//! before and after each commit. It acknowledges nothing while they differ.
 
 use std::{
     fs::{File, TryLockError},
@@ -16,12 +17,12 @@ use tracing::{debug, warn};
 
 use super::DiskError;
 
-/// The wait between two looks whether another process has let go of the store.
+/// The interval between checks whether another process has released the store.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// The wait for another process to let go of a store.
+/// The wait for another process to release a store.
 pub(super) struct Waiting {
-    /// The store's file.
+    /// The path of the store's file.
     path: PathBuf,
     patience: Duration,
     began: Instant,
@@ -33,10 +34,10 @@ impl Waiting {
         Self { path: path.to_owned(), patience, began: Instant::now(), is_said: false }
     }
 
-    /// Waits a little. The first time this makes a line in the log.
+    /// Waits a short time. The first call logs a warning.
     ///
     /// # Errors
-    /// If it has lasted long enough.
+    /// Fails if the patience is used up.
     pub(super) fn go_on(&mut self) -> Result<(), DiskError> {
         let Self { path, patience, began, is_said } = self;
         if *patience <= began.elapsed() {
@@ -54,16 +55,17 @@ impl Waiting {
     }
 }
 
-/// The right to the store of a directory, until it is dropped.
+/// The claim to the store of a directory, held until it is dropped.
 ///
-/// The lock is on the directory, because the lock on the store's file goes with the file if that is renamed or deleted.
+/// The lock is on the directory, because a lock on the store's file moves with the file when it is
+/// renamed or deleted.
 #[derive(Debug)]
 pub(super) struct Claim(#[expect(dead_code, reason = "held for its lock")] Option<File>);
 
 impl Claim {
-    /// Claims a directory, for which another process may have to end first.
+    /// Claims a directory. Waits for another process to release it.
     pub(super) fn on(directory: &Path, waiting: &mut Waiting) -> Result<Self, DiskError> {
-        // Where directories cannot be locked, the lock on the file has to do.
+        // Where directories cannot be locked, the lock on the file must suffice.
         let Ok(locked) = File::open(directory) else { return Ok(Self(None)) };
         loop {
             match locked.try_lock() {
@@ -78,16 +80,16 @@ impl Claim {
     }
 }
 
-/// Why a file is not in its place.
+/// The reason why a file is not in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Misplaced {
-    /// For those who publish.
+    /// The reason shown to publishers.
     pub(super) reason: &'static str,
-    /// For the operator: what was found, and what helps.
+    /// The advice for the operator: what was found, and what helps.
     pub(super) advice: String,
 }
 
-/// An open file as the system knows it, whatever its name is.
+/// The identity of an open file in the system, independent of its name.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     #[cfg(unix)]
@@ -107,7 +109,8 @@ impl Identity {
         Ok(Self { device, inode, descriptor: file.as_raw_fd() })
     }
 
-    /// Whether the file has this name. While it is open no other file gets its number, so one `stat` is enough.
+    /// Checks that the file has this name. One `stat` is enough, because the inode number of an
+    /// open file is not reused.
     pub(super) fn is_at(&self, path: &Path) -> Result<(), Misplaced> {
         use std::os::unix::fs::MetadataExt as _;
         let (reason, found) = match std::fs::metadata(path) {
@@ -147,7 +150,7 @@ impl Identity {
     }
 }
 
-/// Other systems do not let go of the name of a file that is open.
+/// Other systems keep the name of an open file.
 #[cfg(not(unix))]
 impl Identity {
     #[expect(clippy::unnecessary_wraps, reason = "as on Unix")]

@@ -1,4 +1,5 @@
-//! Reading: pages by interest, and where subscribers begin. Everything here sees one snapshot of the store.
+//! Reading pages by interest, and locating where subscribers begin. Every read uses one snapshot of
+//! the store.
 
 use std::{
     cmp::Reverse,
@@ -34,7 +35,7 @@ pub(super) struct Snapshot<'s> {
     ids: ReadOnlyTable<IndexKey, ()>,
     dropped: ReadOnlyTable<u64, &'static [u8]>,
     last: Position,
-    /// Up to here nothing is left.
+    /// The position up to which all events have been dropped.
     floor: Position,
     shared: &'s Shared,
 }
@@ -67,7 +68,7 @@ impl<'s> Snapshot<'s> {
         self.read(position, record.value()).map(Some)
     }
 
-    /// The event at a position that the index of topics names.
+    /// Returns the event at a position that the index of topics names.
     fn indexed(&self, position: Position, topic: Hash) -> Result<Arc<Event>, Error> {
         let event = self.event(position)?;
         let event = event.ok_or_else(|| damaged("a topic names an event that is not there"))?;
@@ -84,7 +85,7 @@ impl<'s> Snapshot<'s> {
         Ok(event)
     }
 
-    /// The events behind `after` that `interest` covers, as many as `budget` allows.
+    /// Returns the events after `after` that `interest` covers, as many as `budget` allows.
     pub(super) fn page(
         &self,
         after: Position,
@@ -108,7 +109,8 @@ impl<'s> Snapshot<'s> {
         Ok(Page { events: found.events, scanned_to, more: stopped.is_some(), torn })
     }
 
-    /// Merges what the index has of each topic. Returns up to where everything was found, if that is not the end.
+    /// Merges the index entries of all topics. Returns the position up to which the result is
+    /// complete, or `None` if that is the end.
     fn by_topics(
         &self,
         topics: Vec<Hash>,
@@ -124,6 +126,7 @@ impl<'s> Snapshot<'s> {
         let mut done = after;
         let mut meter = Meter::new(interest);
         while let Some(Reverse((position, topic))) = heads.pop() {
+            // An event with several of the topics occurs once for each, but is read once.
             if done < position {
                 if meter.is_spent() {
                     return Ok(Some(done));
@@ -171,11 +174,12 @@ impl<'s> Snapshot<'s> {
         Ok(None)
     }
 
-    /// The last entry of a hash before a position.
+    /// The last index entry of a topic before a position.
     fn previous_of(&self, hash: Hash, before: Position) -> Result<Option<Position>, Error> {
         let mut to = before;
         while Position::START < to {
-            // Up to its own bucket's end: before the first position of a bucket are other hashes of that bucket.
+            // The key of `to` itself would not do: at the start of a bucket, other hashes of that
+            // bucket precede it.
             let upto = index_key(hash, Position(to.0 - 1));
             let preceding = self.topics.range(..=upto)?.next_back().transpose()?;
             let Some((key, _)) = preceding else { return Ok(None) };
@@ -195,8 +199,8 @@ impl<'s> Snapshot<'s> {
         interest: &Interest,
         lost: &RwLock<Lost>,
     ) -> Result<Located, Error> {
-        // Locked for each question alone, since commits wait for it, and the store may be slow. What is dropped between
-        // two questions is told once too often.
+        // Locked for each call separately, because commits wait for it and the store may be slow.
+        // Events dropped between two calls may be reported twice.
         let lost = || lost.read().unwrap_or_else(PoisonError::into_inner);
         let n_dropped = lost().n_dropped();
         let from = |after| Located { after, missing: None, n_dropped };
@@ -228,15 +232,15 @@ impl<'s> Snapshot<'s> {
         })
     }
 
-    /// The first event with this id that is still there, else the last one that is remembered. An event that the
-    /// subscriber may not see is passed over, so that it does not learn which ids exist.
+    /// The first kept event with this id, else the last remembered one. Events that the subscriber
+    /// may not see are skipped, so that it does not learn which ids exist.
     fn position_of(&self, id: &EventId, interest: &Interest) -> Result<Option<Position>, Error> {
         let hash = hash(id.as_str());
         let mut remembered = None;
         let mut next = next_of(&self.ids, hash, Position::START)?;
         for _ in 0..SAME_ID {
             let Some(position) = next else { break };
-            // Recently read events are remembered longer than the store has them.
+            // The cache may have recently read events that the store has dropped.
             let is_kept = self.events.get(position.0)?.is_some();
             let event = if is_kept { self.event(position)? } else { None };
             if event.as_ref().is_some_and(|it| it.update.id != *id) {
@@ -263,7 +267,7 @@ impl<'s> Snapshot<'s> {
         Ok(remembered)
     }
 
-    /// The next step of a search for the newest events.
+    /// Runs the next step of a search for the newest events.
     pub(super) fn step_back(
         &self,
         mut search: Search,
@@ -313,10 +317,11 @@ impl<'s> Snapshot<'s> {
         Ok(at_start(search))
     }
 
-    /// The position before the first event that was accepted at a time or later; times grow with positions.
+    /// The position before the first event that was accepted at this time or later. Times grow with
+    /// positions.
     fn before_time(&self, time: i64) -> Result<Position, Error> {
         let (mut before, mut end) = (self.floor.0, self.last.0 + 1);
-        // What is at or before `before` is too old; what is at or behind `end` is not.
+        // Events up to `before` are too old; events from `end` on are not.
         while before + 1 < end {
             let middle = before + (end - before) / 2;
             let Some(entry) = self.events.range(middle..end)?.next() else {
@@ -334,8 +339,8 @@ impl<'s> Snapshot<'s> {
     }
 }
 
-/// The first entry of a hash behind a position. Where there is none in a bucket, the entry that follows tells which
-/// bucket to look at next, so that empty ones cost nothing.
+/// The first index entry of a hash after a position. If a bucket has none, the following entry
+/// shows which bucket to search next. So empty buckets cost nothing.
 fn next_of(
     index: &ReadOnlyTable<IndexKey, ()>,
     hash: Hash,
@@ -354,7 +359,7 @@ fn next_of(
     }
 }
 
-/// What a page has so far.
+/// The events of a page so far.
 struct Found {
     events: Vec<Arc<Event>>,
     bytes: usize,

@@ -1,4 +1,4 @@
-//! Threads that read, so that nobody who serves requests waits for a disk.
+//! Reader threads, so that request handlers never wait for a disk.
 
 use std::{
     io,
@@ -11,12 +11,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::history::{Answer, HistoryError};
 
-/// Reads that may wait in the queue; the next ones wait to get into it.
+/// Reads that may wait in the queue. Further ones wait for a place in it.
 const QUEUE: usize = 1024;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A handle to the threads, which end with the last handle.
+/// A handle to the threads. They end with the last handle.
 #[derive(Debug, Clone)]
 pub(super) struct Readers(mpsc::Sender<Work>);
 
@@ -31,7 +31,7 @@ impl Readers {
         Ok(Self(queue))
     }
 
-    /// Has `read` done by one of the threads.
+    /// Runs `read` on one of the threads.
     pub(super) fn run<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> Result<T, HistoryError> + Send + 'static,
@@ -40,7 +40,7 @@ impl Readers {
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
             let work = Box::new(move || {
-                // Who does not wait any more is not worth the work.
+                // A read is skipped if its caller no longer waits.
                 if !reply.is_closed() {
                     let _ = reply.send(read());
                 }
@@ -56,7 +56,7 @@ fn read(work: &Mutex<mpsc::Receiver<Work>>) {
     loop {
         let next = work.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         let Some(work) = next else { return };
-        // Whoever waits gets an error, because the reply is dropped; the next ones are served.
+        // A panic drops the reply, so the caller receives an error. The thread continues.
         let _ = catch_unwind(AssertUnwindSafe(work));
     }
 }

@@ -1,4 +1,5 @@
-//! What readers and the writer share of an open store: the store itself, what it has lost, what is wrong with it.
+//! The parts of an open store that readers and the writer share: the store itself, what it has
+//! lost, and its trouble.
 
 use std::sync::{
     Mutex, PoisonError, RwLock,
@@ -22,24 +23,24 @@ use crate::{
     history::{HistoryError, Located, Page, lost::Lost},
 };
 
-/// What readers need.
+/// The shared state of a store.
 #[derive(Debug)]
 pub(super) struct Reading {
-    /// `None` while the store is closed because of an error, or for good.
+    /// `None` while the store is closed, after an error or for good.
     pub(super) database: RwLock<Option<Database>>,
     pub(super) lost: RwLock<Lost>,
     pub(super) shared: Shared,
-    /// The position of the newest event that is known to be stored for good. The store may have newer ones for a moment;
-    /// they may be taken back, so no reader gets them.
+    /// The position of the newest event whose commit is final. The store may briefly have newer
+    /// events. They may be rolled back, so readers do not receive them.
     pub(super) last: AtomicU64,
-    /// The number of the next reply, in the same sense.
+    /// The number of the next reply, likewise limited to final commits.
     pub(super) next_reply: AtomicU64,
     /// Set while the file is not in its place.
     pub(super) misplaced: Mutex<Option<Misplaced>>,
     pub(super) trouble: Mutex<Option<Trouble>>,
 }
 
-/// What is wrong.
+/// The trouble of a store.
 #[derive(Debug, Clone)]
 pub(super) struct Trouble {
     pub(super) reason: String,
@@ -56,7 +57,7 @@ impl Reading {
         self.lost.read().unwrap_or_else(PoisonError::into_inner).n_dropped()
     }
 
-    /// Shows readers what is stored for good.
+    /// Shows a final commit to readers.
     pub(super) fn confirm(&self, log: &Log) {
         self.last.store(log.last.0, Relaxed);
         self.next_reply.store(log.next_reply, Relaxed);
@@ -66,7 +67,7 @@ impl Reading {
         Position(self.last.load(Relaxed))
     }
 
-    /// Takes from a page what may yet be taken back.
+    /// Removes events from a page that may still be rolled back.
     pub(super) fn confirmed(&self, after: Position, mut page: Page) -> Page {
         let last = self.last().max(after);
         if last < page.scanned_to {
@@ -77,12 +78,12 @@ impl Reading {
         page
     }
 
-    /// Keeps subscribers from beginning behind what may yet be taken back.
+    /// Keeps subscribers from starting after events that may still be rolled back.
     pub(super) fn confirmed_start(&self, located: Located) -> Located {
         Located { after: located.after.min(self.last()), ..located }
     }
 
-    /// The reply under a key. One that may yet be taken back is none, and says so.
+    /// Returns the reply under a key. Fails if the reply may still be rolled back.
     pub(super) fn reply(&self, key: &str) -> Result<Option<Box<[u8]>>, HistoryError> {
         let found = self.with(|database| {
             let replies = database.begin_read()?.open_table(REPLIES)?;
@@ -117,7 +118,7 @@ impl Reading {
         })
     }
 
-    /// Commits, after those who may miss what it drops can be told.
+    /// Commits a transaction. Notes its drops first, so that subscribers can be notified of them.
     pub(super) fn commit(&self, prepared: Prepared, is_synced: bool) -> Result<(), Error> {
         let Prepared { mut transaction, drops, .. } = prepared;
         let mut lost = self.lost.write().unwrap_or_else(PoisonError::into_inner);
@@ -125,10 +126,10 @@ impl Reading {
             remembered.note_in(&mut lost, position);
         }
         drop(lost);
-        // The database must not be closed meanwhile.
+        // `with` keeps the database from being closed meanwhile.
         self.with(|_| {
             if is_synced {
-                // So that the next start is quick, even after a crash.
+                // Quick repair makes the next start fast, even after a crash.
                 transaction.set_quick_repair(true);
             } else {
                 transaction.set_durability(redb::Durability::None)?;
@@ -137,7 +138,7 @@ impl Reading {
         })
     }
 
-    /// Looks at a snapshot of the store, after `ask` has been answered by what is known to be lost. Commits wait for
+    /// Runs `look` on a snapshot, with the answer of `ask` about lost events. Commits wait for
     /// `ask`, but not for `look`.
     pub(super) fn snapshot<A, T>(
         &self,
@@ -146,7 +147,8 @@ impl Reading {
     ) -> Result<T, HistoryError> {
         let found = self.with(|database| {
             let snapshot = Snapshot::of(database, &self.shared)?;
-            // Behind the snapshot, so that whatever it lacks is known to be lost.
+            // `ask` runs after the snapshot is taken, so that everything missing from it is known
+            // to be lost.
             let answer = ask(&self.lost.read().unwrap_or_else(PoisonError::into_inner));
             look(&snapshot, answer)
         });
@@ -176,7 +178,7 @@ impl Reading {
         }
     }
 
-    /// Notes that nothing can be written to the store.
+    /// Notes that the store cannot be written to.
     pub(super) fn freeze(&self, reason: String) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         *trouble = Some(Trouble { reason, is_damage: false });

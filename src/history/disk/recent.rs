@@ -1,4 +1,4 @@
-//! Events that were read lately, shared by all who come back at the same time.
+//! A cache of recently read events, shared by subscribers that reconnect at the same time.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,11 +12,11 @@ use foldhash::fast::RandomState;
 
 use crate::event::{Event, Position};
 
-/// Bytes of events that were read lately and are kept for the next who wants them, so that many subscribers who come
-/// back at once share what is decoded and encoded.
+/// Bytes of recently read events to keep. Many subscribers that reconnect at once then share
+/// decoded and encoded events.
 const SHARED_BYTES: usize = 8 << 20;
 
-/// Events that were read lately.
+/// The cache of recently read events.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     recent: Mutex<Recent>,
@@ -31,7 +31,7 @@ struct Recent {
 }
 
 impl Shared {
-    /// How many events were read from the store.
+    /// The number of events read from the store.
     pub(super) fn n_read(&self) -> u64 {
         self.n_read.load(Relaxed)
     }

@@ -1,17 +1,18 @@
-//! Checksums of what is stored. The embedded store does not check a page when it reads it, so every record carries a
-//! checksum of its own.
+//! Checksums of stored records. The embedded store does not check a page when it reads it, so every
+//! record has its own checksum.
 //!
-//! The checksum covers the table and the key as well, so a record under the wrong key is damage too. CRC-32 finds every
-//! flip of up to three bits and every burst of up to 32 bits. Anything else passes once in 4 billion times.
+//! The checksum also covers the table and the key, so a record under the wrong key counts as
+//! damaged. CRC-32 finds every flip of up to three bits and every burst of up to 32 bits. Other
+//! damage goes unnoticed once in 4 billion times.
 
 use redb::{Error, ReadableTable};
 
 use super::codec::Unreadable;
 
-/// Bytes of a checksum, which are the last ones of a record.
+/// The length in bytes of a checksum, which ends each record.
 const LENGTH: usize = size_of::<u32>();
 
-/// The name of the checksum among the numbers.
+/// The name of the checksum in the table of numbers.
 const CHECKSUM: &str = "checksum";
 
 /// The place of a record: its table and its key.
@@ -29,7 +30,7 @@ impl<'k> Place<'k> {
     fn checksum(self, record: &[u8]) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(self.table.as_bytes());
-        // A byte that no name has: what follows cannot be taken for a part of it.
+        // This byte occurs in no table name, so the name cannot run into what follows.
         hasher.update(&[0]);
         hasher.update(&(self.key.len() as u64).to_le_bytes());
         hasher.update(self.key);
@@ -37,14 +38,14 @@ impl<'k> Place<'k> {
         hasher.finalize()
     }
 
-    /// Appends the checksum of a record.
+    /// Appends the checksum to a record.
     pub(super) fn seal(self, mut record: Vec<u8>) -> Vec<u8> {
         let checksum = self.checksum(&record);
         record.extend_from_slice(&checksum.to_le_bytes());
         record
     }
 
-    /// Returns the record without its checksum, if that is right.
+    /// Returns the record without its checksum, if the checksum is right.
     pub(super) fn unseal(self, sealed: &[u8]) -> Result<&[u8], Unreadable> {
         let at = sealed.len().checked_sub(LENGTH).ok_or(Unreadable::Damaged)?;
         let (record, checksum) = sealed.split_at(at);
@@ -56,14 +57,14 @@ impl<'k> Place<'k> {
     }
 }
 
-/// Writes the checksum of all numbers after one of them has changed.
+/// Writes the checksum of all numbers. Called after a number has changed.
 pub(super) fn seal_numbers(numbers: &mut redb::Table<'_, &'static str, i64>) -> Result<(), Error> {
     let checksum = numbers_checksum(numbers)?;
     numbers.insert(CHECKSUM, checksum)?;
     Ok(())
 }
 
-/// Checks the numbers, of which there are few, as a whole.
+/// Checks all numbers together; there are only a few.
 pub(super) fn check_numbers(numbers: &impl ReadableTable<&'static str, i64>) -> Result<(), Error> {
     let stored = numbers.get(CHECKSUM)?.map(|it| it.value());
     if stored == Some(numbers_checksum(numbers)?) {
@@ -86,7 +87,7 @@ fn numbers_checksum(numbers: &impl ReadableTable<&'static str, i64>) -> Result<i
     Ok(i64::from(hasher.finalize()))
 }
 
-/// The checksum of the number and weight of the events of each rule.
+/// The checksum of the number and weight of each rule's events.
 pub(super) fn totals_checksum(totals: &[(u64, u64)]) -> i64 {
     let mut hasher = crc32fast::Hasher::new();
     for (events, bytes) in totals {

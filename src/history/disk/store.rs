@@ -1,5 +1,5 @@
-//! Looking after a store while no gateway runs on it: what is in it, whether all of it can be read, and smaller
-//! files.
+//! Maintenance of a store while no gateway uses it: showing its contents, verifying it, and
+//! compacting its file.
 
 use std::{
     fs, io,
@@ -30,33 +30,33 @@ use crate::{
     history::{Shelf, hash::hash},
 };
 
-/// Why a store was not looked after.
+/// The reason why maintenance of a store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It cannot be opened or read.
+    /// The store cannot be opened or read.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// There is none.
+    /// There is no store.
     #[error("there is no store in {0}")]
     Missing(String),
-    /// There is one where none may be.
+    /// There is already a store.
     #[error("there is a store in {0} already; import into an empty directory (history.path)")]
     Exists(String),
     /// Input or output failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// A line that was not exported by this program.
+    /// A line that this program did not export.
     #[error("line {line}: {reason}")]
     Line {
-        /// Its number, from 1.
+        /// The line number, from 1.
         line: usize,
         /// What is wrong.
         reason: String,
     },
-    /// Parts of it were left out.
+    /// Parts of the store were left out.
     #[error("{0}")]
     LeftOut(String),
-    /// The library came across a page that it cannot understand.
+    /// The library met a page that it cannot parse.
     #[error(
         "the store {0} is damaged: a page cannot be understood; `tidegate store export` saves what can be read"
     )]
@@ -66,10 +66,10 @@ pub enum StoreError {
         "the export is cut: it has no last line that counts what it holds, so parts of it are missing after line {lines}; nothing was imported"
     )]
     Cut {
-        /// How many lines there are.
+        /// The number of lines found.
         lines: usize,
     },
-    /// The input is not what its last line says.
+    /// The input does not match its last line.
     #[error("the export is not what its last line says: {0}; nothing was imported")]
     Miscounted(String),
     /// The input was exported before exports ended with a line that counts.
@@ -79,10 +79,10 @@ pub enum StoreError {
     WithoutEnd,
 }
 
-/// What is in a store, in lines for people.
+/// Describes the contents of a store in lines for operators.
 ///
 /// # Errors
-/// If it cannot be read.
+/// Fails if the store cannot be read.
 pub fn info(options: &DiskOptions) -> Result<String, StoreError> {
     let path = there(options)?;
     contained(&path, || {
@@ -114,15 +114,16 @@ fn describe(database: &Database, log: &Log) -> Result<String, Error> {
     ))
 }
 
-/// Reads all of a store, and says how much that was.
+/// Reads all of a store, and reports how many events it has.
 ///
 /// # Errors
-/// If a part of it is damaged.
+/// Fails if a part of the store is damaged.
 pub fn verify(options: &DiskOptions) -> Result<String, StoreError> {
     let path = there(options)?;
     contained(&path, || {
         let damaged = |reason: String| DiskError::Damaged { path: path.clone(), reason };
-        // Not as a gateway opens it: that writes, and so gives what is damaged on those pages a new checksum.
+        // Opening it as a gateway does would write, and so give damaged content on those pages a
+        // new checksum.
         let mut waiting = Waiting::new(&path, options.patience);
         let _claim = Claim::on(&options.path, &mut waiting)?;
         let opened = open::wait_for(&mut waiting, || open::open_checked(&path, options));
@@ -175,7 +176,7 @@ fn read_all(database: &Database) -> Result<u64, Error> {
             return Err(lacks("ids", position.0));
         }
     }
-    // Each index has what it must have, so what it has beside that shows in its length.
+    // Each index has all required entries, so its length shows any others.
     if topics.len()? != n_topics {
         return Err(codec::damaged("the index of topics has entries of no event"));
     }
@@ -224,10 +225,10 @@ fn check_replies(transaction: &redb::ReadTransaction) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes the file of a store as small as it can be.
+/// Makes the file of a store as small as possible.
 ///
 /// # Errors
-/// If it cannot be read or written.
+/// Fails if the file cannot be read or written.
 pub fn compact(options: &DiskOptions) -> Result<String, StoreError> {
     let path = there(options)?;
     contained(&path, || {
@@ -241,7 +242,7 @@ pub fn compact(options: &DiskOptions) -> Result<String, StoreError> {
     })
 }
 
-/// The file of a store that is there.
+/// The path of an existing store's file.
 pub(super) fn there(options: &DiskOptions) -> Result<PathBuf, StoreError> {
     let path = open::file(&options.path);
     if path.is_file() {
@@ -251,8 +252,8 @@ pub(super) fn there(options: &DiskOptions) -> Result<PathBuf, StoreError> {
     }
 }
 
-/// Does what a tool does. Closing a damaged store may panic as well as reading it, and an operator gets a sentence
-/// nevertheless.
+/// Runs a maintenance task, and turns a panic into an error for the operator. Reading or closing a
+/// damaged store may panic.
 pub(super) fn contained<T>(
     path: &Path,
     work: impl FnOnce() -> Result<T, StoreError>,

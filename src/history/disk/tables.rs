@@ -1,7 +1,7 @@
 //! The tables of a store, and the keys of its indexes.
 //!
-//! Numbers in keys are big-endian, so that they are found in their order. Whoever changes what is stored raises
-//! [`FORMAT`], and then an older program refuses the store.
+//! Numbers in keys are big-endian, so that their byte order is their numeric order. A change of
+//! what is stored must raise [`FORMAT`], so that older programs refuse the store.
 
 use std::ops::RangeInclusive;
 
@@ -12,16 +12,16 @@ use crate::{
     history::{Shelf, hash::Hash},
 };
 
-/// The version of the tables and records below.
+/// The version of the tables and records.
 pub(super) const FORMAT: i64 = 2;
 
-/// The version without checksums, which is brought to [`FORMAT`] when it is opened.
+/// The version without checksums. It is migrated to [`FORMAT`] when it is opened.
 pub(super) const FORMAT_WITHOUT_CHECKSUMS: i64 = 1;
 
-/// By the names in [`number`].
+/// Numbers, under the names in [`number`].
 pub(super) const NUMBERS: TableDefinition<'_, &str, i64> = TableDefinition::new("numbers");
 
-/// The token key, and the rules by which events were sorted.
+/// The key of cursor tokens, and the rules by which events were sorted.
 pub(super) const BYTES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("bytes");
 
 /// Position to record.
@@ -30,14 +30,14 @@ pub(super) const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(
 /// Topic and position.
 pub(super) const TOPICS: TableDefinition<'_, IndexKey, ()> = TableDefinition::new("topics");
 
-/// Id and position, of dropped events as well while they are remembered.
+/// Id and position. Includes dropped events while they are remembered.
 pub(super) const IDS: TableDefinition<'_, IndexKey, ()> = TableDefinition::new("ids");
 
 /// Rule and position to weight and time of acceptance.
 pub(super) const BY_RULE: TableDefinition<'_, (u32, u64), (u32, i64)> =
     TableDefinition::new("by_rule");
 
-/// Rule, topic and position, for rules that count by topic.
+/// Rule, topic and position, for rules that count events per topic.
 pub(super) const COUNTED: TableDefinition<'_, CountKey, ()> = TableDefinition::new("counted");
 
 /// Rule and topic to the number of counted events.
@@ -49,10 +49,10 @@ pub(super) const TOTALS: TableDefinition<'_, u32, (u64, u64)> = TableDefinition:
 /// Position of a dropped event to what is remembered of it.
 pub(super) const DROPPED: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("dropped");
 
-/// Key to the number and the value of a reply.
+/// Key to the number and value of a reply.
 pub(super) const REPLIES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("replies");
 
-/// Number of a reply to when it was given, its key and its weight.
+/// Number of a reply to its time, key and weight.
 pub(super) const REPLY_ORDER: TableDefinition<'_, u64, (i64, &str, u64)> =
     TableDefinition::new("reply_order");
 
@@ -71,7 +71,7 @@ pub(super) fn shelf_name(shelf: Shelf) -> &'static str {
     }
 }
 
-/// All tables but those of the shelves. A store that lacks one is damaged.
+/// All tables except those of the shelves. A store that lacks one is damaged.
 pub(super) const NAMES: [&str; 12] = [
     "numbers",
     "bytes",
@@ -89,18 +89,18 @@ pub(super) const NAMES: [&str; 12] = [
 
 /// Names in [`NUMBERS`].
 pub(super) mod number {
-    /// [`FORMAT`](super::FORMAT) as it was when the store was made.
+    /// The store's [`FORMAT`](super::FORMAT).
     pub(crate) const FORMAT: &str = "format";
     /// The newest position.
     pub(crate) const LAST: &str = "last";
     /// The time of acceptance of the newest event, in microseconds since 1970.
     pub(crate) const ACCEPTED: &str = "accepted";
-    /// Counts commits, so that it can be told whether one has reached the disk.
+    /// The number of commits, which shows whether one has reached the disk.
     pub(crate) const COMMITS: &str = "commits";
-    /// The position up to which dropped events are not remembered, and its time of acceptance.
+    /// The position up to which dropped events are forgotten, and its time of acceptance.
     pub(crate) const FORGOTTEN: &str = "forgotten";
     pub(crate) const FORGOTTEN_ACCEPTED: &str = "forgotten_accepted";
-    /// The same for events of each reach, in the order of `Reach::ALL`.
+    /// The same for the events of each reach, in the order of `Reach::ALL`.
     pub(crate) const FORGOTTEN_BY_REACH: [&str; 4] =
         ["forgotten_open", "forgotten_job", "forgotten_private", "forgotten_shared"];
     pub(crate) const FORGOTTEN_BY_REACH_ACCEPTED: [&str; 4] = [
@@ -125,14 +125,15 @@ pub(super) mod bytes {
     pub(crate) const RULES: &str = "rules";
 }
 
-/// The high part of a position, a hash, and the low part of the position. Entries of events that were accepted at about
-/// the same time lie together, so that an append touches few pages however many events there are.
+/// The high 6 bytes of a position, a hash, and the low 2 bytes of the position. Entries of events
+/// accepted at about the same time are close together. So an append touches few pages, however many
+/// events there are.
 pub(super) type IndexKey = [u8; 24];
 
-/// Positions that share the high part of their keys, whose low part has two bytes.
+/// The number of positions with the same high bytes in their keys.
 pub(super) const BUCKET: u64 = 1 << 16;
 
-/// A place in an index.
+/// Builds an index key.
 pub(super) fn index_key(hash: Hash, position: Position) -> IndexKey {
     let position = position.0.to_be_bytes();
     let mut key = IndexKey::default();
@@ -142,7 +143,7 @@ pub(super) fn index_key(hash: Hash, position: Position) -> IndexKey {
     key
 }
 
-/// What an index key was made of.
+/// Splits an index key into its hash and position.
 pub(super) fn index_parts(key: IndexKey) -> (Hash, Position) {
     let mut position = [0; 8];
     position[..6].copy_from_slice(&key[..6]);
@@ -152,10 +153,10 @@ pub(super) fn index_parts(key: IndexKey) -> (Hash, Position) {
     (hash, Position(u64::from_be_bytes(position)))
 }
 
-/// A rule's number, a topic's hash, a position.
+/// A rule's number, a topic's hash and a position.
 pub(super) type CountKey = [u8; 28];
 
-/// A place among the counted events.
+/// Builds a key of a counted event.
 pub(super) fn count_key(rule: u32, topic: Hash, position: Position) -> CountKey {
     let mut key = [0; 28];
     key[..4].copy_from_slice(&rule.to_be_bytes());
@@ -171,12 +172,12 @@ pub(super) fn count_position(key: CountKey) -> Position {
     Position(u64::from_be_bytes(position))
 }
 
-/// All counted events of a topic.
+/// The key range of a topic's counted events.
 pub(super) fn count_range(rule: u32, topic: Hash) -> RangeInclusive<CountKey> {
     count_key(rule, topic, Position::START)..=count_key(rule, topic, Position(u64::MAX))
 }
 
-/// All tables of a write transaction, but those of the shelves.
+/// All tables of a write transaction, except those of the shelves.
 pub(super) struct Tables<'t> {
     pub(super) numbers: Table<'t, &'static str, i64>,
     pub(super) events: Table<'t, u64, &'static [u8]>,

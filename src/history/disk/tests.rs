@@ -1,4 +1,5 @@
-//! The store against a naive model: what is kept, what is found, where subscribers begin, over restarts.
+//! Tests of the store against a naive model: what is kept, what is found, and where subscribers
+//! begin, across restarts.
 
 use std::{
     collections::BTreeMap,
@@ -20,11 +21,11 @@ const TOPICS: [&str; 4] = ["plain", "counted", "short", "small"];
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Publish one batch: for each update its topics, its id and the length of its data.
+    /// Publishes one batch: for each update its topics, its id and the length of its data.
     Publish(Vec<(Vec<usize>, usize, usize)>),
-    /// Seconds pass.
+    /// Lets seconds pass.
     Wait(i64),
-    /// The store is closed and opened again, or dropped as a crash would.
+    /// Closes the store and opens it again, or drops it as a crash would.
     Reopen(bool),
 }
 
@@ -88,7 +89,7 @@ pub(super) fn update(topics: &[usize], id: usize, length: usize) -> Update {
     }
 }
 
-/// What anybody would do: keep a list, and drop from it.
+/// The naive implementation: a list, from which events are dropped.
 #[derive(Debug, Default)]
 struct Model {
     kept: Vec<Kept>,
@@ -207,7 +208,7 @@ fn check(disk: &Disk, model: &Model, wanted: &[&str], after: u64, events: usize)
     assert_eq!((at.after.0, at.missing), (after.max(model.floor()), missing));
 }
 
-/// Where a search for the newest events leads.
+/// The position that a search for the newest events arrives at.
 fn newest(disk: &Disk, count: usize, interest: &Arc<Interest>) -> Position {
     let mut search = Search::new(count, disk.last(), usize::MAX);
     while !search.is_over {
@@ -370,7 +371,7 @@ fn what_was_lost_between_two_syncs_is_told_and_its_places_are_not_used_again() {
     let disk = Disk::open(seldom(), Clock::system()).expect("a store");
     disk.commit(vec![update(&[0], 1, 1)].into()).expect("stored");
     let seen = disk.last();
-    // Closing in order would sync.
+    // An orderly close would sync.
     let copy = tempfile::tempdir().expect("a temporary directory");
     std::fs::copy(open::file(directory.path()), open::file(copy.path())).expect("copied");
     let crashed = DiskOptions { path: copy.path().to_owned(), ..seldom() };
@@ -402,7 +403,7 @@ fn what_nobody_was_told_is_taken_back_when_the_store_opens_again() {
     let known = disk.writer().log.clone();
     disk.commit(batch(2, "uncertain")).expect("stored");
     {
-        // As if the answer to the second commit had been lost, and the store with it.
+        // The answer to the second commit is lost, and so is the store.
         let mut writer = disk.writer();
         let stored = writer.log.clone();
         writer.log = known.clone();

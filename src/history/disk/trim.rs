@@ -1,4 +1,4 @@
-//! What goes: events that the retention no longer covers, and replies that are too old or too many.
+//! Dropping events that the retention no longer covers, and replies that are too old or too many.
 
 use redb::{
     Database, Error, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
@@ -13,9 +13,9 @@ use super::{
 use crate::event::Position;
 
 impl Session<'_, '_> {
-    /// Removes an event, and remembers that it was there.
+    /// Drops an event, and remembers that it existed.
     pub(super) fn drop_event(&mut self, position: Position) -> Result<(), Error> {
-        // Every index that leads here has an entry for each event, and none beside.
+        // The tables that lead here have no entry without an event, so a missing event is damage.
         let event = self.remove(position)?;
         let event = event.ok_or_else(|| damaged("an index names an event that is not there"))?;
         let remembered = Remembered::from(&event);
@@ -40,7 +40,8 @@ impl Session<'_, '_> {
         Ok(())
     }
 
-    /// Drops what the retention no longer covers, at most `budget` events. Returns whether there is more.
+    /// Drops events that the retention no longer covers, at most `budget`. Returns whether more
+    /// remain.
     pub(super) fn trim(&mut self, now: i64, budget: usize) -> Result<bool, Error> {
         for _ in 0..budget {
             match self.superfluous(now)? {
@@ -51,7 +52,8 @@ impl Session<'_, '_> {
         Ok(self.superfluous(now)?.is_some())
     }
 
-    /// An event that is to go, the oldest of its rule.
+    /// Returns an event to drop: the oldest of a rule that exceeds its limits, else the oldest of
+    /// all.
     fn superfluous(&self, now: i64) -> Result<Option<Position>, Error> {
         for (rule, total) in (0..).zip(&self.log.totals) {
             let own = self.options.rule(rule);
@@ -91,7 +93,7 @@ impl Session<'_, '_> {
     }
 }
 
-/// Whether something is to be dropped, as far as a look can tell.
+/// Whether there is something to drop, as far as a snapshot shows.
 pub(super) fn is_due(database: &Database, options: &DiskOptions, now: i64) -> Result<bool, Error> {
     let transaction = database.begin_read()?;
     let by_rule = transaction.open_table(BY_RULE)?;

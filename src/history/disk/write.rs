@@ -1,4 +1,5 @@
-//! One write transaction: events, records and replies go in, what the retention no longer covers goes out.
+//! Write transactions: they store events, records and replies, and drop what the retention no
+//! longer covers.
 
 use std::sync::Arc;
 
@@ -18,14 +19,14 @@ use crate::{
     history::{Batch, KeyedReply, Record, hash::hash},
 };
 
-/// Bytes that an event costs beside its record, about: its entries in the tables, with what pages waste.
+/// The approximate bytes that an event costs beside its record: table entries, and waste in pages.
 const PER_EVENT: usize = 128;
 const PER_TOPIC: usize = 40;
 
-/// Events that a commit drops beyond those that it makes room for.
+/// Events that every commit may drop, in addition to two for each event that it stores.
 const DROPS_PER_COMMIT: usize = 64;
 
-/// What the writer knows of the store without looking.
+/// The writer's copy of the store's numbers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Log {
     pub(super) last: Position,
@@ -38,23 +39,23 @@ pub(super) struct Log {
     pub(super) reply_bytes: u64,
 }
 
-/// Dropped events, as the ones who may miss them have to be told.
+/// Dropped events, with what is needed to notify subscribers that may have missed them.
 pub(super) type Drops = Vec<(Position, Remembered)>;
 
 /// A transaction that is ready to be committed.
 pub(super) struct Prepared {
     pub(super) transaction: WriteTransaction,
-    /// What the writer will know.
+    /// The log after the commit.
     pub(super) log: Log,
     pub(super) events: Vec<Arc<Event>>,
     pub(super) drops: Drops,
-    /// What takes the records back.
+    /// The records that undo the batch's records.
     pub(super) undo: Vec<Record>,
-    /// Whether more is to be dropped.
+    /// Whether more events must be dropped.
     pub(super) is_over: bool,
 }
 
-/// A transaction under way.
+/// A transaction in progress.
 pub(super) struct Session<'t, 'o> {
     pub(super) tables: Tables<'t>,
     pub(super) options: &'o DiskOptions,
@@ -62,7 +63,8 @@ pub(super) struct Session<'t, 'o> {
     pub(super) drops: Drops,
 }
 
-/// Prepares a transaction that stores a batch, and drops `extra` events more than it must, if they are to go.
+/// Prepares a transaction that stores a batch and drops events beyond the retention. It drops at
+/// most two events per update, and `extra` or [`DROPS_PER_COMMIT`] more, whichever is larger.
 pub(super) fn prepare(
     database: &Database,
     options: &DiskOptions,
@@ -89,7 +91,8 @@ pub(super) fn prepare(
     Ok(Prepared { transaction, log, events, drops, undo, is_over })
 }
 
-/// Prepares a transaction that takes back everything behind `log`, and what `undo` says.
+/// Prepares a transaction that removes all events and replies after `log`, and writes the `undo`
+/// records.
 pub(super) fn prepare_rewind(
     database: &Database,
     options: &DiskOptions,
@@ -117,7 +120,7 @@ pub(super) fn prepare_rewind(
     Ok(Prepared { transaction, log, events, drops, undo, is_over: false })
 }
 
-/// Prepares a transaction that sorts all events by the rules anew.
+/// Prepares a transaction that sorts all events again, by the present rules.
 pub(super) fn prepare_sorting(
     database: &Database,
     options: &DiskOptions,
@@ -142,7 +145,7 @@ pub(super) fn prepare_sorting(
     Ok(Prepared { transaction, log, events, drops, undo, is_over: false })
 }
 
-/// Prepares a transaction that stores events as they were, and records.
+/// Prepares a transaction that stores records, and events with their own positions and times.
 pub(super) fn prepare_import(
     database: &Database,
     options: &DiskOptions,
@@ -163,7 +166,7 @@ pub(super) fn prepare_import(
     Ok(Prepared { transaction, log, events, drops, undo, is_over: false })
 }
 
-/// Writes records, and returns what would take that back.
+/// Writes records. Returns the records that undo this.
 fn write_records(
     transaction: &WriteTransaction,
     records: Vec<Record>,
@@ -186,7 +189,7 @@ fn write_records(
         drop(table);
         undo.push(Record { shelf: of, key, value: before });
     }
-    // Of several values under one key, the first one was there before.
+    // The first of several values under one key replaced the original one, so it is undone last.
     undo.reverse();
     Ok(undo)
 }
@@ -200,7 +203,7 @@ impl<'t, 'o> Session<'t, 'o> {
         Ok(Self { tables: Tables::open(transaction)?, options, log, drops: Vec::new() })
     }
 
-    /// Writes down what the writer knows.
+    /// Writes the log and its checksums.
     fn finish(mut self) -> Result<(Log, Drops), Error> {
         let log = self.log;
         let numbers = &mut self.tables.numbers;
@@ -234,7 +237,7 @@ impl<'t, 'o> Session<'t, 'o> {
         Ok(event)
     }
 
-    /// Enters an event where its rule finds it.
+    /// Adds an event to the tables of its rule. Drops the oldest one of its topic above the limit.
     fn sort_in(&mut self, event: &Event) -> Result<(), Error> {
         let rule = self.options.rule_of(&event.update);
         let (weight, accepted) = (weight(&event.update), micros(event.accepted_at));
@@ -265,7 +268,7 @@ impl<'t, 'o> Session<'t, 'o> {
         Ok(next.map(|(position, record)| decode(position.value(), record.value())).transpose()?)
     }
 
-    /// Takes an event out of everything but the index of ids.
+    /// Removes an event from all tables except the index of ids.
     pub(super) fn remove(&mut self, position: Position) -> Result<Option<Event>, Error> {
         let event = match self.tables.events.remove(position.0)? {
             None => return Ok(None),
@@ -331,7 +334,7 @@ impl<'t, 'o> Session<'t, 'o> {
     }
 }
 
-/// Bytes of the file that an event takes up, about.
+/// The approximate bytes of the file that an event uses.
 pub(super) fn weight(update: &Update) -> usize {
     let topics: usize = update.topics.iter().map(|it| it.as_str().len() + PER_TOPIC).sum();
     let kind = update.kind.as_ref().map_or(0, |it| it.as_str().len());
@@ -343,7 +346,7 @@ pub(super) fn weight(update: &Update) -> usize {
         + 16 * update.except.len()
 }
 
-/// How far an index has to be searched for an id or a topic.
+/// The first position of the next bucket.
 pub(super) fn next_bucket(position: Position) -> Position {
     Position((position.0 / BUCKET + 1).saturating_mul(BUCKET))
 }

@@ -1,4 +1,5 @@
-//! Writing to a store that may fail: after an error it is opened again, and what nobody can know is taken back.
+//! Writing to a store that may fail. After an error the store is opened again, and a commit with an
+//! unknown outcome is rolled back.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -23,36 +24,36 @@ use crate::{
     history::{Batch, HistoryError, Record},
 };
 
-/// Bytes that have to find room before trouble is taken to be over.
+/// Bytes that must be written successfully before the trouble counts as resolved.
 const PROBE: usize = 256 << 10;
 
-/// What only the writer knows.
+/// The state that only the writer uses.
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) log: Log,
     pub(super) is_closed: bool,
-    /// Whether the store was opened without being written to.
+    /// Whether the store was opened without write access.
     pub(super) is_frozen: bool,
-    /// A commit of which nobody knows whether it reached the disk.
+    /// A commit that may or may not have reached the disk.
     pub(super) uncertain: Option<Uncertain>,
     pub(super) looked_after: Instant,
-    /// When the oldest commit that is not synced was made.
+    /// The time of the oldest commit that is not synced.
     pub(super) unsynced_since: Option<Instant>,
-    /// The file that is open, if one is.
+    /// The identity of the open file, if one is open.
     pub(super) identity: Option<Identity>,
-    /// How much of what is stored was looked at since the start.
+    /// How much of the store has been inspected since the start.
     pub(super) inspection: Inspection,
 }
 
 #[derive(Debug)]
 pub(super) struct Uncertain {
-    /// What the store says of itself if it has the commit.
+    /// The log that the store has if it contains the commit.
     pub(super) stored: Log,
     pub(super) undo: Vec<Record>,
 }
 
 impl Disk {
-    /// Commits what was prepared. Returns whether more events are to be dropped.
+    /// Commits a batch. Returns its events, and whether more events must be dropped.
     pub(super) fn store(
         &self,
         writer: &mut Writer,
@@ -94,7 +95,8 @@ impl Disk {
             }
         } else {
             self.reading.clear_trouble();
-            // No publisher is answered and no subscriber gets an event that the next process would not find.
+            // The next process would not find this commit, so it must not be acknowledged or
+            // delivered.
             if let Some(misplaced) = self.misplaced(writer) {
                 writer.uncertain = Some(Uncertain { stored: log, undo });
                 return Err(HistoryError::Unknown(misplaced.to_owned()));
@@ -108,23 +110,23 @@ impl Disk {
         Ok((events, is_over))
     }
 
-    /// Opens the store again after an error, because it refuses further use. Returns the number of its last commit, or
-    /// nothing if it cannot be opened.
+    /// Opens the store again after an error, because it refuses further use. Returns the number of
+    /// its last commit, or `None` if it cannot be opened.
     pub(super) fn stumble(&self, writer: &mut Writer, error: &Error) -> Option<i64> {
         error!(%error, path = %self.options.path.display(), "the store does not take what is written");
         self.reading.trouble(error);
         let found = self.reopen(writer, false);
         if found.is_some() {
-            // It is known now.
+            // The outcome is known now.
             writer.uncertain = None;
         }
         found
     }
 
-    /// Closes the store and opens it again; with `rewind`, what is uncertain is taken back.
+    /// Closes the store and opens it again. With `rewind`, the uncertain commit is rolled back.
     pub(super) fn reopen(&self, writer: &mut Writer, rewind: bool) -> Option<i64> {
         if self.misplaced(writer).is_some() {
-            // It may have no name any more, and then it would be gone for good.
+            // The file may have no name any more. Closing it would then delete it.
             return None;
         }
         let mut slot = self.reading.database.write().unwrap_or_else(PoisonError::into_inner);
@@ -163,7 +165,7 @@ impl Disk {
         Some(commits)
     }
 
-    /// Whether what was opened is the store of before, with all that was acknowledged.
+    /// Whether the opened store is the former one, with every acknowledged commit.
     fn is_same(&self, writer: &Writer, opened: &Opened) -> bool {
         if opened.token_key.as_bytes() != self.token_key.as_bytes() {
             error!("the store is another one now; start the gateway anew");
@@ -176,7 +178,7 @@ impl Disk {
         true
     }
 
-    /// Takes back a commit of which no reader was told.
+    /// Rolls back a commit that no reader has seen.
     fn take_back(
         &self,
         database: &Database,
@@ -194,7 +196,7 @@ impl Disk {
         })
     }
 
-    /// Looks whether the file that is open has the store's name; if not, the reason for publishers.
+    /// Checks whether the open file has the store's name. Returns the reason for publishers if not.
     fn misplaced(&self, writer: &Writer) -> Option<&'static str> {
         let path = open::file(&self.options.path);
         let found = writer.identity.as_ref()?.is_at(&path).err()?;
@@ -207,7 +209,8 @@ impl Disk {
         Some(reason)
     }
 
-    /// Whether the file is not in its place. If it is there again, all is made as it was before it went.
+    /// Whether the file is not in its place. When it is back, rolls back the uncertain commit and
+    /// resumes.
     pub(super) fn is_away(&self, writer: &mut Writer) -> bool {
         if self.misplaced(writer).is_some() {
             return true;
@@ -216,7 +219,7 @@ impl Disk {
             return false;
         }
         if let Some(uncertain) = writer.uncertain.take() {
-            // Readers must not keep what is taken back.
+            // Readers must not keep events that are rolled back.
             let slot = self.reading.database.write().unwrap_or_else(PoisonError::into_inner);
             let database = slot.as_ref().ok_or(Error::DatabaseClosed);
             let rewound = database
@@ -244,7 +247,7 @@ impl Disk {
         false
     }
 
-    /// Tries whether a store can be written to that could not be when the gateway started. Readers wait meanwhile.
+    /// Tries to open a frozen store for writing. Readers wait meanwhile.
     pub(super) fn thaw(&self, writer: &mut Writer) {
         let mut slot = self.reading.database.write().unwrap_or_else(PoisonError::into_inner);
         put_away(slot.take());
@@ -252,6 +255,7 @@ impl Disk {
         let opened = match open_claimed(&self.options) {
             Ok(opened) if self.is_same(writer, &opened) => opened,
             _ => {
+                // Readers are served from a frozen store until writing is possible.
                 match open::freeze(&self.options, String::new()) {
                     Ok(Opened { database, identity, .. }) => {
                         *slot = Some(database);
@@ -278,7 +282,8 @@ impl Disk {
         self.mend(writer);
     }
 
-    /// Tries whether trouble is over: the store is opened again if it is closed, and something is written.
+    /// Checks whether the trouble is resolved: opens the store again if it is closed, and writes a
+    /// probe.
     pub(super) fn mend(&self, writer: &mut Writer) {
         if !self.reading.is_open() {
             if self.reopen(writer, true).is_none() {
@@ -311,7 +316,7 @@ impl Disk {
         }
     }
 
-    /// Makes everything safe that was committed without a sync.
+    /// Syncs all commits that were made without a sync.
     pub(super) fn sync(&self, writer: &mut Writer) {
         let synced = self.reading.with(|database| {
             let mut transaction = database.begin_write()?;
@@ -327,7 +332,7 @@ impl Disk {
     }
 }
 
-/// Sorts all events by the rules anew.
+/// Sorts all events again, by the present rules.
 pub(super) fn sort(
     reading: &Reading,
     options: &DiskOptions,
@@ -357,7 +362,7 @@ mod tests {
         hub::{Interest, Matcher, Matchers, Rights},
     };
 
-    /// The lengths of the data of all events.
+    /// The data lengths of all events.
     fn lengths(disk: &Disk) -> Vec<usize> {
         let everything = Matchers::new([Matcher::Everything]);
         let interest = Arc::new(Interest::new(everything, None, Rights::Everything));
@@ -375,7 +380,7 @@ mod tests {
         let mut batch = Batch::from(vec![update(&[0], 2, 2)]);
         batch.replies.push(KeyedReply { key: "key".to_owned(), value: Box::new([1]) });
         {
-            // The file goes while the library commits.
+            // The file disappears during the commit.
             let mut writer = disk.writer();
             let prepared = disk.reading.with(|database| {
                 prepare(database, &disk.options, &writer.log, batch, micros(disk.clock.now()), 0)
