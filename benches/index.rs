@@ -6,7 +6,7 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 use criterion::Criterion;
 use tidegate::{
     event::{Draft, Limits, Update},
-    hub::{Index, Interest, Matcher, Matchers, Rights},
+    matching::{Index, Interest, Matcher, Matchers, Rights},
 };
 use url::Url;
 

@@ -12,10 +12,10 @@ use criterion::{Criterion, Throughput};
 use jiff::SignedDuration;
 use tidegate::{
     clock::Clock,
-    delivery::Tail,
     event::{Draft, Limits, Position, Update},
     history::{Batch, Budget, History as _, Memory, Retention},
-    hub::{Interest, Matcher, Matchers, Rights},
+    hub::Tail,
+    matching::{Interest, Matcher, Matchers, Rights},
 };
 use url::Url;
 

@@ -11,12 +11,11 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use jsonwebtoken::Algorithm;
+use tidegate_core::{history::store, matching::MatcherKind};
 
 use crate::{
     auth::{self, Dialect, Order},
     gateway::Gateway,
-    history::store,
-    hub::MatcherKind,
     server::Server,
     settings::{Compat, DurabilityKind, HistorySettings, Settings, Source, StoreKind, load},
     telemetry,
@@ -197,11 +196,13 @@ pub fn run() -> ExitCode {
 }
 
 fn settings(flags: Flags) -> Result<Settings, String> {
-    load(flags.into_source()).map_err(|error| error.to_string())
+    let settings = load(flags.into_source()).map_err(|error| error.to_string())?;
+    auth::check_keys(&settings)?;
+    Ok(settings)
 }
 
 fn check(settings: &Settings) -> Result<(), String> {
-    for doubt in settings.doubts() {
+    for doubt in auth::doubts(settings) {
         eprintln!("tidegate: warning: {doubt}");
     }
     if settings.mercure.compat == Compat::Auto {
@@ -267,7 +268,7 @@ fn explain(settings: &Settings, token: Option<String>) -> Result<(), String> {
 
 fn serve(settings: Settings) -> Result<(), String> {
     telemetry::start(&settings.log).map_err(|error| error.to_string())?;
-    for doubt in settings.doubts() {
+    for doubt in auth::doubts(&settings) {
         tracing::warn!("{doubt}");
     }
     let gateway = Gateway::start(settings).map_err(|error| error.to_string())?;

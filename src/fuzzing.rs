@@ -5,15 +5,18 @@
 //! through the same functions, so that fixed bugs stay fixed.
 
 use actix_web::{http::header::HeaderValue, test::TestRequest};
+use tidegate_core::{
+    event,
+    history::{TokenKey, read_back},
+    matching::{Matcher, MatcherKind, Matchers},
+};
 use url::Url;
 
 use crate::{
-    accept, auth, event,
-    history::{TokenKey, disk::codec},
-    hub::{Matcher, MatcherKind, Matchers},
-    publish,
+    api::{publish, subscribe},
+    auth,
+    http::accept,
     settings::LimitSettings,
-    subscribe,
 };
 
 fn hub() -> Url {
@@ -110,7 +113,7 @@ pub fn accept(input: &[u8]) {
 
 /// Decodes the record of an event in the store.
 pub fn store_codec(input: &[u8]) {
-    codec::read_back(input);
+    read_back(input);
 }
 
 #[cfg(test)]

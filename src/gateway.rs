@@ -3,25 +3,27 @@
 use std::{io, sync::Arc, time::Duration};
 
 use actix_web::HttpRequest;
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use tidegate_core::{
+    budget::Budget,
+    clock::Clock,
+    delivery::{Seats, Sessions},
+    event::{Draft, EventId, Invalid, Limits, Update},
+    history::{Disk, History, Memory},
+    hub::{Hub, PublishError},
+    jobs::{OnEnd, Tracker},
+    ledger::{Capacity, Ledger},
+    matching::{MatcherLimits, prepare},
+    random::random_text,
+    subscriptions::{self, Names, Registry},
+};
 use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::{
     auth::Keyring,
-    budget::Budget,
-    clock::Clock,
-    delivery::Seats,
-    event::{Draft, EventId, Invalid, Limits, Update},
-    history::{Disk, History, Memory, PublishError},
-    hub::{Hub, MatcherLimits, prepare},
-    jobs::Tracker,
-    ops::Metrics,
-    publish::{Capacity, Ledger},
-    settings::{Settings, StoreKind},
-    subscribe::Sessions,
-    subscriptions::{self, Registry},
-    telemetry::LinePace,
+    hooks::Webhooks,
+    settings::{MercureSettings, Settings, StoreKind},
+    telemetry::{LinePace, metrics::Metrics},
 };
 
 /// Time that a gateway needs to close its store.
@@ -86,10 +88,14 @@ impl Gateway {
         let history = open_history(&settings)?;
         let tail_bytes = settings.delivery.tail_bytes;
         let hub = Hub::start(history, tail_bytes, settings.publish.refuse_when_behind)?;
-        let subscriptions = subscriptions::start(&hub, &settings)?;
+        let subscriptions =
+            start_subscriptions(&hub, &settings.mercure, settings.subscription_names())?;
         let limits = &settings.limits;
         let sessions = Sessions::new(settings.poll.session_lease, limits.subscribers);
-        let tracker = Tracker::start(hub.clone(), settings.jobs.clone(), Clock::system())?;
+        let webhooks = Webhooks::new(&settings.jobs, Clock::system())?;
+        let on_end = OnEnd::new(move |job, now| webhooks.notify(job, now));
+        let tracker =
+            Tracker::start(hub.clone(), settings.jobs.options(), Clock::system(), on_end)?;
         Ok(Self(Arc::new(Inner {
             keyring,
             limits: Limits {
@@ -268,6 +274,19 @@ impl Gateway {
     }
 }
 
+/// Starts the list of subscriptions, if it is enabled.
+fn start_subscriptions(
+    hub: &Hub,
+    settings: &MercureSettings,
+    names: Names,
+) -> io::Result<Option<Registry>> {
+    if !settings.subscriptions {
+        return Ok(None);
+    }
+    let (capacity, grace) = (settings.max_subscriptions, settings.leave_grace);
+    subscriptions::start(hub, names, capacity, grace).map(Some)
+}
+
 /// Opens the history that the settings select.
 fn open_history(settings: &Settings) -> io::Result<Arc<dyn History>> {
     let (history, clock) = (&settings.history, Clock::system());
@@ -284,14 +303,4 @@ fn open_history(settings: &Settings) -> io::Result<Arc<dyn History>> {
     // A stopping gateway keeps the store until its last request has ended.
     options.patience += CLOSING;
     Ok(Arc::new(Disk::open(options, clock).map_err(io::Error::other)?))
-}
-
-/// Returns 128 random bits as text that is safe in URLs and headers.
-///
-/// # Panics
-/// If the operating system provides no random bytes.
-pub(crate) fn random_text() -> String {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).expect("the operating system has random bytes");
-    URL_SAFE_NO_PAD.encode(random)
 }

@@ -1,46 +1,45 @@
 //! tidegate, a push gateway: a backend posts an update once, and every subscribed browser receives
 //! it.
 //!
-//! The modules, in the order in which an event passes them:
+//! The modules, from the bottom up:
 //!
 //! - [`settings`] are the operator's choices.
-//! - [`event`] defines updates and events.
-//! - [`auth`] decides who may publish and subscribe.
-//! - [`publish`] accepts updates.
-//! - [`history`] orders and stores events.
-//! - [`hub`] matches events to subscribers.
-//! - [`delivery`] delivers to each of them.
-//! - [`transport`] encodes events.
-//! - [`subscribe`] opens streams and answers polls.
+//! - [`auth`] verifies access tokens.
+//! - `listen` turns sockets into requests.
+//! - [`gateway`] holds the state that all requests share: start there.
+//! - `http` is what the handlers have in common, [`problem`] its errors.
+//! - `api` has the handlers, one folder for each resource.
+//! - [`server`] runs a gateway.
 //!
-//! [`jobs`] are long-running work whose changes are events. [`pages`] and [`ops`] serve users and
-//! operators. [`server`] listens, and [`gateway`] holds it all together: start there.
+//! What is below HTTP is in `tidegate-core`: [`event`], [`matching`], [`history`], [`hub`],
+//! [`transport`], [`delivery`] and [`jobs`].
 
-mod accept;
+mod api;
 pub mod auth;
-mod body;
-pub mod budget;
 pub mod cli;
-pub mod clock;
-pub mod delivery;
-pub mod event;
-mod form;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod gateway;
-pub mod history;
-pub mod hub;
-pub mod jobs;
-pub mod ops;
-pub mod pages;
-pub mod problem;
-pub mod publish;
+mod hooks;
+mod http;
+mod listen;
+mod ops;
+mod pages;
 pub mod server;
 pub mod settings;
-pub mod subscribe;
-pub mod subscriptions;
 pub mod telemetry;
-pub mod transport;
+
+pub use tidegate_core::{
+    budget, clock, delivery, event, history, hub, matching, subscriptions, transport,
+};
+
+pub use self::http::problem;
+
+/// Jobs: long-running work whose changes are events, and the workers that do it.
+pub mod jobs {
+    pub use tidegate_client::{Task, WorkError, Worker, WorkerError};
+    pub use tidegate_core::jobs::*;
+}
 
 // Compiles the program in the README.
 #[cfg(doctest)]

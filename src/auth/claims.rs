@@ -97,7 +97,7 @@ impl Claims {
     }
 
     /// Returns how long it remains valid, or `None` if it does not expire.
-    pub(super) fn remaining(&self, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn remaining(&self, now: Timestamp) -> Option<Duration> {
         let expires = self.date("exp").ok().flatten()?;
         Some(
             Duration::try_from_secs_f64((expires - seconds(now)).max(0.0)).unwrap_or(Duration::MAX),

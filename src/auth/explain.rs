@@ -4,17 +4,14 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+use tidegate_core::matching::{MatcherLimits, Matchers};
 
 use super::{
     Dialect, Flaw, Keyring, Role,
     grants::Selector,
-    metadata::audiences,
     token::{self, Demands},
 };
-use crate::{
-    hub::{MatcherLimits, Matchers},
-    settings::Settings,
-};
+use crate::settings::Settings;
 
 /// Explains an access token to the operator of a gateway with these settings.
 ///
@@ -43,7 +40,7 @@ pub async fn explain(settings: &Settings, text: &str, now: Timestamp) -> Result<
             role,
             mercure: &settings.mercure,
             speaks_old_dialect: settings.speaks_old_dialect(),
-            audiences: &audiences(settings),
+            audiences: &settings.audiences(),
             token_bytes: settings.auth.token_bytes,
             now,
         };
@@ -92,7 +89,7 @@ fn check(
     limits: &MatcherLimits,
 ) -> Result<(), String> {
     let hub = settings.server.hub_url();
-    super::access::matchers(selectors, &hub, limits)
+    super::grants::matchers(selectors, &hub, limits)
         .map(|_: Matchers| ())
         .map_err(|it| it.to_string())
 }

@@ -4,10 +4,14 @@
 use serde_json::{Map, Value};
 
 use super::token::Flaw;
-use crate::hub::MatcherKind;
+use tidegate_core::{
+    event::{Invalid, Topic},
+    matching::{MatcherKind, MatcherLimits, Matchers},
+};
+use url::Url;
 
 /// The type of Mercure's authorization details (draft-08, "Authorization").
-pub(super) const DETAIL: &str = "https://mercure.rocks/authorization-detail";
+pub(crate) const DETAIL: &str = "https://mercure.rocks/authorization-detail";
 
 /// The claims of the old dialect. The second takes precedence.
 pub(super) const OLD_CLAIMS: [&str; 2] = ["mercure", "https://mercure.rocks/"];
@@ -112,6 +116,21 @@ pub(super) fn old(claims: &Map<String, Value>, limit: usize) -> Result<Selectors
         selectors = Selectors { publish: list("publish")?, subscribe: list("subscribe")? };
     }
     Ok(selectors)
+}
+
+/// Parses selectors to matchers. Skips a selector of the old dialect that no topic could match, as
+/// that dialect always has.
+pub(crate) fn matchers(
+    selectors: &[Selector],
+    hub: &Url,
+    limits: &MatcherLimits,
+) -> Result<Matchers, Invalid> {
+    let can_match = |it: &&Selector| {
+        it.kind != MatcherKind::Selector || Topic::parse(&it.value, limits.bytes).is_ok()
+    };
+    let selectors: Vec<_> =
+        selectors.iter().filter(can_match).map(|it| (it.kind, it.value.as_str())).collect();
+    Matchers::parse(selectors.into_iter(), hub, limits)
 }
 
 #[cfg(test)]

@@ -14,13 +14,13 @@ pub(crate) struct Identity([u8; 16]);
 
 impl Identity {
     /// Returns the identity of all clients in development mode.
-    pub(super) fn development() -> Self {
+    pub(crate) fn development() -> Self {
         Self::of("development", "", "")
     }
 
     /// Returns the identity of a bearer. `has_own_keys` is true if its issuer does not use the keys
     /// of `[auth]`.
-    pub(super) fn of_claims(claims: &Claims, has_own_keys: bool) -> Self {
+    pub(crate) fn of_claims(claims: &Claims, has_own_keys: bool) -> Self {
         let text = |name: &str| claims.all().get(name).and_then(Value::as_str);
         match (text("iss"), text("sub")) {
             (issuer, Some(subject)) => Self::of("subject", issuer.unwrap_or_default(), subject),

@@ -5,12 +5,10 @@ use std::{fs, path::PathBuf, time::Duration};
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey, Header};
 use serde_json::{Value, json};
+use tidegate_core::matching::MatcherKind;
 
 use super::{Dialect, Role, grants::DETAIL};
-use crate::{
-    hub::MatcherKind,
-    settings::{IssuerSettings, KeySettings, Settings},
-};
+use crate::settings::{IssuerSettings, KeySettings, Settings};
 
 /// The contents of a new access token.
 #[derive(Debug, Clone)]

@@ -5,29 +5,28 @@
 //! apply to it, or those of draft-07. An access token is verified once per request, and a stream is
 //! one request. Nothing is remembered about bearers.
 
-mod access;
 mod claims;
 mod explain;
 mod grants;
 mod identity;
 mod jwks;
 mod keys;
-mod metadata;
 mod mint;
-mod presentation;
 mod profile;
+mod strength;
 pub(crate) mod token;
 
-pub(crate) use self::{
-    access::{Publisher, Subscriber, anonymous, publisher, subscriber},
-    metadata::{hub_url, metadata},
-    profile::Profile,
-};
 pub use self::{
     claims::{Claims, Dialect},
     explain::explain,
     grants::{Selector, Selectors},
     keys::{KeyError, Keyring, Role},
     mint::{Order, mint},
+    strength::{check_keys, doubts},
     token::Flaw,
+};
+pub(crate) use self::{
+    grants::{DETAIL, matchers},
+    identity::Identity,
+    profile::Profile,
 };

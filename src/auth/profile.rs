@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use serde_json::{Value, value::RawValue};
+use tidegate_core::{
+    event::{Invalid, Topic},
+    matching::{Matcher, MatcherLimits, Matchers},
+};
 use url::Url;
 
 use super::{
-    access,
     claims::{Claims, Dialect},
     grants::{self, DETAIL, OLD_CLAIMS, Selector},
-};
-use crate::{
-    event::{Invalid, Topic},
-    hub::{Matcher, MatcherLimits, Matchers},
 };
 
 /// What is known of a subscriber in addition to its rights.
@@ -28,7 +27,7 @@ pub(crate) struct Profile {
 
 impl Profile {
     /// Reads a profile from claims whose grants are valid.
-    pub(super) fn of(claims: &Claims, hub: &Url, limits: &MatcherLimits) -> Result<Self, Invalid> {
+    pub(crate) fn of(claims: &Claims, hub: &Url, limits: &MatcherLimits) -> Result<Self, Invalid> {
         let payloads = match claims.dialect() {
             Dialect::Modern => modern(claims, hub, limits)?,
             Dialect::Old => old(claims),
@@ -66,7 +65,7 @@ fn modern(claims: &Claims, hub: &Url, limits: &MatcherLimits) -> Result<Payloads
         let topics = detail.get("topics").and_then(Value::as_array);
         let selectors: Vec<Selector> =
             topics.into_iter().flatten().filter_map(grants::typed).collect();
-        Ok((access::matchers(&selectors, hub, limits)?, detail.get("payload").and_then(raw)))
+        Ok((grants::matchers(&selectors, hub, limits)?, detail.get("payload").and_then(raw)))
     });
     payloads.collect()
 }

@@ -74,21 +74,21 @@ impl Flaw {
 
 /// The requirements of an access token.
 #[derive(Debug, Clone)]
-pub(super) struct Demands<'a> {
-    pub(super) role: Role,
+pub(crate) struct Demands<'a> {
+    pub(crate) role: Role,
     /// Requirements of the old dialect.
-    pub(super) mercure: &'a MercureSettings,
+    pub(crate) mercure: &'a MercureSettings,
     /// Whether the old dialect is supported.
-    pub(super) speaks_old_dialect: bool,
+    pub(crate) speaks_old_dialect: bool,
     /// The accepted audiences.
-    pub(super) audiences: &'a [String],
-    pub(super) token_bytes: usize,
-    pub(super) now: Timestamp,
+    pub(crate) audiences: &'a [String],
+    pub(crate) token_bytes: usize,
+    pub(crate) now: Timestamp,
 }
 
 /// Verifies an access token: by the rules of draft-08 if its `typ` is that of an access token, else
 /// by those of draft-07. Nothing weakens the former.
-pub(super) async fn verify(
+pub(crate) async fn verify(
     keyring: &Keyring,
     text: &str,
     demands: &Demands<'_>,

@@ -4,10 +4,10 @@
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::ForOperators;
-use crate::{gateway::Gateway, problem::Problem};
+use crate::{gateway::Gateway, http::problem::Problem};
 
 /// Always healthy: a reply proves that the process runs.
-pub async fn live() -> HttpResponse {
+pub(crate) async fn live() -> HttpResponse {
     healthy()
 }
 
@@ -15,7 +15,7 @@ pub async fn live() -> HttpResponse {
 ///
 /// # Errors
 /// If the gateway is not ready.
-pub async fn ready(request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub(crate) async fn ready(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(&request);
     if gateway.hub().is_draining() {
         return Err(Problem::unavailable("stopping", "the gateway is stopping"));

@@ -10,7 +10,10 @@ use actix_web::{
 };
 use rust_embed::RustEmbed;
 
-use crate::{gateway::Gateway, problem::Problem, server::public_base};
+use crate::{
+    gateway::Gateway,
+    http::{problem::Problem, public_base},
+};
 
 #[derive(RustEmbed)]
 #[folder = "static/"]
@@ -30,7 +33,7 @@ struct Start<'a> {
 ///
 /// # Errors
 /// Never in practice: the template is checked when the gateway is built.
-pub async fn start(request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub(crate) async fn start(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(&request);
     let settings = gateway.settings();
     let reach = if !settings.auth.is_development() {
@@ -75,7 +78,10 @@ pub(crate) const NO_REFERRER: &str = "no-referrer";
 ///
 /// # Errors
 /// If there is no such file.
-pub async fn asset(request: HttpRequest, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn asset(
+    request: HttpRequest,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
     let file = Assets::get(&path).ok_or_else(|| Problem::not_found("there is no such file"))?;
     let hash = file.metadata.sha256_hash();
     let tag =

@@ -2,19 +2,7 @@
 //!
 //! It runs a gateway as its settings demand, and decides nothing about updates or subscribers.
 
-mod accept;
-mod addresses;
-mod connection;
-mod descriptors;
-mod guard;
-mod http2;
-mod listen;
-mod peer;
-mod presence;
-mod public;
-mod refusals;
 mod routes;
-mod tls;
 
 use std::{
     io,
@@ -29,16 +17,13 @@ use actix_web::{App, web::ServiceConfig};
 use rustls::ServerConfig;
 use tracing::{error, info};
 
-pub use self::guard::guard;
-use self::{accept::Terms, listen::Inherited, tls::Certificate};
-pub(crate) use self::{
-    connection::Handle,
-    guard::{is_from_own_page, is_safe},
-    peer::Peer,
-    public::{client_address, public_base},
-    routes::resource,
+pub use crate::http::guard::guard;
+use crate::{
+    auth,
+    gateway::Gateway,
+    listen::{self, Certificate, Inherited, Terms},
+    settings::Settings,
 };
-use crate::{gateway::Gateway, settings::Settings};
 
 /// The interval of checks whether all streams have ended.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
@@ -64,6 +49,7 @@ impl Server {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
         let settings = gateway.settings();
         settings.check().map_err(|error| invalid(error.to_string()))?;
+        auth::check_keys(settings).map_err(invalid)?;
         let tls = if settings.tls.listen.is_empty() {
             None
         } else {
@@ -122,7 +108,7 @@ impl Server {
             0 => std::thread::available_parallelism().map_or(1, NonZero::get),
             workers => workers,
         };
-        let descriptors = descriptors::raise_limit(self.gateway.seats());
+        let descriptors = listen::raise_limit(self.gateway.seats());
         let mut server = actix_server::Server::build()
             .workers(workers)
             // Connections give way before this limit is reached.
@@ -132,13 +118,13 @@ impl Server {
         let terms = Terms::new(&settings, descriptors, server.graceful_shutdown_signal());
         for listener in self.plain {
             let (app, terms) = (app.clone(), terms.clone());
-            server = server.listen("plain", listener, move || accept::plain(app(), &terms))?;
+            server = server.listen("plain", listener, move || listen::plain(app(), &terms))?;
         }
         let certificate = self.tls.as_ref().map(|(certificate, _)| certificate.clone());
         if let Some((_, config)) = self.tls {
             for listener in self.encrypted {
                 let (app, terms, config) = (app.clone(), terms.clone(), config.clone());
-                let accept = move || accept::encrypted(app(), &terms, &config);
+                let accept = move || listen::encrypted(app(), &terms, &config);
                 server = server.listen("encrypted", listener, accept)?;
             }
         }
@@ -148,7 +134,7 @@ impl Server {
                 let gateway = gateway.clone();
                 App::new().configure(move |config| gateway.configure_operations(config))
             };
-            server = server.listen("operations", listener, move || accept::plain(app(), &terms))?;
+            server = server.listen("operations", listener, move || listen::plain(app(), &terms))?;
         }
         actix_rt::spawn(reload_on_signal(certificate, settings));
         let server = server.run();

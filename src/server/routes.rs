@@ -3,28 +3,31 @@
 use actix_cors::Cors;
 use actix_web::{
     HttpResponse, Resource, Route, guard,
-    http::{Method, header::ALLOW},
     middleware::{Condition, from_fn},
     web::{self, ServiceConfig},
 };
 use actix_web_lab::middleware::CatchPanic;
+use tidegate_core::delivery::Shard;
 
-use super::{
-    guard::{QUERY, guard as keep_out},
-    refusals::note_refusals,
-};
 use crate::{
-    auth,
-    delivery::Shard,
-    gateway::Gateway,
-    jobs, ops, pages,
-    problem::Problem,
-    publish::{publish_event, publish_form},
-    settings::{CorsSettings, origins},
-    subscribe::{
-        open_iframe, open_sse, poll_events, probe_iframe, probe_poll, probe_sse, query_sse,
+    api::{
+        jobs,
+        publish::{publish_event, publish_form},
+        subscribe::{
+            open_iframe, open_sse, poll_events, probe_iframe, probe_poll, probe_sse, query_sse,
+        },
+        subscriptions,
     },
-    subscriptions,
+    gateway::Gateway,
+    http::{
+        guard::{QUERY, guard as keep_out},
+        metadata::metadata,
+        problem::Problem,
+        refusals::note_refusals,
+        resource,
+    },
+    ops, pages,
+    settings::{CorsSettings, origins},
 };
 
 impl Gateway {
@@ -50,7 +53,7 @@ impl Gateway {
                     .route(web::head().to(probe_sse))
                     .route(web::post().to(publish_event)),
             )
-            .service(readable("/.well-known/oauth-protected-resource/{hub:.*}", auth::metadata))
+            .service(readable("/.well-known/oauth-protected-resource/{hub:.*}", metadata))
             .service(
                 resource("/iframe", "GET, HEAD, OPTIONS")
                     .route(web::get().to(open_iframe))
@@ -119,17 +122,6 @@ where
     resource(path, "GET, HEAD, OPTIONS")
         .route(web::get().to(handler.clone()))
         .route(web::head().to(handler))
-}
-
-/// Creates a resource that supports only the methods in `allow`, and reports them.
-pub(crate) fn resource(path: &str, allow: &'static str) -> Resource {
-    web::resource(path)
-        .route(web::method(Method::OPTIONS).to(move || async move {
-            HttpResponse::NoContent().insert_header((ALLOW, allow)).finish()
-        }))
-        .default_service(web::to(move || async move {
-            Err::<HttpResponse, _>(Problem::method_not_allowed(allow))
-        }))
 }
 
 /// Returns what pages of other origins may do.

@@ -3,16 +3,15 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use tidegate_core::{
+    event::Invalid,
+    history::{DiskOptions, Durability, Retention, Rule},
+    matching::{Interest, Matcher, MatcherKind, Matchers, Rights},
+};
 
 use super::{
     Settings,
     units::{duration, optional_duration, optional_size, size},
-};
-use crate::{
-    event::Invalid,
-    history::{DiskOptions, Durability, Retention, Rule},
-    hub::{Interest, Matcher, MatcherKind, Matchers, Rights},
-    subscriptions,
 };
 
 /// `[history]`
@@ -209,7 +208,7 @@ fn rule_of_subscriptions(settings: &Settings) -> Rule {
     const BYTES: u64 = 1024;
     Rule {
         name: "mercure.subscriptions".to_owned(),
-        interest: Arc::new(subscriptions::interest(settings)),
+        interest: Arc::new(settings.subscription_names().interest()),
         age: None,
         events_per_topic: None,
         bytes: Some(settings.mercure.subscription_events as u64 * BYTES),

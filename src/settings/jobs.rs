@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use tidegate_core::jobs::{JobOptions, Rules};
 use url::Url;
 
 use super::{
     secret::Secret,
     units::{duration, optional_duration, optional_url, size},
 };
-use crate::jobs::Rules;
 
 /// `[jobs]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -161,16 +161,31 @@ impl JobSettings {
         Ok(())
     }
 
-    /// The rules for jobs of a type.
+    /// The options of the tracker.
     #[must_use]
-    pub fn rules(&self, kind: &str) -> Rules {
-        let own = self.types.get(kind);
-        Rules {
-            lease: own.and_then(|it| it.lease).unwrap_or(self.lease),
-            max_attempts: own.and_then(|it| it.max_attempts).unwrap_or(self.max_attempts),
+    pub fn options(&self) -> JobOptions {
+        let rules = Rules {
+            lease: self.lease,
+            max_attempts: self.max_attempts,
             backoff: self.backoff,
             max_backoff: self.max_backoff,
             log_grace: self.log_grace,
+        };
+        let of_type = |own: &JobTypeSettings| Rules {
+            lease: own.lease.unwrap_or(rules.lease),
+            max_attempts: own.max_attempts.unwrap_or(rules.max_attempts),
+            ..rules
+        };
+        JobOptions {
+            rules_by_type: self.types.iter().map(|(it, own)| (it.clone(), of_type(own))).collect(),
+            rules,
+            progress_interval: self.progress_interval,
+            succeeded_retention: self.succeeded_retention,
+            failed_retention: self.failed_retention,
+            max_jobs: self.max_jobs,
+            max_bytes: self.max_bytes,
+            tombstones: self.tombstones,
+            log_bytes: self.log_bytes,
         }
     }
 }

@@ -21,6 +21,7 @@ use std::{
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use tidegate_core::{matching::MatcherLimits, subscriptions::Names};
 use url::Url;
 
 pub use self::auth::{
@@ -32,7 +33,6 @@ pub use self::jobs::{JobSettings, JobTypeSettings, WildcardGrants};
 pub use self::load::{SettingsError, Source, load};
 pub use self::secret::Secret;
 use self::units::{addresses, duration, optional_url, size};
-use crate::hub::MatcherLimits;
 
 /// All settings. `tidegate.toml` in the repository documents each.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -447,17 +447,24 @@ impl Settings {
         }
     }
 
-    /// Warnings about settings that an operator may not have intended, as sentences. The gateway
-    /// starts all the same.
-    #[must_use]
-    pub fn doubts(&self) -> Vec<String> {
-        let mut doubts = check::weak_keys(self).unwrap_or_default();
-        if !self.auth.has_publishers() {
-            doubts.push(
-                "nothing can be published over HTTP: auth.publisher_key is not set".to_owned(),
-            );
+    /// The names of subscriptions, as lists and announcements show them.
+    pub(crate) fn subscription_names(&self) -> Names {
+        Names {
+            root: format!("{}/subscriptions", self.server.hub_url().path()),
+            has_old: self.speaks_old_dialect(),
         }
-        doubts
+    }
+
+    /// The accepted audiences, which only the operator can name. A client may send any `Host`, and
+    /// through a proxy any `X-Forwarded-Host`, so the request does not count.
+    pub(crate) fn audiences(&self) -> Vec<String> {
+        let own = self.server.public_url.is_some().then(|| self.server.hub_url().into());
+        self.auth.audiences.iter().cloned().chain(own).collect()
+    }
+
+    /// Every address that accepts clients' requests.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.server.listen.iter().chain(&self.tls.listen)
     }
 }
 

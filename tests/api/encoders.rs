@@ -4,10 +4,9 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegate::{
-    delivery::{EndReason, Gap},
     event::{Draft, Event, Limits, Position, Update},
     history::{Missing, TokenKey},
-    transport::{StreamWriter, json as json_writer, sse},
+    transport::{EndReason, Gap, StreamWriter, json as json_writer, sse},
 };
 
 use crate::{

@@ -13,14 +13,15 @@ use std::{
 use jiff::SignedDuration;
 use tidegate::{
     clock::Clock,
-    delivery::{Ending, Seats, Shard, Style, Subscription, Terms},
+    delivery::{Seats, Shard, Subscription, Terms},
     event::{Draft, Event, Limits, Position},
     history::{
         Answer, Batch, Budget, History, HistoryError, Located, Memory, Page, Record, Retention,
         Search, Shelf, Start, TokenKey,
     },
-    hub::{Hub, Interest, Matcher, Matchers, Rights},
-    transport::{StreamWriter, Transport},
+    hub::Hub,
+    matching::{Interest, Matcher, Matchers, Rights},
+    transport::{Ending, StreamWriter, Style, Transport},
 };
 
 /// A history in memory that fails on demand.

@@ -4,11 +4,12 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 use tidegate::{
     clock::Clock,
-    delivery::{Feed, Gap, Item, Seats, Shard, Subscription, Terms},
+    delivery::{Feed, Item, Seats, Shard, Subscription, Terms},
     event::{Draft, Limits, Position, Update},
     history::{Memory, Retention, Start},
-    hub::{Hub, Interest, Matcher, Matchers, Rights},
-    transport::Transport,
+    hub::Hub,
+    matching::{Interest, Matcher, Matchers, Rights},
+    transport::{Gap, Transport},
 };
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
@@ -230,7 +231,7 @@ async fn a_drain_that_begins_with_the_first_subscriber_ends_it() {
         feed.next().await
     });
     let ended = tokio::time::timeout(crate::support::DEADLINE, ended).await.expect("it ends");
-    assert!(matches!(ended, Item::End(tidegate::delivery::EndReason::Drain)));
+    assert!(matches!(ended, Item::End(tidegate::transport::EndReason::Drain)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

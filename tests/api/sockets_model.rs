@@ -14,11 +14,12 @@ use proptest::prelude::*;
 use socket2::SockRef;
 use tidegate::{
     clock::Clock,
-    delivery::{Ending, Gap, Seats, Shard, Style, Subscription, Terms},
+    delivery::{Seats, Shard, Subscription, Terms},
     event::{Draft, EventId, Limits, Position, Update},
     history::{Memory, Retention, Start},
-    hub::{Hub, Interest, Matcher, Matchers, Rights},
-    transport::{StreamWriter, Transport},
+    hub::Hub,
+    matching::{Interest, Matcher, Matchers, Rights},
+    transport::{Ending, Gap, StreamWriter, Style, Transport},
 };
 
 use crate::support::{

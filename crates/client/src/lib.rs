@@ -18,13 +18,17 @@
 //! # }
 //! ```
 
+#[cfg(feature = "worker")]
 pub mod http;
 mod result;
+#[cfg(feature = "worker")]
 mod task;
+#[cfg(feature = "worker")]
 mod worker;
 
+pub use self::result::JobResult;
+#[cfg(feature = "worker")]
 pub use self::{
-    result::JobResult,
     task::{Task, WorkError},
     worker::{Worker, WorkerError},
 };

@@ -1,0 +1,32 @@
+//! Delivery: from the committed event to the bytes written to a connection.
+//!
+//! The doorbell announces events, which the shards read from the tail. Bytes go to sockets, or into
+//! the chunks of a [`Body`]. A subscriber is a cursor over tail and history, never a queue, so a
+//! slow client costs no more than a fast one. Nothing here knows HTTP or decides who may see an
+//! event.
+
+mod body;
+mod catch_up;
+mod feed;
+mod recent;
+mod seats;
+mod session;
+mod shard;
+#[cfg(unix)]
+mod socket;
+#[cfg(unix)]
+mod sockets;
+mod state;
+mod subscriber;
+mod wheel;
+#[cfg(unix)]
+mod writing;
+
+pub use self::{
+    body::Body,
+    feed::{Feed, Item},
+    seats::{Seat, Seats},
+    session::{Sessions, Turn as PollTurn},
+    shard::Shard,
+    subscriber::{Subscription, Terms},
+};

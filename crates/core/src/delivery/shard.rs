@@ -1,0 +1,233 @@
+//! A shard: the subscribers of one thread, and the task that delivers events to them.
+
+use std::{cell::RefCell, fmt, rc::Rc, rc::Weak, sync::Arc, time::Instant};
+
+use tokio::sync::{Notify, broadcast::error::RecvError};
+
+use super::{
+    Feed,
+    state::State,
+    subscriber::{Sink, Subscription},
+};
+#[cfg(unix)]
+use super::{socket::Connection, sockets::Sockets};
+use crate::{
+    hub::{Doorbell, Hub, ShardStats},
+    transport::Style,
+};
+
+/// Events read from the tail at a time, and sockets written to from each queue.
+const BATCH: usize = 64;
+
+thread_local! {
+    /// The shards of this thread, one for each hub.
+    static SHARDS: RefCell<Vec<Weak<Inner>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A handle to the subscribers of this thread. The shard's task starts with its first subscriber.
+#[derive(Clone)]
+pub struct Shard(Rc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) hub: Hub,
+    pub(super) stats: Arc<ShardStats>,
+    doorbell: Arc<Doorbell>,
+    pub(super) state: RefCell<State>,
+    #[cfg(unix)]
+    pub(super) sockets: Sockets,
+    /// Wakes the task for work that it does not wait for otherwise.
+    nudge: Notify,
+}
+
+impl Shard {
+    /// Returns this thread's shard for `hub`, whatever number of listeners and applications the
+    /// thread serves. A subscriber is in one shard, and a shard reads each event once.
+    #[must_use]
+    pub fn of_this_thread(hub: &Hub) -> Self {
+        SHARDS.with_borrow_mut(|shards| {
+            shards.retain(|shard| 0 < shard.strong_count());
+            let here = shards.iter().filter_map(Weak::upgrade).find(|it| it.hub.is(hub));
+            if let Some(shard) = here {
+                return Self(shard);
+            }
+            let stats = Arc::new(ShardStats::new());
+            let doorbell = Arc::new(Doorbell::new(stats.clone()));
+            hub.register(doorbell.clone());
+            let shard = Rc::new(Inner {
+                hub: hub.clone(),
+                stats,
+                doorbell,
+                state: RefCell::new(State::new(Instant::now())),
+                #[cfg(unix)]
+                sockets: Sockets::default(),
+                nudge: Notify::new(),
+            });
+            shards.push(Rc::downgrade(&shard));
+            Self(shard)
+        })
+    }
+
+    /// The hub whose events it delivers.
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    /// Adds a subscriber that polls for its events. Must be called within a
+    /// [`tokio::task::LocalSet`]; every actix worker has one.
+    #[must_use]
+    pub fn subscribe(&self, mut subscription: Subscription) -> Feed {
+        let (gap, interest) = (subscription.gap.take(), subscription.interest.clone());
+        let transport = subscription.terms.transport;
+        let key = self.0.add(subscription, Sink::Task(None));
+        Feed::new(self.0.clone(), key, interest, gap, transport)
+    }
+
+    /// Adds a subscriber whose socket the shard writes to from now on. The head of its stream must
+    /// have been written. Must be called within a [`tokio::task::LocalSet`]; every actix worker has
+    /// one.
+    ///
+    /// # Errors
+    /// If the socket cannot be watched.
+    #[cfg(unix)]
+    pub fn adopt(
+        &self,
+        stream: std::net::TcpStream,
+        mut subscription: Subscription,
+        style: Style,
+    ) -> std::io::Result<()> {
+        let gap = subscription.gap.take();
+        let style = self.0.state.borrow_mut().share(style);
+        let connection = Connection::new(stream, style);
+        let key = self.0.add(subscription, Sink::Socket(connection));
+        self.0.welcome(key, gap)
+    }
+
+    /// Refuses: there is no socket sink on this system.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(unix))]
+    pub fn adopt(&self, _: std::net::TcpStream, _: Subscription, _: Style) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard").field("stats", &self.0.stats).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn add(self: &Rc<Self>, subscription: Subscription, sink: Sink) -> usize {
+        self.run();
+        self.doorbell.want(&subscription.interest);
+        self.stats.opened(subscription.terms.transport);
+        let key = self.state.borrow_mut().add(subscription, sink);
+        // Reads events that nothing rang for, so that a subscriber that does not wait gets them
+        // too.
+        while !self.advance() {}
+        self.nudge();
+        key
+    }
+
+    pub(super) fn remove(&self, key: usize) {
+        let (interest, transport) = self.state.borrow_mut().remove(key);
+        self.doorbell.unwant(&interest);
+        self.stats.closed(transport);
+    }
+
+    /// Starts the task that follows the tail, unless it is running.
+    fn run(self: &Rc<Self>) {
+        let mut state = self.state.borrow_mut();
+        if state.is_running {
+            return;
+        }
+        state.start(self.hub.tail().newest(), self.hub.is_draining());
+        drop(state);
+        tokio::task::spawn_local(self.clone().follow());
+    }
+
+    async fn follow(self: Rc<Self>) {
+        let mut doorbell = self.doorbell.listen();
+        let mut draining = self.hub.draining();
+        loop {
+            let is_done = self.take_turn();
+            let next = self.state.borrow_mut().wheel.next();
+            let timer = async {
+                match next {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let is_draining = self.state.borrow().is_draining;
+            tokio::select! {
+                // Lets requests and woken tasks run before the next batch.
+                () = tokio::task::yield_now(), if !is_done => {}
+                rung = doorbell.recv() => match rung {
+                    // A ring only says that there are events; the tail has them. Missed rings do
+                    // not matter.
+                    Ok(_) | Err(RecvError::Lagged(_)) => doorbell = doorbell.resubscribe(),
+                    Err(RecvError::Closed) => break,
+                },
+                () = timer => self.fire(),
+                () = self.nudge.notified() => {}
+                () = self.watch_sockets() => {}
+                // Also true for a drain that began before this task.
+                _ = draining.wait_for(|draining| *draining), if !is_draining => {
+                    self.state.borrow_mut().drain();
+                }
+            }
+        }
+    }
+
+    /// Reads a batch of events after the shard's position, and writes to a batch of sockets.
+    /// Returns whether nothing is left to do.
+    fn take_turn(self: &Rc<Self>) -> bool {
+        let is_up_to_date = self.advance();
+        self.serve_sockets(BATCH) && is_up_to_date
+    }
+
+    fn advance(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        state.read_clock();
+        let Some((batch, passed)) = self.hub.tail().batch_after(state.position, BATCH) else {
+            // The tail has overtaken this shard.
+            state.skip_to(self.hub.tail().newest());
+            return false;
+        };
+        self.stats.saw(passed);
+        state.look_at(&batch);
+        batch.len() < BATCH
+    }
+
+    fn fire(&self) {
+        let given_up = self.state.borrow_mut().fire();
+        for key in given_up {
+            self.remove(key as usize);
+        }
+    }
+
+    pub(super) fn nudge(&self) {
+        self.nudge.notify_one();
+    }
+}
+
+#[cfg(not(unix))]
+impl Inner {
+    fn serve_sockets(&self, _: usize) -> bool {
+        true
+    }
+
+    async fn watch_sockets(&self) {
+        std::future::pending().await
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A dropped shard must not count as lagging.
+        self.stats.saw(u64::MAX);
+    }
+}

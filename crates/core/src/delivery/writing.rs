@@ -1,0 +1,276 @@
+//! What a socket gets in its turn: a notice, the end, or its next events.
+
+use std::{io, sync::Arc};
+
+use smallvec::SmallVec;
+use tracing::warn;
+
+use super::{
+    catch_up::Leg,
+    shard::Inner,
+    socket::{Connection, Wrote},
+    state::{State, number},
+    subscriber::{Served, Sink, Subscriber},
+    wheel::Tick,
+};
+use crate::{
+    event::{Event, Position},
+    history::{HistoryError, Meter, Page, TokenKey},
+    hub::{Found, Tail},
+    matching::Interest,
+    transport::EndReason,
+};
+
+/// Limits on what is written to a socket in one turn.
+const EVENTS_AT_ONCE: usize = 64;
+const BYTES_AT_ONCE: usize = 64 * 1024;
+
+/// The result of a socket's turn.
+pub(super) enum Turn {
+    /// Nothing is left to write.
+    Done,
+    /// It needs another turn, after the other sockets.
+    Again,
+    /// It waits for its client, until its deadline.
+    Wait,
+    /// It needs events of the history after this position.
+    AskHistory(Position),
+}
+
+impl Inner {
+    /// Writes to a socket, within the limits of one turn.
+    ///
+    /// # Errors
+    /// If the connection is broken.
+    pub(super) fn write(&self, state: &mut State, key: usize) -> io::Result<Turn> {
+        let token_key = self.hub.history().token_key();
+        let State { subscribers, position, tick, is_draining, .. } = state;
+        // A queued subscriber may be gone, and its number reused.
+        let Some(subscriber) = subscribers.get_mut(key) else { return Ok(Turn::Done) };
+        let Sink::Socket(connection) = &mut subscriber.sink else { return Ok(Turn::Done) };
+        if !connection.dequeue() {
+            return Ok(Turn::Done);
+        }
+        loop {
+            if connection.write_notice(*tick)? != Wrote::All {
+                return Ok(Turn::Wait);
+            }
+            if connection.is_ending() {
+                connection.linger(*tick)?;
+                return Ok(Turn::Wait);
+            }
+            let reason = match () {
+                () if connection.is_within_event() => None,
+                () if *is_draining => Some(EndReason::Drain),
+                () if subscriber.is_expired => Some(EndReason::Lifetime),
+                () if connection.is_full() => Some(EndReason::Recycled),
+                () => None,
+            };
+            let cursor = subscriber.served.cursor(*position);
+            if let Some(reason) = reason {
+                let notice = connection.style.end(reason, &token_key.seal(cursor));
+                connection.end(Some(notice));
+            } else if subscriber.served != Served::Live {
+                break;
+            } else if std::mem::take(&mut subscriber.owes_heartbeat) {
+                let notice = connection.style.writer.heartbeat(&token_key.seal(cursor));
+                connection.notify(notice);
+            } else {
+                return Ok(Turn::Done);
+            }
+        }
+        let has_to_end = *is_draining || subscriber.is_expired;
+        Ok(match self.write_events(state, key)? {
+            // The rest of a partly sent event was written before the end.
+            Turn::Done if has_to_end => Turn::Again,
+            turn => turn,
+        })
+    }
+
+    /// Writes the next events.
+    fn write_events(&self, state: &mut State, key: usize) -> io::Result<Turn> {
+        let State { subscribers, position, tick, recent, ahead, .. } = state;
+        let subscriber = &mut subscribers[key];
+        let after = subscriber.served.cursor(*position);
+        if *position < after {
+            ahead.insert(key);
+            return Ok(Turn::Done);
+        }
+        let Sink::Socket(connection) = &subscriber.sink else { return Ok(Turn::Done) };
+        let token_key = self.hub.history().token_key();
+        let interest = &subscriber.interest;
+        let mut from_tail = Vec::new();
+        let (events, is_whole) = match (recent.behind(after), subscriber.served) {
+            (Some(mut behind), Served::Owed { more: false, .. }) => {
+                // The index matched its topics already; only restricted events need a check.
+                let only = behind
+                    .next()
+                    .filter(|it| !it.update.is_restricted() || interest.covers(&it.update));
+                gather(only, interest, connection, token_key)
+            }
+            (Some(behind), _) => gather(
+                behind.filter(|it| interest.covers(&it.update)),
+                interest,
+                connection,
+                token_key,
+            ),
+            (None, _) => {
+                let found =
+                    find_in_tail(self.hub.tail(), after, *position, interest, &mut from_tail);
+                if matches!(found, Found::AskHistory) && from_tail.is_empty() {
+                    return Ok(Turn::AskHistory(after));
+                }
+                if let (Found::NothingYet(position), true) = (&found, from_tail.is_empty()) {
+                    subscriber.served = Served::Behind(*position);
+                    return Ok(Turn::Again);
+                }
+                let (events, is_whole) = gather(&from_tail, interest, connection, token_key);
+                (events, is_whole && matches!(found, Found::Nothing))
+            }
+        };
+        self.send(&events, subscriber, *tick, after, is_whole.then_some(Served::Live))
+    }
+
+    /// Writes `events`. If all are written, the subscriber is then served as `then` says.
+    fn send(
+        &self,
+        events: &[&Event],
+        subscriber: &mut Subscriber,
+        now: Tick,
+        after: Position,
+        then: Option<Served>,
+    ) -> io::Result<Turn> {
+        let Sink::Socket(connection) = &mut subscriber.sink else { return Ok(Turn::Done) };
+        let token_key = self.hub.history().token_key();
+        let wrote = connection.write_events(events, token_key, now)?;
+        let n_complete = match wrote {
+            Wrote::All => events.len(),
+            Wrote::Some(n_complete) => n_complete,
+        };
+        let last = events[..n_complete].last();
+        if last.is_some_and(|it| connection.style.is_last(it)) {
+            connection.end(connection.style.writer.close());
+        }
+        // The end of the stream is written in another turn.
+        let has_more_to_do = connection.is_ending() || connection.is_full();
+        subscriber.served = match (wrote, then) {
+            (Wrote::All, Some(served)) => served,
+            _ => Served::Behind(last.map_or(after, |it| it.position)),
+        };
+        subscriber.wrote(now);
+        self.stats.delivered(subscriber.transport, n_complete as u64);
+        Ok(match wrote {
+            Wrote::Some(_) => Turn::Wait,
+            Wrote::All if subscriber.served == Served::Live && !has_more_to_do => Turn::Done,
+            Wrote::All => Turn::Again,
+        })
+    }
+
+    /// Accepts a page of the history for the socket that requested it.
+    ///
+    /// # Errors
+    /// If the connection is broken.
+    pub(super) fn accept(
+        &self,
+        key: usize,
+        arrival: u32,
+        page: Result<Page, HistoryError>,
+    ) -> io::Result<()> {
+        let mut state = self.state.borrow_mut();
+        let State { subscribers, position, tick, .. } = &mut *state;
+        let Some(subscriber) = subscribers.get_mut(key) else { return Ok(()) };
+        if subscriber.arrival != arrival {
+            return Ok(());
+        }
+        let Sink::Socket(connection) = &mut subscriber.sink else { return Ok(()) };
+        connection.end_reading();
+        let token_key = self.hub.history().token_key();
+        let cursor = subscriber.served.cursor(*position);
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => {
+                warn!(%error, "a subscription ends because what it missed cannot be read");
+                if connection.is_within_event() {
+                    // The end would be written into the middle of the event.
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                let token = token_key.seal(cursor);
+                let notice = connection.style.end(EndReason::Unavailable, &token);
+                connection.end(Some(notice));
+                state.rouse(number(key), false);
+                return Ok(());
+            }
+        };
+        let leg = Leg::new(page, cursor, *position, &mut subscriber.told, token_key);
+        subscriber.served = Served::Behind(leg.after);
+        if let Some(gap) = leg.gap {
+            if connection.is_within_event() {
+                // The rest of the event is lost. The client reconnects with the id of the event
+                // before it.
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            let notice = connection.style.writer.gap(&gap, token_key);
+            connection.notify(notice);
+            self.stats.gap();
+        }
+        let turn = if connection.write_notice(*tick)? == Wrote::All {
+            let (events, is_whole) =
+                gather(&leg.events, &subscriber.interest, connection, token_key);
+            let then = is_whole.then_some(Served::Behind(leg.scanned_to));
+            self.send(&events, subscriber, *tick, leg.after, then)?
+        } else {
+            Turn::Wait
+        };
+        match turn {
+            Turn::Wait => state.reschedule(number(key)),
+            _ => state.rouse(number(key), false),
+        }
+        Ok(())
+    }
+}
+
+/// Collects events for `interest` from the tail. Returns what the search found after them. Examines
+/// a limited number of events.
+fn find_in_tail(
+    tail: &Tail,
+    mut after: Position,
+    end: Position,
+    interest: &Interest,
+    events: &mut Vec<Arc<Event>>,
+) -> Found {
+    let mut meter = Meter::new(interest);
+    loop {
+        match tail.find(after, end, interest, &mut meter) {
+            Found::Event(event) if events.len() < EVENTS_AT_ONCE => {
+                after = event.position;
+                events.push(event);
+            }
+            found => return found,
+        }
+    }
+}
+
+/// Takes the first of `events`, within the limits of one turn. Returns whether these are all.
+fn gather<'a>(
+    events: impl IntoIterator<Item = &'a Arc<Event>>,
+    interest: &Interest,
+    connection: &Connection,
+    key: &TokenKey,
+) -> (SmallVec<[&'a Event; 4]>, bool) {
+    let mut gathered: SmallVec<[&Event; 4]> = SmallVec::new();
+    let mut n_bytes = 0;
+    for event in events {
+        let is_enough = EVENTS_AT_ONCE <= gathered.len()
+            || BYTES_AT_ONCE <= n_bytes
+            || connection.would_be_full(n_bytes)
+            || gathered.last().is_some_and(|last| connection.style.is_last(last));
+        // The rest of a partly sent event has to follow in any case.
+        if is_enough && !gathered.is_empty() {
+            return (gathered, false);
+        }
+        let event = connection.style.shown(event, interest);
+        n_bytes += connection.style.event(event, key).len();
+        gathered.push(event);
+    }
+    (gathered, true)
+}

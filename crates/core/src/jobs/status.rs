@@ -1,0 +1,80 @@
+//! The status document: everything that a page needs to draw a job.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Job, Outcome, Progress, State};
+
+/// A job as clients see it.
+#[derive(Debug, Serialize)]
+pub struct Status<'a> {
+    /// The job's id.
+    pub id: &'a str,
+    /// The job's type.
+    #[serde(rename = "type")]
+    pub kind: &'a str,
+    /// The job's title.
+    pub title: &'a str,
+    /// The job's state.
+    pub state: State,
+    attempt: u32,
+    max_attempts: u32,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When its current attempt began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// The gateway's time, so that clients with a different clock show correct ages.
+    now: Timestamp,
+    /// Its progress.
+    pub progress: &'a Progress,
+    /// Why there is no result, as a problem document.
+    error: Option<&'a RawValue>,
+    result: Option<String>,
+    log: LogStatus,
+    /// Whether the job can be retried.
+    retryable: bool,
+    version: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct LogStatus {
+    href: String,
+    start: u64,
+    length: u64,
+}
+
+impl<'a> Status<'a> {
+    /// Makes the document of a job at the time `now`.
+    #[must_use]
+    pub fn of(job: &'a Job, now: Timestamp) -> Self {
+        let error = match &job.outcome {
+            Some(Outcome::Problem(problem)) => Some(&**problem),
+            _ => None,
+        };
+        Self {
+            id: &job.id,
+            kind: &job.kind,
+            title: &job.title,
+            state: job.state,
+            attempt: job.attempt,
+            max_attempts: job.last_attempt,
+            created_at: job.created_at,
+            started_at: job.started_at,
+            ended_at: job.ended_at,
+            now,
+            progress: &job.progress,
+            error,
+            result: (job.state == State::Succeeded).then(|| format!("/jobs/{}/result", job.id)),
+            log: LogStatus {
+                href: format!("/jobs/{}/log", job.id),
+                start: job.log.start(),
+                length: job.log.end(),
+            },
+            retryable: job.can_be_retried(),
+            version: job.version,
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The core of tidegate: from a valid update to bytes for each receiver. It knows neither HTTP nor
+//! settings files.
+//!
+//! The modules, in the order in which an event passes them:
+//!
+//! - [`event`] defines updates and events.
+//! - [`matching`] decides which subscribers an event concerns.
+//! - [`history`] orders and stores events.
+//! - [`transport`] encodes events.
+//! - [`hub`] accepts updates and notifies shards.
+//! - [`delivery`] delivers to each subscriber.
+//!
+//! [`jobs`] are long-running work whose changes are events, [`subscriptions`] the list of current
+//! subscriptions, and the [`ledger`] keeps replies to repeated requests.
+
+pub mod budget;
+pub mod clock;
+pub mod delivery;
+pub mod event;
+pub mod history;
+pub mod hub;
+pub mod jobs;
+pub mod ledger;
+pub mod matching;
+pub mod random;
+pub mod subscriptions;
+pub mod transport;

@@ -1,0 +1,155 @@
+//! The encoders of the transports.
+//!
+//! They turn an event, a gap, a heartbeat or an end into bytes. The bytes of an event depend on no
+//! subscriber: they are encoded once, on first use, and shared.
+
+mod gap;
+pub mod iframe;
+pub mod json;
+pub mod sse;
+mod style;
+pub mod subscription;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+pub use self::{
+    gap::Gap,
+    style::{EndReason, Ending, Style},
+};
+use crate::{
+    event::{Event, Form},
+    history::TokenKey,
+};
+
+/// The transport to a subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// EventSource.
+    Sse,
+    /// The forever iframe.
+    Iframe,
+    /// Long poll.
+    Poll,
+}
+
+impl Transport {
+    /// The number of transports.
+    pub const COUNT: usize = 3;
+    /// All transports, in the order of their discriminants.
+    pub const ALL: [Self; Self::COUNT] = [Self::Sse, Self::Iframe, Self::Poll];
+
+    /// The name in settings, metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sse => "sse",
+            Self::Iframe => "iframe",
+            Self::Poll => "poll",
+        }
+    }
+}
+
+/// Encodes the items of one stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamWriter {
+    /// As `text/event-stream`.
+    Sse {
+        /// Whether heartbeats are events that a script can see.
+        visible_heartbeats: bool,
+        /// Whether each item is a chunk of an HTTP/1.1 body. Not set where something else frames
+        /// the body.
+        is_chunked: bool,
+    },
+    /// As script elements.
+    Iframe {
+        /// The nonce that the document's Content-Security-Policy allows.
+        nonce: Arc<str>,
+    },
+}
+
+impl StreamWriter {
+    /// Whether a stream of this kind may be chunked. Chromium takes a chunked document that is cut
+    /// off for one that is still loading. The iframe's script would then notice the end only by the
+    /// silence.
+    #[must_use]
+    pub fn is_chunkable(&self) -> bool {
+        matches!(self, Self::Sse { .. })
+    }
+
+    /// Makes each item a chunk of an HTTP/1.1 body, if this kind of stream may be chunked.
+    pub fn chunk(&mut self) {
+        if let Self::Sse { is_chunked, .. } = self {
+            *is_chunked = true;
+        }
+    }
+
+    /// Whether the encoded bytes contain the event's topics.
+    #[must_use]
+    pub fn shows_topics(&self) -> bool {
+        matches!(self, Self::Iframe { .. })
+    }
+
+    /// The bytes of an event.
+    #[must_use]
+    pub fn event<'event>(&self, event: &'event Event, key: &TokenKey) -> &'event Bytes {
+        match self {
+            Self::Sse { is_chunked: true, .. } => event.encoded(Form::SseChunk, sse::event_chunk),
+            Self::Sse { .. } => event.encoded(Form::Sse, sse::event),
+            Self::Iframe { nonce } => {
+                event.encoded(Form::Script, |event| iframe::event(event, nonce, key))
+            }
+        }
+    }
+
+    /// The bytes that report a gap.
+    #[must_use]
+    pub fn gap(&self, gap: &Gap, key: &TokenKey) -> Bytes {
+        match self {
+            Self::Sse { .. } => self.framed(sse::gap(gap, key)),
+            Self::Iframe { nonce } => iframe::gap(gap, nonce, key),
+        }
+    }
+
+    /// The bytes that keep an idle connection alive. `token` is the cursor token for the position
+    /// reached.
+    #[must_use]
+    pub fn heartbeat(&self, token: &str) -> Bytes {
+        match self {
+            Self::Sse { visible_heartbeats: true, .. } => {
+                self.framed(sse::visible_heartbeat(token))
+            }
+            Self::Sse { is_chunked, .. } => sse::heartbeat(*is_chunked),
+            Self::Iframe { nonce } => iframe::heartbeat(token, nonce),
+        }
+    }
+
+    /// The last bytes, which tell the client to reconnect after `retry`.
+    #[must_use]
+    pub fn end(&self, reason: EndReason, retry: Duration, token: &str) -> Bytes {
+        match self {
+            Self::Sse { is_chunked: true, .. } => {
+                [&sse::chunk(&sse::end(retry)), sse::LAST_CHUNK].concat().into()
+            }
+            Self::Sse { .. } => sse::end(retry),
+            Self::Iframe { nonce } => iframe::end(reason, retry, token, nonce),
+        }
+    }
+
+    /// The bytes after the last event of a stream that ends with an event.
+    #[must_use]
+    pub fn close(&self) -> Option<Bytes> {
+        match self {
+            Self::Sse { is_chunked: true, .. } => Some(Bytes::from_static(sse::LAST_CHUNK)),
+            Self::Sse { .. } | Self::Iframe { .. } => None,
+        }
+    }
+
+    fn framed(&self, bytes: Bytes) -> Bytes {
+        match self {
+            Self::Sse { is_chunked: true, .. } => sse::chunk(&bytes),
+            Self::Sse { .. } | Self::Iframe { .. } => bytes,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! How the streams of one kind are written, and how they end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{StreamWriter, subscription};
+use crate::{event::Event, history::TokenKey, matching::Interest};
+
+/// How streams of one kind are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Style {
+    /// The encoder.
+    pub writer: StreamWriter,
+    /// Whether events about subscriptions are written in the old dialect of Mercure.
+    pub is_old_dialect: bool,
+    /// How the streams end.
+    pub ending: Ending,
+    /// Time without progress after which a blocked socket is closed.
+    pub write_deadline: Duration,
+}
+
+/// How a stream ends, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// Bytes after the head at which the document is recycled; `None` for never.
+    pub recycle_after: Option<usize>,
+    /// The type of the event after which the stream ends.
+    pub last_event: Option<&'static str>,
+    /// The reconnection delay for clients; the minimum if the gateway stops or the history fails.
+    pub retry: Duration,
+    /// The maximum random addition in these two cases, so that clients do not all return at once.
+    pub retry_spread: Duration,
+}
+
+impl Style {
+    /// The event as shown to a subscriber: in its dialect, and without topics that it may not see.
+    pub fn shown<'event>(&self, event: &'event Event, interest: &Interest) -> &'event Event {
+        let event = if self.is_old_dialect { subscription::in_old_dialect(event) } else { event };
+        if self.writer.shows_topics() { interest.shown(event) } else { event }
+    }
+
+    /// The bytes of an event that was made by [`shown`](Self::shown).
+    pub fn event<'event>(&self, event: &'event Event, key: &TokenKey) -> &'event Bytes {
+        self.writer.event(event, key)
+    }
+
+    /// The last bytes of a stream that ends for `reason`. Its client can resume from `token`.
+    pub fn end(&self, reason: EndReason, token: &str) -> Bytes {
+        let Ending { retry, retry_spread, .. } = self.ending;
+        let retry = match reason {
+            EndReason::Lifetime | EndReason::Recycled => retry,
+            EndReason::Drain | EndReason::Unavailable => {
+                retry + retry_spread.mul_f64(fastrand::f64())
+            }
+        };
+        self.writer.end(reason, retry, token)
+    }
+
+    /// Whether the stream ends after `event`.
+    pub fn is_last(&self, event: &Event) -> bool {
+        let kind = event.update.kind.as_ref().map(|kind| kind.as_str());
+        kind.is_some() && kind == self.ending.last_event
+    }
+
+    /// Whether a stream with `n_bytes` after its head is to be recycled.
+    pub fn is_full(&self, n_bytes: usize) -> bool {
+        self.ending.recycle_after.is_some_and(|limit| limit.max(1) <= n_bytes)
+    }
+}
+
+/// Why a subscription ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// It has reached its maximum lifetime.
+    Lifetime,
+    /// The gateway is stopping.
+    Drain,
+    /// The document has reached its maximum size.
+    Recycled,
+    /// The history cannot be read.
+    Unavailable,
+}
+
+impl EndReason {
+    /// The reason's name for clients.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lifetime => "lifetime",
+            Self::Drain => "drain",
+            Self::Recycled => "recycled",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}

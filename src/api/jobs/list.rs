@@ -1,0 +1,108 @@
+//! The list of jobs.
+
+use std::collections::BTreeMap;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{CACHE_CONTROL, VARY},
+};
+use serde::Serialize;
+use tidegate_core::{
+    event::Topic,
+    jobs::{Job, State, Status},
+};
+
+use super::parameter;
+use crate::{
+    api::jobs::page,
+    gateway::Gateway,
+    http::{accept::preferred, access, problem::Problem},
+};
+
+/// The maximum and the default number of jobs on one page of the list.
+const LONGEST_LIST: usize = 1000;
+const LIST: usize = 100;
+
+/// `GET /jobs`: the newest jobs, counts by type and state, and the age of the oldest claimable job
+/// of each type.
+pub(super) async fn list_jobs(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    access::subscriber(&request).await?.check(&Topic::of_jobs())?;
+    let gateway = Gateway::of(&request);
+    let tracker = gateway.tracker();
+    let kind = parameter(&request, "type")?.filter(|it| !it.is_empty());
+    let state = match parameter(&request, "state")?.filter(|it| !it.is_empty()) {
+        None => None,
+        Some(name) => Some(state_named(&name)?),
+    };
+    let limit = match parameter(&request, "limit")? {
+        None => LIST,
+        Some(limit) => {
+            limit.parse().ok().filter(|it| (1..=LONGEST_LIST).contains(it)).ok_or_else(|| {
+                Problem::field("limit", format!("`limit` is not 1 to {LONGEST_LIST}"))
+            })?
+        }
+    };
+    let before = parameter(&request, "before")?;
+    // The tracker lists from the newest job if it does not know `before`, so that is refused.
+    if before.as_ref().is_some_and(|id| !tracker.knows(id)) {
+        let detail = "`before` is no job of the list, or not any more; begin again without it";
+        return Err(Problem::field("before", detail));
+    }
+    let is_wanted = |job: &Job| {
+        kind.as_ref().is_none_or(|kind| *kind == job.kind) && state.is_none_or(|it| it == job.state)
+    };
+    let jobs = tracker.list(before.as_deref(), limit, is_wanted).await;
+    let now = tracker.now().time;
+    let (counts, waiting) = (tracker.counts(), tracker.oldest_queued());
+    let next = jobs.last().filter(|_| jobs.len() == limit).map(|job| job.id.as_str());
+    if preferred(&request, &["application/json", "text/html"]) == Some("text/html") {
+        let kind = kind.unwrap_or_default();
+        let older = next.map(|before| {
+            url::form_urlencoded::Serializer::new(String::new())
+                .append_pair("type", &kind)
+                .append_pair("state", state.map_or("", State::as_str))
+                .append_pair("limit", &limit.to_string())
+                .append_pair("before", before)
+                .finish()
+        });
+        let filter = page::Filter { kind, state, older };
+        return page::list(&jobs, &counts, &waiting, &filter, now);
+    }
+    let mut by_type: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    for ((kind, state), count) in &counts {
+        by_type.entry(kind).or_default().insert(state.as_str(), *count);
+    }
+    let list = List {
+        jobs: jobs.iter().map(|job| Status::of(job, now)).collect(),
+        counts: by_type,
+        oldest_queued_seconds: waiting
+            .iter()
+            .map(|(kind, age)| (&**kind, age.as_secs_f64()))
+            .collect(),
+        before: next,
+    };
+    Ok(HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "private, no-cache"))
+        .insert_header((VARY, "accept"))
+        .json(list))
+}
+
+/// The response of `GET /jobs`.
+#[derive(Serialize)]
+struct List<'a> {
+    jobs: Vec<Status<'a>>,
+    /// By type and state.
+    counts: BTreeMap<&'a str, BTreeMap<&'a str, u64>>,
+    /// By type.
+    oldest_queued_seconds: BTreeMap<&'a str, f64>,
+    /// The value of `before` for the next page, if there may be one.
+    before: Option<&'a str>,
+}
+
+fn state_named(name: &str) -> Result<State, Problem> {
+    let state = State::ALL.into_iter().find(|state| state.as_str() == name);
+    state.ok_or_else(|| {
+        let names = State::ALL.map(State::as_str).join(", ");
+        Problem::field("state", format!("`state` is none of {names}"))
+    })
+}

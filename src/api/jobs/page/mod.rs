@@ -1,0 +1,281 @@
+//! The pages of jobs: one that waits for a job, and the list.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    body::BoxBody,
+    http::header::{CACHE_CONTROL, HeaderValue, LOCATION, REFERRER_POLICY, VARY},
+};
+use askama::Template as _;
+use jiff::Timestamp;
+use serde_json::{Value, value::RawValue};
+use tidegate_core::jobs::{Job, JobError, Outcome, State, Status};
+
+use super::{parameter, words};
+use crate::{http::problem::Problem, pages};
+
+/// Bytes of the log that the page contains; a script fetches what follows.
+const LOG_TAIL: usize = 4096;
+
+/// The filter of the list.
+#[derive(Debug)]
+pub(super) struct Filter {
+    /// A type, or empty for all.
+    pub(super) kind: String,
+    pub(super) state: Option<State>,
+    /// The query for older jobs, if there may be some.
+    pub(super) older: Option<String>,
+}
+
+/// The page of one job. `static/job.js` draws the same when it runs.
+#[derive(askama::Template)]
+#[template(path = "job.html")]
+struct Holding<'a> {
+    job: &'a Job,
+    now: Timestamp,
+    /// The status document, for the script.
+    status: String,
+    failure: Option<Failure>,
+    log: String,
+    /// Whether the viewer may cancel the job and retry it.
+    may_change: bool,
+}
+
+/// A problem document for people.
+struct Failure {
+    title: String,
+    detail: String,
+    document: String,
+}
+
+#[derive(askama::Template)]
+#[template(path = "job-missing.html")]
+struct Missing {
+    was_there: bool,
+}
+
+#[derive(askama::Template)]
+#[template(path = "jobs.html")]
+struct List<'a> {
+    /// The states that at least one job has.
+    states: Vec<State>,
+    counts: Vec<Counts<'a>>,
+    rows: Vec<Row<'a>>,
+    filter: &'a Filter,
+}
+
+/// The counts of one job type.
+struct Counts<'a> {
+    kind: &'a str,
+    counts: Vec<(State, u64)>,
+    oldest: Option<String>,
+}
+
+struct Row<'a> {
+    job: &'a Job,
+    now: Timestamp,
+}
+
+/// Returns the page that waits for a job. Without scripts it refreshes itself. When the job has
+/// succeeded it redirects to the result, unless the parameter `page` is present. `root` is the path
+/// of the gateway.
+pub(super) fn holding(
+    request: &HttpRequest,
+    root: &str,
+    job: &Job,
+    may_change: bool,
+    now: Timestamp,
+) -> Result<HttpResponse, Problem> {
+    if job.state == State::Succeeded && parameter(request, "page")?.is_none() {
+        let result = format!("{root}/jobs/{}/result", job.id);
+        return Ok(HttpResponse::SeeOther()
+            .insert_header((LOCATION, result))
+            .insert_header((REFERRER_POLICY, pages::NO_REFERRER))
+            .insert_header((CACHE_CONTROL, "private, no-cache"))
+            .insert_header((VARY, "accept"))
+            .finish());
+    }
+    private(pages::html(&Holding::of(job, may_change, now)))
+}
+
+/// Returns the page for a job that does not exist.
+pub(super) fn missing(error: JobError) -> HttpResponse {
+    let was_there = matches!(error, JobError::Gone);
+    let html = Missing { was_there }.render().unwrap_or_default();
+    let mut response = HttpResponse::from_error(Problem::from(error)).set_body(BoxBody::new(html));
+    pages::protect(&mut response);
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    response
+}
+
+/// Returns the page with the list of jobs.
+pub(super) fn list(
+    jobs: &[Job],
+    counts: &BTreeMap<(String, State), u64>,
+    waiting: &[(String, Duration)],
+    filter: &Filter,
+    now: Timestamp,
+) -> Result<HttpResponse, Problem> {
+    private(pages::html(&List::of(jobs, counts, waiting, filter, now)))
+}
+
+/// Makes a page private to its client. The page varies by `Accept`, because its address has other
+/// representations.
+fn private(page: Result<HttpResponse, Problem>) -> Result<HttpResponse, Problem> {
+    let mut page = page?;
+    page.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    page.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    Ok(page)
+}
+
+// === impl Holding ===
+
+impl<'a> Holding<'a> {
+    fn of(job: &'a Job, may_change: bool, now: Timestamp) -> Self {
+        let failure = match &job.outcome {
+            Some(Outcome::Problem(problem)) => Some(Failure::of(problem)),
+            _ => None,
+        };
+        let status = serde_json::to_string(&Status::of(job, now)).unwrap_or_default();
+        Self { job, now, status, failure, log: job.log.tail(LOG_TAIL), may_change }
+    }
+
+    fn document_title(&self) -> String {
+        let title = &self.job.title;
+        match (self.job.state, self.percent()) {
+            (State::Succeeded, _) => format!("✓ {title}"),
+            (State::Failed | State::Cancelled | State::Lost, _) => format!("✗ {title}"),
+            (State::Running | State::Cancelling, Some(percent)) => format!("{percent} % {title}"),
+            (State::Running | State::Cancelling | State::Queued, _) => title.clone(),
+        }
+    }
+
+    fn state_in_words(&self) -> &'static str {
+        words::state(self.job.state, self.job.attempt)
+    }
+
+    fn percent(&self) -> Option<u8> {
+        words::percent(self.job)
+    }
+
+    /// The label of [`Self::time`].
+    fn time_name(&self) -> &'static str {
+        match self.job.state {
+            State::Queued if self.job.attempt == 0 => "Waiting for",
+            State::Queued => "Created",
+            State::Running | State::Cancelling => "Running for",
+            _ if self.job.started_at.is_none() => "Waited for",
+            _ => "Took",
+        }
+    }
+
+    fn time(&self) -> String {
+        let since = match self.job.state {
+            State::Queued => self.job.created_at,
+            _ => self.job.started_at.unwrap_or(self.job.created_at),
+        };
+        let time = words::duration(words::between(since, self.job.ended_at.unwrap_or(self.now)));
+        if self.time_name() == "Created" { format!("{time} ago") } else { time }
+    }
+
+    fn left(&self) -> Option<String> {
+        let seconds = self.job.progress.estimate_seconds()?;
+        (self.job.state == State::Running).then(|| words::estimate(seconds))
+    }
+
+    fn is_cancellable(&self) -> bool {
+        words::is_cancellable(self.job.state)
+    }
+
+    fn is_retryable(&self) -> bool {
+        self.job.can_be_retried()
+    }
+
+    fn has_result(&self) -> bool {
+        self.job.state == State::Succeeded
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    fn of(problem: &RawValue) -> Self {
+        let document: Value = serde_json::from_str(problem.get()).unwrap_or_default();
+        let text = |name| document.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let title = match text("title") {
+            title if title.is_empty() => "The job failed".to_owned(),
+            title => title,
+        };
+        let detail = text("detail");
+        Self { title, detail, document: format!("{document:#}") }
+    }
+}
+
+// === impl List ===
+
+impl<'a> List<'a> {
+    fn of(
+        jobs: &'a [Job],
+        counts: &'a BTreeMap<(String, State), u64>,
+        waiting: &[(String, Duration)],
+        filter: &'a Filter,
+        now: Timestamp,
+    ) -> Self {
+        let is_there =
+            |state: &State| counts.iter().any(|((_, it), count)| it == state && 0 < *count);
+        let states: Vec<State> = State::ALL.into_iter().filter(is_there).collect();
+        let mut kinds: Vec<&str> =
+            counts.iter().filter(|(_, count)| 0 < **count).map(|((kind, _), _)| &**kind).collect();
+        kinds.dedup();
+        let of_kind = |kind: &'a str| Counts {
+            kind,
+            counts: states
+                .iter()
+                .map(|state| (*state, counts.get(&(kind.to_owned(), *state)).map_or(0, |it| *it)))
+                .collect(),
+            oldest: waiting.iter().find(|(it, _)| it == kind).map(|(_, age)| words::duration(*age)),
+        };
+        let counts = kinds.into_iter().map(of_kind).collect();
+        let rows = jobs.iter().map(|job| Row { job, now }).collect();
+        Self { states, counts, rows, filter }
+    }
+
+    /// Whether the filter names a type without jobs.
+    fn is_unknown_type(&self) -> bool {
+        let kind = &self.filter.kind;
+        !kind.is_empty() && self.counts.iter().all(|it| it.kind != kind)
+    }
+}
+
+// === impl Row ===
+
+impl Row<'_> {
+    fn percent(&self) -> Option<u8> {
+        words::percent(self.job)
+    }
+
+    fn age(&self) -> String {
+        words::duration(words::between(self.job.created_at, self.now))
+    }
+
+    fn run_time(&self) -> String {
+        match self.job.started_at {
+            Some(start) if self.job.state != State::Queued => {
+                words::duration(words::between(start, self.job.ended_at.unwrap_or(self.now)))
+            }
+            _ => "–".to_owned(),
+        }
+    }
+
+    fn is_cancellable(&self) -> bool {
+        words::is_cancellable(self.job.state)
+    }
+
+    fn is_retryable(&self) -> bool {
+        self.job.can_be_retried()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! A job in words. `static/job.js` uses the same words, so that a page reads the same with and
+//! without scripts.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidegate_core::jobs::{Job, State};
+
+/// Describes a state. For a queued job, says whether it was tried before.
+pub(super) fn state(state: State, attempt: u32) -> &'static str {
+    match state {
+        State::Queued if attempt == 0 => "Waiting for a worker",
+        State::Queued => "Waiting for another attempt",
+        State::Running => "Running",
+        State::Cancelling => "Being cancelled",
+        State::Succeeded => "Done",
+        State::Failed => "Failed",
+        State::Cancelled => "Cancelled",
+        State::Lost => "Lost: its worker fell silent",
+    }
+}
+
+/// Returns whole percents, rounded down, if the progress is known. A job that succeeded has 100.
+pub(super) fn percent(job: &Job) -> Option<u8> {
+    if job.state == State::Succeeded {
+        return Some(100);
+    }
+    let percent = job.progress.percent()?.clamp(0.0, 100.0);
+    (0..=100_u8).rev().find(|it| f64::from(*it) <= percent)
+}
+
+/// Returns the time from `from` to `to`, or zero if `to` is earlier.
+pub(super) fn between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
+
+/// Formats a duration in its two largest units.
+pub(super) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{minutes} min {:02} s", seconds % 60),
+        3600..86_400 => format!("{hours} h {:02} min", minutes % 60),
+        _ => format!("{days} d {:02} h", hours % 24),
+    }
+}
+
+/// Formats an estimate, rounded because an estimate is not exact.
+pub(super) fn estimate(seconds: f64) -> String {
+    let about = |count: f64, unit: &str| {
+        format!("about {count} {unit}{} left", if count == 1.0 { "" } else { "s" })
+    };
+    match seconds {
+        seconds if seconds < 10.0 => "a few seconds left".to_owned(),
+        seconds if seconds < 55.0 => about((seconds / 10.0).round() * 10.0, "second"),
+        seconds if seconds < 3570.0 => about((seconds / 60.0).round(), "minute"),
+        seconds if seconds < 84_600.0 => about((seconds / 3600.0).round(), "hour"),
+        seconds => about((seconds / 86_400.0).round(), "day"),
+    }
+}
+
+pub(super) fn is_cancellable(state: State) -> bool {
+    matches!(state, State::Queued | State::Running)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_two_units_and_guesses_in_one() {
+        let told = [59, 60, 3599, 3600, 86_399, 90_000].map(|it| duration(Duration::from_secs(it)));
+        assert_eq!(
+            told,
+            ["59 s", "1 min 00 s", "59 min 59 s", "1 h 00 min", "23 h 59 min", "1 d 01 h"]
+        );
+        let told = [3.0, 14.0, 55.0, 119.0, 3570.0, 200_000.0].map(estimate);
+        assert_eq!(
+            told,
+            [
+                "a few seconds left",
+                "about 10 seconds left",
+                "about 1 minute left",
+                "about 2 minutes left",
+                "about 1 hour left",
+                "about 2 days left"
+            ]
+        );
+    }
+}

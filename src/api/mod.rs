@@ -1,0 +1,6 @@
+//! The resources of the HTTP API, one folder each.
+
+pub(crate) mod jobs;
+pub(crate) mod publish;
+pub(crate) mod subscribe;
+pub(crate) mod subscriptions;

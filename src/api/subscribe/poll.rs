@@ -1,0 +1,253 @@
+//! Long poll: `GET /poll`.
+//!
+//! A reply has the available events, or waits for one. Its `cursor` is the cursor token for the
+//! position reached, and `next` is the URL of the next poll. The polls of one session are one
+//! subscriber.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    body::{BodySize, MessageBody},
+    http::{
+        StatusCode,
+        header::{CONTENT_DISPOSITION, ETAG},
+    },
+};
+use bytes::Bytes;
+use tidegate_core::{
+    delivery::{Feed, Item, PollTurn as Turn, Shard, Terms},
+    transport::{Transport, json, subscription},
+};
+
+use super::{
+    admission::{self, Admitted},
+    callback::check_callback,
+    params::Params,
+};
+use crate::{
+    gateway::Gateway,
+    http::{access, form, headers, preferred_wait, problem::Problem, public_base},
+    listen::Peer,
+    settings::PollSettings,
+};
+
+/// The events of one reply.
+struct Batch {
+    events: Vec<Bytes>,
+    bytes: usize,
+    /// Whether there may be more events.
+    more: bool,
+}
+
+/// Answers a poll, at once or when there is an event.
+///
+/// # Errors
+/// If the request is refused.
+pub(crate) async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (gateway, params, admitted) = prepare(&request).await?;
+    let settings = &gateway.settings().poll;
+    let (wait, preferred) = wait(&request, &params, settings)?;
+    let wait = admission::within(wait, params.expires);
+    let mut turn = gateway.sessions().begin(params.session.as_deref());
+    let admitted = admitted.join(&request, &gateway, &params, Some(turn.number()))?;
+    let cursor_echo = admitted.cursor_echo.clone();
+    let terms = Terms { transport: Transport::Poll, heartbeat: None, lifetime: wait };
+    let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");
+    let mut feed = shard.subscribe(admitted.subscription(&params, terms));
+    let peer = Peer::of(&request);
+    let batch = collect(&mut feed, &mut turn, &peer, wait, &params, settings).await;
+
+    let mut response = HttpResponse::Ok();
+    headers::uncached(&mut response);
+    headers::cursor_echo(&mut response, cursor_echo);
+    if preferred {
+        let applied = format!("wait={}", wait.as_secs());
+        response.insert_header(("preference-applied", applied)).insert_header(("vary", "prefer"));
+    }
+    // A conditional request without new events is answered 304, with the tag that it sent.
+    if let (true, Some(cursor)) = (batch.events.is_empty() && !batch.more, &params.cursor)
+        && cursor.is_etag
+    {
+        response.status(StatusCode::NOT_MODIFIED);
+        response.insert_header((ETAG, format!("\"{}\"", cursor.text)));
+        return Ok(response.finish());
+    }
+    let cursor = feed.token();
+    let next = next(&request, &gateway, &params, &turn, &cursor);
+    response.insert_header((ETAG, format!("\"{cursor}\"")));
+    let mut pieces = batch.into_json(&cursor, &next);
+    match &params.callback {
+        None => {
+            response.content_type("application/json");
+        }
+        Some(callback) => {
+            response.content_type("application/javascript; charset=utf-8");
+            response.insert_header((CONTENT_DISPOSITION, "attachment; filename=\"poll.js\""));
+            pieces.push_front(format!("/**/{callback}(").into());
+            pieces.push_back(Bytes::from_static(b");"));
+        }
+    }
+    let size = pieces.iter().map(|piece| piece.len() as u64).sum();
+    Ok(response.body(Reply { pieces, size, _feed: feed, _turn: turn }))
+}
+
+/// Answers with the head that a reply would have, without waiting. `HEAD` subscribes to nothing.
+///
+/// # Errors
+/// If the request would be refused.
+pub(crate) async fn probe_poll(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (_, _, admitted) = prepare(&request).await?;
+    let mut response = HttpResponse::Ok();
+    headers::uncached(&mut response);
+    headers::cursor_echo(&mut response, admitted.cursor_echo);
+    Ok(response.content_type("application/json").finish())
+}
+
+async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Admitted), Problem> {
+    let gateway = Gateway::of(request);
+    let is_script = form::has(request.query_string(), "callback");
+    let subscriber =
+        if is_script { access::anonymous(request) } else { access::subscriber(request).await? };
+    let seat = admission::seat(request, &gateway, subscriber.is_stranger())?;
+    let params = Params::parse(request, &[], &gateway, &subscriber)?;
+    if let Some(callback) = &params.callback {
+        if !gateway.settings().poll.jsonp {
+            let detail = "`callback` needs JSONP, which is off (`poll.jsonp`)";
+            return Err(Problem::field("callback", detail));
+        }
+        check_callback(callback)?;
+    }
+    let admitted = admission::admit(request, &gateway, &params, seat).await?;
+    Ok((gateway, params, admitted))
+}
+
+/// How long to wait, and whether a preference was applied (RFC 7240, section 4.3). The parameter is
+/// a demand: above the maximum it is an error. A preference is only capped.
+fn wait(
+    request: &HttpRequest,
+    params: &Params,
+    settings: &PollSettings,
+) -> Result<(Duration, bool), Problem> {
+    if let Some(wait) = params.wait {
+        if settings.max_wait < wait {
+            let limit = settings.max_wait.as_secs();
+            let detail = format!("`wait` is longer than {limit} seconds");
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            return Err(Problem::field("wait", detail).with_limit(limit));
+        }
+        return Ok((wait, false));
+    }
+    Ok(match preferred_wait(request) {
+        Some(preferred) => (preferred.min(settings.max_wait), true),
+        None => (settings.wait, false),
+    })
+}
+
+/// Collects the available events. If there are none, waits for one, for the end of the poll, or
+/// until the peer ends its side.
+async fn collect(
+    feed: &mut Feed,
+    turn: &mut Turn,
+    peer: &Peer,
+    wait: Duration,
+    params: &Params,
+    settings: &PollSettings,
+) -> Batch {
+    let mut batch = Batch { events: Vec::new(), bytes: 0, more: false };
+    loop {
+        if settings.batch_events <= batch.events.len() || settings.batch_bytes <= batch.bytes {
+            batch.more = true;
+            return batch;
+        }
+        let is_waiting = batch.events.is_empty() && !wait.is_zero() && !peer.has_ended();
+        let item = if is_waiting {
+            tokio::select! {
+                item = feed.next() => Some(item),
+                () = turn.replaced() => None,
+                // The peer may still read, so the reply is sent with what there is.
+                () = peer.clone().ended() => continue,
+            }
+        } else {
+            feed.next_waiting().await
+        };
+        let object = match item {
+            Some(Item::Event(event)) if params.is_old_dialect => {
+                json::event(subscription::in_old_dialect(&event)).clone()
+            }
+            Some(Item::Event(event)) => json::event(params.interest.shown(&event)).clone(),
+            Some(Item::Gap(gap)) => json::gap_event(&gap, feed.token_key()).into(),
+            Some(Item::Heartbeat(_)) => continue,
+            Some(Item::End(_)) | None => {
+                batch.more = feed.is_behind();
+                return batch;
+            }
+        };
+        batch.bytes += object.len();
+        batch.events.push(object);
+    }
+}
+
+/// A reply being written. It shares the encoded events, and its client counts as a subscriber until
+/// all of it is written.
+struct Reply {
+    pieces: VecDeque<Bytes>,
+    size: u64,
+    _feed: Feed,
+    _turn: Turn,
+}
+
+impl MessageBody for Reply {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.size)
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Poll::Ready(self.pieces.pop_front().map(Ok))
+    }
+}
+
+impl Batch {
+    fn into_json(self, cursor: &str, next: &str) -> VecDeque<Bytes> {
+        let mut pieces = VecDeque::with_capacity(2 * self.events.len() + 4);
+        pieces.push_back(Bytes::from_static(b"{\"events\":["));
+        for (at, event) in self.events.into_iter().enumerate() {
+            if 0 < at {
+                pieces.push_back(Bytes::from_static(b","));
+            }
+            pieces.push_back(event);
+        }
+        let rest = serde_json::json!({ "cursor": cursor, "next": next, "more": self.more });
+        pieces.push_back(format!("],{}", json::script_safe(&rest).trim_start_matches('{')).into());
+        pieces
+    }
+}
+
+/// The full URL of the next poll: the same parameters and session, from the new cursor on.
+fn next(
+    request: &HttpRequest,
+    gateway: &Gateway,
+    params: &Params,
+    turn: &Turn,
+    cursor: &str,
+) -> String {
+    let mut url = public_base(request, gateway.settings());
+    let path = format!("{}/poll", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    url.set_query(Some(&params.lasting_query));
+    url.query_pairs_mut()
+        .append_pair("last_event_id", cursor)
+        .append_pair("session", &turn.session());
+    url.into()
+}

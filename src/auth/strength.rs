@@ -1,0 +1,36 @@
+//! Whether the configured keys protect the gateway.
+
+use super::Keyring;
+use crate::settings::Settings;
+
+/// Checks that the keys are usable, and none of them weak where others can reach the gateway.
+///
+/// # Errors
+/// If they are not. The text names the key.
+pub fn check_keys(settings: &Settings) -> Result<(), String> {
+    let weak = weak_keys(settings)?;
+    let is_reachable = settings.listeners().any(|it| !it.ip().is_loopback());
+    match weak.first() {
+        Some(weakness) if is_reachable => Err(format!(
+            "{weakness}, and the gateway listens on an address that others reach; take a secret \
+             from `openssl rand -base64 48`"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Returns warnings about keys that an operator may not have intended, as sentences. The gateway
+/// starts all the same.
+#[must_use]
+pub fn doubts(settings: &Settings) -> Vec<String> {
+    let mut doubts = weak_keys(settings).unwrap_or_default();
+    if !settings.auth.has_publishers() {
+        doubts.push("nothing can be published over HTTP: auth.publisher_key is not set".to_owned());
+    }
+    doubts
+}
+
+/// Returns one sentence for each usable but weak key.
+fn weak_keys(settings: &Settings) -> Result<Vec<String>, String> {
+    Keyring::new(&settings.auth).map(|it| it.weak_keys()).map_err(|error| error.to_string())
+}

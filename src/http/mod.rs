@@ -1,0 +1,25 @@
+//! HTTP: what the handlers of all resources share.
+//!
+//! Who sends a request and what it may do, how its body and headers are read, and how errors become
+//! problem documents.
+
+pub(crate) mod accept;
+pub(crate) mod access;
+pub(crate) mod body;
+pub(crate) mod form;
+pub(crate) mod guard;
+pub(crate) mod headers;
+pub(crate) mod idempotency;
+pub(crate) mod metadata;
+mod prefer;
+mod presentation;
+pub mod problem;
+mod public;
+pub(crate) mod refusals;
+mod resource;
+
+pub(crate) use self::{
+    prefer::preferred_wait,
+    public::{client_address, public_base},
+    resource::resource,
+};

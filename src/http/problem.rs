@@ -1,0 +1,470 @@
+//! The only conversion of errors to HTTP responses: problem documents (RFC 9457).
+
+use std::fmt;
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{
+        StatusCode,
+        header::{ALLOW, CONTENT_RANGE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+};
+use serde::Serialize;
+use tidegate_core::{
+    budget::Full, event::Invalid, history::HistoryError, hub::PublishError, ledger::KeyError,
+    subscriptions,
+};
+
+use crate::gateway::Refused;
+
+/// A refused request: what the client learns, and the words that the log and the metrics use.
+#[derive(Debug, Clone)]
+pub struct Problem(Box<Details>);
+
+#[derive(Debug, Clone)]
+struct Details {
+    status: StatusCode,
+    reason: &'static str,
+    title: &'static str,
+    detail: String,
+    field: Option<String>,
+    limit: Option<usize>,
+    /// What only the log contains, and the id that connects the refusal with it.
+    cause: Option<Cause>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+#[derive(Debug, Clone)]
+struct Cause {
+    text: String,
+    /// A random `urn:uuid:`.
+    instance: String,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<&'a str>,
+}
+
+impl Problem {
+    fn new(
+        status: StatusCode,
+        reason: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        let detail = detail.into();
+        let headers = Vec::new();
+        Self(Box::new(Details {
+            status,
+            reason,
+            title,
+            detail,
+            field: None,
+            limit: None,
+            cause: None,
+            headers,
+        }))
+    }
+
+    /// 400: the request as a whole is malformed.
+    pub fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", "Malformed request", detail)
+    }
+
+    /// 400: one field or parameter breaks a rule. `detail` names it as well.
+    pub fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_field", "Invalid field", detail)
+            .with_field(field.into())
+    }
+
+    /// 413: a field of an update, or a whole request, exceeds its limit.
+    pub fn too_large(field: impl Into<String>, limit: usize, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large", detail)
+            .with_field(field.into())
+            .with_limit(limit)
+    }
+
+    /// 413 or 400: a field of an update exceeds its limit or breaks another rule. `at` is its index
+    /// in an array.
+    #[must_use]
+    pub fn update(at: Option<usize>, invalid: &Invalid) -> Self {
+        let (field, detail) = match at {
+            None => (invalid.field().to_owned(), invalid.to_string()),
+            Some(at) => (format!("[{at}].{}", invalid.field()), format!("[{at}]: {invalid}")),
+        };
+        match invalid.limit() {
+            Some(limit) => Self::too_large(field, limit, detail),
+            None => Self::field(field, detail),
+        }
+    }
+
+    /// 400 or 503: a parameter of a subscriber's request breaks a rule or exceeds a limit, or (503)
+    /// the gateway is full.
+    #[must_use]
+    pub fn parameter(invalid: &Invalid) -> Self {
+        if let Invalid::NoRoom { field, limit } = invalid {
+            let problem = Self::unavailable("patterns", invalid.to_string());
+            return problem.with_field((*field).to_owned()).with_limit(*limit);
+        }
+        let problem = Self::field(invalid.field(), invalid.to_string());
+        match invalid.limit() {
+            Some(limit) => problem.with_limit(limit),
+            None => problem,
+        }
+    }
+
+    /// 401: a required access token is missing (RFC 6750, section 3.1: no error code). `metadata`
+    /// is the URL of the document that says where to get one.
+    pub fn token_missing(metadata: &str) -> Self {
+        let detail = "this needs a token: a header `Authorization: Bearer` or a cookie";
+        Self::new(StatusCode::UNAUTHORIZED, "token_missing", "Unauthorized", detail)
+            .with_challenge("", metadata)
+    }
+
+    /// 401: the access token is invalid. Only the log says why.
+    pub fn token_invalid(metadata: &str, cause: String) -> Self {
+        let detail =
+            "the token is not valid; the log of the gateway says why, under this `instance`";
+        Self::new(StatusCode::UNAUTHORIZED, "token_invalid", "Unauthorized", detail)
+            .with_challenge("error=\"invalid_token\", ", metadata)
+            .with_cause(cause)
+    }
+
+    /// 400: the access token cannot be read, because of how it was sent.
+    pub fn token_unpresentable(metadata: &str, detail: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "token_presentation", "Malformed request", detail)
+            .with_challenge("error=\"invalid_request\", ", metadata)
+    }
+
+    /// 403: the access token is valid, but does not grant this.
+    pub fn not_granted(metadata: &str, detail: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "not_granted", "Forbidden", detail)
+            .with_challenge("error=\"insufficient_scope\", ", metadata)
+    }
+
+    /// 403: pages of this origin may not do this.
+    pub fn foreign_origin(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "foreign_origin", "Origin not allowed", detail)
+    }
+
+    /// 404: there is no such resource.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail)
+    }
+
+    /// 405: the resource supports only the methods in `allow`.
+    #[must_use]
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        let detail = format!("the methods of this resource are {allow}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method", "Method not allowed", detail)
+            .with_header(ALLOW, HeaderValue::from_static(allow))
+    }
+
+    /// 406: the resource cannot send anything that the client accepts.
+    pub fn not_acceptable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "Not acceptable", detail)
+    }
+
+    /// 408: the body did not arrive in time.
+    pub fn timeout(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", "Request timeout", detail)
+    }
+
+    /// 409: a request with the same key is in progress.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail).with_retry_after(1)
+    }
+
+    /// 409: the state of the resource does not allow it.
+    pub fn state(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, reason, "Conflict", detail)
+    }
+
+    /// 410: the resource no longer exists.
+    pub fn gone(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "gone", "Gone", detail)
+    }
+
+    /// 416: the range sent does not adjoin the existing `length` bytes.
+    pub fn range(length: u64, detail: impl Into<String>) -> Self {
+        let range = HeaderValue::try_from(format!("bytes */{length}"));
+        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "log_hole", "Range not satisfiable", detail)
+            .with_header(CONTENT_RANGE, range.unwrap_or(HeaderValue::from_static("bytes */*")))
+    }
+
+    /// 415: the resource does not accept this media type.
+    pub fn media_type(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "media_type",
+            "Unsupported media type",
+            detail,
+        )
+    }
+
+    /// 421: the host name is not one of this gateway's.
+    pub fn misdirected(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", "Unknown host", detail)
+    }
+
+    /// 422: an idempotency key was already used for a different request.
+    pub fn key_reused(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", "Key reused", detail)
+    }
+
+    /// 503: temporarily unavailable.
+    pub fn unavailable(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, reason, "Unavailable", detail)
+            .with_retry_after(1)
+    }
+
+    /// 429 or 503: there is no room for another subscriber.
+    #[must_use]
+    pub fn full(full: Full) -> Self {
+        const RETRY_SECONDS: std::ops::Range<u64> = 5..15;
+        let (problem, limit) = match full {
+            Full::InAll(limit) => {
+                let detail = format!("there are {limit} subscribers, which is the limit");
+                (
+                    Self::new(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "subscribers",
+                        "Unavailable",
+                        detail,
+                    ),
+                    limit,
+                )
+            }
+            Full::Address(limit) => {
+                let detail =
+                    format!("there are {limit} subscribers from this address, which is the limit");
+                let title = "Too many requests";
+                (
+                    Self::new(
+                        StatusCode::TOO_MANY_REQUESTS,
+                        "subscribers_per_address",
+                        title,
+                        detail,
+                    ),
+                    limit,
+                )
+            }
+        };
+        // A random time, so that clients do not all return at once.
+        problem.with_limit(limit).with_retry_after(fastrand::u64(RETRY_SECONDS))
+    }
+
+    /// 429 or 503: there is no room for another subscriber without an access token.
+    #[must_use]
+    pub(crate) fn strangers_full(full: Full) -> Self {
+        match full {
+            Full::Address(_) => Self::full(full),
+            Full::InAll(limit) => {
+                let detail = format!(
+                    "there are {limit} subscribers without a token, which is the limit (limits.strangers)"
+                );
+                Self::unavailable("strangers", detail).with_limit(limit)
+            }
+        }
+    }
+
+    /// 429 or 503: arriving request bodies use as much memory as allowed.
+    #[must_use]
+    pub(crate) fn bodies_full(full: Full) -> Self {
+        const WHAT: &str = "bytes of bodies of requests on their way";
+        Self::spent(full, WHAT, ["bodies", "bodies_per_address"], "limits.bodies_bytes")
+    }
+
+    /// 429 or 503: the matchers of subscriptions use as much memory as allowed.
+    #[must_use]
+    pub(crate) fn matchers_full(full: Full) -> Self {
+        const WHAT: &str = "bytes of matchers of subscriptions";
+        Self::spent(full, WHAT, ["matchers", "matchers_per_address"], "limits.matchers_bytes")
+    }
+
+    /// 429: the patterns of subscriptions from one address cost as much as allowed.
+    #[must_use]
+    pub(crate) fn patterns_full(full: Full) -> Self {
+        const WHAT: &str = "as the cost of patterns of subscriptions";
+        Self::spent(full, WHAT, ["patterns", "patterns_per_address"], "limits.matchers_cost")
+    }
+
+    /// 429: the list has as many subscriptions from one address as allowed.
+    #[must_use]
+    pub(crate) fn listed_full(full: Full) -> Self {
+        const WHAT: &str = "subscriptions on the list";
+        let reasons = ["subscriptions", "subscriptions_per_address"];
+        Self::spent(full, WHAT, reasons, "mercure.max_subscriptions")
+    }
+
+    /// A budget is used up: in total (503), or for the peer's address (429), whose setting ends in
+    /// `_per_address`.
+    fn spent(
+        full: Full,
+        what: &str,
+        [of_all, of_address]: [&'static str; 2],
+        setting: &str,
+    ) -> Self {
+        match full {
+            Full::InAll(limit) => {
+                let detail =
+                    format!("there is room for {limit} {what} ({setting}), and it is used up");
+                Self::unavailable(of_all, detail).with_limit(limit)
+            }
+            Full::Address(limit) => {
+                let detail = format!(
+                    "there is room for {limit} {what} from one address ({setting}_per_address), and it is used up"
+                );
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let problem = Self::new(status, of_address, "Too many requests", detail);
+                problem.with_limit(limit).with_retry_after(1)
+            }
+        }
+    }
+
+    /// 503: there is no room for more matchers on the list of subscriptions.
+    #[must_use]
+    pub(crate) fn listed_out(subscriptions::Full(limit): subscriptions::Full) -> Self {
+        let detail = format!(
+            "there are {limit} subscriptions (mercure.max_subscriptions), which is the limit"
+        );
+        Self::unavailable("subscriptions", detail).with_limit(limit)
+    }
+
+    /// Adds the exceeded limit.
+    #[must_use]
+    pub fn with_limit(mut self, limit: usize) -> Self {
+        self.0.limit = Some(limit);
+        self
+    }
+
+    fn with_field(mut self, field: String) -> Self {
+        self.0.field = Some(field);
+        self
+    }
+
+    /// Returns the reason of the refusal, as a word for metrics and logs.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        self.0.reason
+    }
+
+    /// Whether the refusal is only for lack of a subscriber's seat.
+    #[must_use]
+    pub fn is_for_lack_of_room(&self) -> bool {
+        matches!(self.0.reason, "subscribers" | "subscribers_per_address" | "strangers")
+    }
+
+    /// Returns the cause that only the log may contain, and the id by which the client knows the
+    /// refusal.
+    pub(crate) fn cause(&self) -> Option<(&str, &str)> {
+        self.0.cause.as_ref().map(|it| (it.text.as_str(), it.instance.as_str()))
+    }
+
+    fn with_cause(mut self, text: String) -> Self {
+        let instance = uuid::Uuid::new_v4().urn().to_string();
+        self.0.cause = Some(Cause { text, instance });
+        self
+    }
+
+    /// Non-empty `parameters` end with a comma.
+    fn with_challenge(self, parameters: &str, metadata: &str) -> Self {
+        let challenge = format!("Bearer {parameters}resource_metadata=\"{metadata}\"");
+        let bare = HeaderValue::from_static("Bearer");
+        self.with_header(WWW_AUTHENTICATE, HeaderValue::try_from(challenge).unwrap_or(bare))
+    }
+
+    fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
+    fn with_retry_after(self, seconds: u64) -> Self {
+        self.with_header(RETRY_AFTER, HeaderValue::from(seconds))
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        let reason = match error {
+            PublishError::Overloaded => "overloaded",
+            PublishError::History(error) => return error.into(),
+            PublishError::Stopped => "stopping",
+        };
+        Self::unavailable(reason, error.to_string())
+    }
+}
+
+impl From<HistoryError> for Problem {
+    fn from(error: HistoryError) -> Self {
+        let (reason, advice) = match error {
+            HistoryError::Unavailable(_) => ("history", "nothing was stored"),
+            HistoryError::Unknown(_) => ("outcome_unknown", "it may be stored or not"),
+        };
+        let detail =
+            format!("{error}; {advice}: send the request again, with the same Idempotency-Key");
+        Self::unavailable(reason, detail)
+    }
+}
+
+impl From<KeyError> for Problem {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Reused => Self::key_reused(error.to_string()),
+            KeyError::InProgress => Self::conflict(error.to_string()),
+            KeyError::History(error) => error.into(),
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Invalid(invalid) => Self::update(None, &invalid),
+            Refused::Publish(error) => error.into(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.0.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.0.status);
+        for header in &self.0.headers {
+            response.insert_header(header.clone());
+        }
+        response.insert_header(("cache-control", "no-store"));
+        response.insert_header(("x-content-type-options", "nosniff"));
+        let document = Document {
+            kind: format!("urn:tidegate:problem:{}", self.0.reason.replace('_', "-")),
+            title: self.0.title,
+            status: self.0.status.as_u16(),
+            detail: &self.0.detail,
+            field: self.0.field.as_deref(),
+            limit: self.0.limit,
+            instance: self.cause().map(|(_, instance)| instance),
+        };
+        let body = serde_json::to_string(&document).unwrap_or_default();
+        response.content_type("application/problem+json").body(body)
+    }
+}

@@ -1,0 +1,94 @@
+//! Logging and metrics.
+
+pub(crate) mod metrics;
+
+use std::{
+    io::{self, IsTerminal as _},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tracing_subscriber::{EnvFilter, filter::ParseError};
+
+use crate::settings::{LogFormat, LogSettings};
+
+/// Sends log lines of the whole process to standard error from now on.
+///
+/// # Errors
+/// If the filter is malformed, which checked settings never are.
+pub fn start(settings: &LogSettings) -> Result<(), ParseError> {
+    let filter = EnvFilter::try_new(&settings.filter)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A second call, as in tests with several gateways, keeps the first subscriber.
+    let _ = match settings.format {
+        LogFormat::Text => {
+            lines.with_target(false).with_ansi(io::stderr().is_terminal()).try_init()
+        }
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}
+
+/// Limits how many lines of one kind are logged per second.
+#[derive(Debug)]
+pub(crate) struct LinePace {
+    lines_per_second: u32,
+    second: Mutex<Second>,
+}
+
+/// What was logged since `began`.
+#[derive(Debug)]
+struct Second {
+    began: Instant,
+    n_lines: u32,
+    n_left_out: u64,
+}
+
+/// Whether a line may be logged.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// It may. This many lines of the previous second were omitted.
+    Write(u64),
+    /// The limit of this second has been reached.
+    LeaveOut,
+}
+
+impl LinePace {
+    /// Allows at most this many lines per second.
+    pub(crate) fn new(lines_per_second: u32) -> Self {
+        let second = Second { began: Instant::now(), n_lines: 0, n_left_out: 0 };
+        Self { lines_per_second, second: Mutex::new(second) }
+    }
+
+    /// Requests a line at `now`.
+    pub(crate) fn ask(&self, now: Instant) -> Line {
+        let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut n_left_out = 0;
+        if Duration::from_secs(1) <= now.saturating_duration_since(second.began) {
+            n_left_out = second.n_left_out;
+            *second = Second { began: now, n_lines: 0, n_left_out: 0 };
+        }
+        if self.lines_per_second <= second.n_lines {
+            second.n_left_out += 1;
+            return Line::LeaveOut;
+        }
+        second.n_lines += 1;
+        Line::Write(n_left_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_lines_is_counted_and_not_written() {
+        let pace = LinePace::new(2);
+        let start = Instant::now();
+        assert_eq!(pace.ask(start), Line::Write(0));
+        assert_eq!(pace.ask(start), Line::Write(0));
+        assert_eq!((pace.ask(start), pace.ask(start)), (Line::LeaveOut, Line::LeaveOut));
+        let later = start + Duration::from_secs(2);
+        assert_eq!((pace.ask(later), pace.ask(later)), (Line::Write(2), Line::Write(0)));
+    }
+}
