@@ -34,3 +34,27 @@ pub fn doubts(settings: &Settings) -> Vec<String> {
 fn weak_keys(settings: &Settings) -> Result<Vec<String>, String> {
     Keyring::new(&settings.auth).map(|it| it.weak_keys()).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Secret;
+
+    #[test]
+    fn weak_keys_are_refused_where_others_reach_the_gateway() {
+        let known = "!ChangeThisMercureHubJWTSecretKey!";
+        for (listen, key, named) in [
+            ("0.0.0.0:80", "k", "32 bytes"),
+            ("0.0.0.0:80", known, "public documentation"),
+            ("127.0.0.1:80", "k", ""),
+            ("0.0.0.0:80", "0123456789abcdef0123456789abcdef", ""),
+        ] {
+            let mut settings = Settings::default();
+            settings.server.listen = vec![listen.parse().expect("an address")];
+            settings.auth.publisher_key = Secret::from(key);
+            let outcome = check_keys(&settings).err().unwrap_or_default();
+            assert_eq!(outcome.is_empty(), named.is_empty(), "{outcome}");
+            assert!(outcome.contains(named), "{outcome}");
+        }
+    }
+}

@@ -1,4 +1,5 @@
-//! From accepted sockets to requests: plain ones, whose streams go to a shard, and encrypted ones.
+//! From accepted sockets to requests: plain connections, whose streams move to a shard, and
+//! encrypted ones.
 
 use std::{fmt, future::ready, io, net::SocketAddr, rc::Rc, time::Duration};
 
@@ -18,34 +19,33 @@ use rustls::ServerConfig;
 
 use super::{
     addresses::Addresses,
-    connection::{Connection, Decrypted, Handle},
+    connection::{Connection, Encrypted, Handle},
     descriptors::{Descriptors, Left},
+    frames::Frames,
     http2,
+    intake::Intake,
     presence::{Presence, Served, Times, make_room},
 };
 use crate::settings::Settings;
 
-/// Bytes that actix may keep in a connection's write buffer before it writes. Small, because it keeps the memory.
+/// Bytes in a connection's write buffer at which actix writes. Small, because actix never shrinks
+/// the buffer.
 const WRITE_BUFFER: usize = 4096;
 
-/// Time for the closing of a connection.
+/// Time limit for closing a connection.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time for a TLS handshake.
+/// Time limit for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What TLS calls the versions of HTTP.
+/// The ALPN names of the versions of HTTP.
 const HTTP_2: &[u8] = b"h2";
 const HTTP_1: &[u8] = b"http/1.1";
 
-/// Connections that give way when descriptors run short, before it is looked again.
+/// Connections that are closed at once when descriptors run short.
 const AT_ONCE: usize = 16;
 
-/// In the extensions of the requests that came over TLS.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Encrypted;
-
-/// What the connections of a listener have in common.
+/// The terms for all connections of a listener.
 #[derive(Clone)]
 pub(crate) struct Terms {
     times: Times,
@@ -88,11 +88,11 @@ impl Terms {
     {
         let stopping = self.stopping.clone();
         HttpServiceBuilder::default()
-            // The connection sees to these times itself, and to those of every request.
+            // `Presence` enforces these times, and for every request of a connection.
             .client_request_timeout(Duration::ZERO)
             .keep_alive(KeepAlive::Os)
             .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-            // Answers are for peers that have half closed as well. What waits looks after them itself.
+            // A peer that has half closed gets its answer too. Waiting handlers watch `Peer`.
             .h1_allow_half_closed(true)
             .h1_write_buffer_size(WRITE_BUFFER)
             .graceful_shutdown_signal(move || {
@@ -102,19 +102,26 @@ impl Terms {
     }
 }
 
-/// Lets a connection in, if there is room for it.
+/// Admits a connection, if there is room for it.
 fn admit(stream: TcpStream, terms: &Terms) -> io::Result<(Connection, Option<SocketAddr>)> {
     let peer = stream.peer_addr()?;
     let counted = terms.addresses.count(peer.ip());
     let counted = counted.ok_or_else(|| io::Error::from(io::ErrorKind::QuotaExceeded))?;
     let left = terms.descriptors.left(&stream);
-    if left != Left::Enough && make_room(AT_ONCE) == 0 && left == Left::Hardly {
+    let n_leaving = if left == Left::Enough { 0 } else { make_room(AT_ONCE) };
+    if left == Left::Hardly && n_leaving == 0 {
         return Err(io::ErrorKind::QuotaExceeded.into());
     }
     Ok((Connection::new(stream, Presence::new(terms.times), counted), Some(peer)))
 }
 
-/// Has `app` respond. The connection knows of the request until its response has ended.
+/// Wraps a plain connection so that it passes on one request at a time.
+fn whole_requests(connection: Connection) -> Intake<Connection> {
+    let (presence, peer) = (connection.presence(), connection.peer());
+    Intake::new(connection, presence, peer)
+}
+
+/// Calls `app`. The connection counts as serving until the response has ended.
 fn serve<S>(
     request: Request,
     app: &S,
@@ -123,7 +130,11 @@ where
     S: Service<Request, Future: 'static> + 'static,
     S::Response: Into<Response<BoxBody>>,
 {
-    let serving = request.conn_data::<Rc<Presence>>().map(Presence::serve);
+    let presence = request.conn_data::<Rc<Presence>>();
+    let serving = presence.map(|presence| {
+        presence.allowance().begin(&request);
+        Presence::serve(presence)
+    });
     let response = app.call(request);
     async move {
         let response: Response<BoxBody> = response.await?.into();
@@ -131,7 +142,7 @@ where
     }
 }
 
-/// Serves plain connections. Their streams can take the socket.
+/// Serves plain connections. Their streams can take over the socket.
 pub(crate) fn plain<I, S>(
     app: I,
     terms: &Terms,
@@ -151,7 +162,8 @@ where
         .map_err(|error: S::Error| error.into().error_response());
     let http = terms
         .http()
-        .on_connect_ext(move |connection: &Connection, extensions| {
+        .on_connect_ext(move |intake: &Intake<Connection>, extensions| {
+            let connection = intake.get_ref();
             extensions.insert(connection.presence());
             extensions.insert(connection.peer());
             if has_socket_sink {
@@ -160,8 +172,11 @@ where
         })
         .h1(map_config(app, |()| AppConfig::default()));
     let terms = terms.clone();
-    fn_service(move |stream: TcpStream| ready(admit(stream, &terms).map_err(DispatchError::Io)))
-        .and_then(http)
+    let admit = move |stream: TcpStream| {
+        let admitted = admit(stream, &terms).map_err(DispatchError::Io);
+        ready(admitted.map(|(connection, peer)| (whole_requests(connection), peer)))
+    };
+    fn_service(admit).and_then(http)
 }
 
 /// Serves connections over TLS, as HTTP/2 or HTTP/1.1.
@@ -192,7 +207,7 @@ where
         .and_then(by_version(app.into_factory(), terms.clone()).map_err(TlsError::Service))
 }
 
-/// Serves decrypted connections in the version of HTTP that their handshake chose. Both versions share one `app`.
+/// Serves decrypted connections in the version of HTTP that the handshake chose. Both share `app`.
 fn by_version<S>(
     app: S,
     terms: Terms,
@@ -221,9 +236,10 @@ where
             let for_http_1 = app.clone();
             let http_1 = terms
                 .http()
-                .on_connect_ext(|stream: &Decrypted, extensions| {
-                    extensions.insert(stream.connection().presence());
-                    extensions.insert(stream.connection().peer());
+                .on_connect_ext(|intake: &Intake<TlsStream<Connection>>, extensions| {
+                    let (connection, _) = intake.get_ref().get_ref();
+                    extensions.insert(connection.presence());
+                    extensions.insert(connection.peer());
                     extensions.insert(Encrypted);
                 })
                 .h1(apply_fn_factory(
@@ -234,15 +250,18 @@ where
             Ok(fn_service(move |stream: TlsStream<Connection>| {
                 let (connection, session) = stream.get_ref();
                 let is_http_2 = session.alpn_protocol() == Some(HTTP_2);
-                let peer = connection.peer_address();
-                connection.presence().is_encrypted(is_http_2);
-                let stream = Decrypted::new(stream);
+                let (address, presence) = (connection.peer_address(), connection.presence());
+                let peer = connection.peer();
+                presence.handshake_done(is_http_2);
                 let (app, http_1, terms) = (app.clone(), http_1.clone(), terms.clone());
                 async move {
                     if !is_http_2 {
-                        return http_1.call((stream, peer)).await;
+                        let stream = Intake::new(stream, presence, peer);
+                        return http_1.call((stream, address)).await;
                     }
-                    http2::serve(stream, peer, app, terms.bounds, terms.stopping).await;
+                    let stream = Frames::new(stream, presence.clone());
+                    http2::serve(stream, &presence, address, app, terms.bounds, terms.stopping)
+                        .await;
                     Ok(())
                 }
             }))

@@ -1,9 +1,10 @@
-//! A connection as actix-http, or TLS below it, sees it: it ends in time, and a subscription can take its socket.
+//! A connection as actix-http, or the TLS library, sees it. It ends in time, and a subscription can
+//! take its socket.
 //!
-//! A stream needs actix for its head only. Its body arms the connection and says nothing more; when actix next flushes,
-//! the kernel has the whole head, and everything that was pipelined before it. Then the socket goes to a shard, and actix
-//! is told that the connection is broken, whereupon it forgets it without a word. What this rests on is pinned down in
-//! tests/api/handover.rs.
+//! A stream needs actix for its head only. The body of the response arms the connection and yields
+//! nothing. When actix flushes next, the kernel has the whole head and all earlier responses. The
+//! socket then moves to a shard, and actix gets an error, after which it drops the connection
+//! silently. tests/api/handover.rs tests the properties of actix that this relies on.
 
 use std::{
     cell::RefCell,
@@ -15,12 +16,16 @@ use std::{
 };
 
 use actix_rt::net::{ActixStream, Ready, TcpStream};
-use actix_tls::accept::rustls_0_23::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{addresses::Counted, peer::Peer, presence::Presence};
 
-/// What is done with a socket that was taken from actix.
+/// Marks requests that came over TLS: in the data of the connection, or over HTTP/2 in the
+/// extensions of the request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Encrypted;
+
+/// Receives a socket that was taken from actix.
 type TakeOver = Box<dyn FnOnce(std::net::TcpStream)>;
 
 /// A handle to a plain connection, in the extensions of each of its requests.
@@ -28,7 +33,7 @@ type TakeOver = Box<dyn FnOnce(std::net::TcpStream)>;
 pub(crate) struct Handle(Rc<RefCell<Option<TakeOver>>>);
 
 impl Handle {
-    /// Has the connection's socket given to `take_over` as soon as the kernel has everything that was written.
+    /// Passes the connection's socket to `take_over` as soon as the kernel has everything written.
     pub(crate) fn arm(&self, take_over: impl FnOnce(std::net::TcpStream) + 'static) {
         *self.0.borrow_mut() = Some(Box::new(take_over));
     }
@@ -36,7 +41,7 @@ impl Handle {
 
 /// A connection.
 pub(super) struct Connection {
-    /// `None` when it was taken.
+    /// `None` after it was taken.
     stream: Option<TcpStream>,
     handle: Handle,
     presence: Rc<Presence>,
@@ -85,11 +90,10 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = self.stream()?.poll_read(cx, buffer);
-        self.peer.has_sent(&read, buffer.filled().len() == before);
         match &read {
             Poll::Ready(Ok(())) if before < buffer.filled().len() => self.presence.has_read(),
             Poll::Ready(_) => {}
-            // The end, as if the peer had closed: there is no answer to half a head.
+            // Reported as the end of the stream: half a head gets no answer.
             Poll::Pending => return self.presence.poll_over(cx).map(Ok),
         }
         read
@@ -123,7 +127,7 @@ impl AsyncWrite for Connection {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(take_over) = self.handle.0.take() else {
-            // A response may be over, and with it the request. What is over is found out at the next read.
+            // A response may have ended. The next read finds out whether the connection has to.
             if self.presence.poll_over(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
@@ -153,65 +157,5 @@ impl ActixStream for Connection {
             Some(stream) => ActixStream::poll_write_ready(stream, cx),
             None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
-    }
-}
-
-/// What is within the TLS of a connection. The peer may end its side there, and leave the socket as it is.
-pub(super) struct Decrypted {
-    stream: TlsStream<Connection>,
-    peer: Peer,
-}
-
-impl Decrypted {
-    pub(super) fn new(stream: TlsStream<Connection>) -> Self {
-        let peer = stream.get_ref().0.peer();
-        Self { stream, peer }
-    }
-
-    pub(super) fn connection(&self) -> &Connection {
-        self.stream.get_ref().0
-    }
-}
-
-impl AsyncRead for Decrypted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.peer.has_sent(&read, buffer.filled().len() == before);
-        read
-    }
-}
-
-impl AsyncWrite for Decrypted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

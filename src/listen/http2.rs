@@ -1,8 +1,8 @@
-//! HTTP/2: from a connection's streams to requests, and from responses to frames.
+//! HTTP/2: from the streams of a connection to requests, and from responses to frames.
 //!
-//! actix-http serves HTTP/2 as well, but without bounds: any number of streams, 16 MiB of headers each, and a response
-//! whose reader never opens its window stays for ever. Here all three are bounded, and a stream that the peer resets
-//! ends its request at once.
+//! actix-http serves HTTP/2 without bounds: any number of streams, 16 MiB of headers each, and no
+//! limit on the time that a response waits for its reader. Here all three are bounded. A stream that
+//! the peer resets ends its request at once.
 
 use std::{
     future::poll_fn,
@@ -22,8 +22,8 @@ use actix_web::{
     http::{
         Method, StatusCode, Version,
         header::{
-            CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, HttpDate, TRANSFER_ENCODING,
-            TryIntoHeaderValue as _, UPGRADE,
+            CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderName, HeaderValue, HttpDate,
+            TRANSFER_ENCODING, TryIntoHeaderValue as _, UPGRADE,
         },
     },
     web::Bytes,
@@ -32,47 +32,51 @@ use h2::{
     Reason, RecvStream, SendStream,
     server::{Builder, SendResponse},
 };
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 use tokio_stream::Stream;
 use tracing::{debug, trace};
 
-use super::{accept::Encrypted, connection::Decrypted, presence::Presence};
+use super::{connection::Encrypted, presence::Presence};
 
-/// Bytes of a request's decoded headers. A longer list is answered with 431. Half of what HTTP/1.1 may send, as a
-/// connection may have many requests at once.
+/// Bytes of a request's decoded headers. A longer list is answered with 431. Half the limit for
+/// HTTP/1.1, because a connection may have many requests at once.
 const HEADER_LIST_BYTES: u32 = 64 << 10;
 
 /// Bytes of one request's body that may arrive before the handler reads them.
 const STREAM_WINDOW: u32 = 64 << 10;
 
-/// The same for all requests of a connection.
+/// Bytes of the bodies of all requests of a connection that may arrive before they are read.
 const CONNECTION_WINDOW: u32 = 256 << 10;
 
-/// Bytes of a response that wait in the connection for the socket. The largest frame that peers take by default.
+/// Bytes of a response that wait for the socket: one frame of the largest default size.
 const SEND_BUFFER_BYTES: usize = 16 << 10;
 
 /// The bounds of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// Streams at once. A stream too many is refused with `REFUSED_STREAM`, after which a client may try again.
+    /// Concurrent streams. One more is refused with `REFUSED_STREAM`; a client may retry it.
     pub(super) streams: u32,
-    /// Time for the peer to take something of a response. Then the stream is reset.
+    /// Time without progress after which a response is reset.
     pub(super) write_deadline: Duration,
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve<S>(
-    stream: Decrypted,
+pub(super) async fn serve<S, T>(
+    stream: T,
+    presence: &Rc<Presence>,
     peer: Option<SocketAddr>,
     app: Rc<S>,
     bounds: Bounds,
     stopping: GracefulShutdownSignal,
 ) where
+    T: AsyncRead + AsyncWrite + Unpin,
     S: Service<Request, Future: 'static> + 'static,
     S::Response: Into<Response<BoxBody>>,
     S::Error: Into<Response<BoxBody>>,
 {
-    let presence = stream.connection().presence();
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(bounds.streams)
@@ -84,7 +88,7 @@ pub(super) async fn serve<S>(
         Ok(connection) => connection,
         Err(error) => return debug!(%error, "no HTTP/2"),
     };
-    let mut stop = pin!(async move { stopping.notified().await });
+    let mut stop = pin!(stopping.notified());
     let mut is_stopping = false;
     loop {
         let accepted = tokio::select! {
@@ -101,7 +105,7 @@ pub(super) async fn serve<S>(
             Some(Ok(accepted)) => accepted,
         };
         let is_head = request.method() == Method::HEAD;
-        let serving = Presence::serve(&presence);
+        let serving = Presence::serve(presence);
         let response = app.call(to_actix(request, peer));
         actix_rt::spawn(async move {
             if let Err(error) = answer(response, respond, is_head, bounds.write_deadline).await {
@@ -113,7 +117,7 @@ pub(super) async fn serve<S>(
 }
 
 fn to_actix(request: http::Request<RecvStream>, peer: Option<SocketAddr>) -> Request {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let body = Upload(body);
     let payload = if body.0.is_end_stream() {
         Payload::None
@@ -122,6 +126,11 @@ fn to_actix(request: http::Request<RecvStream>, peer: Option<SocketAddr>) -> Req
     };
     let mut request = Request::with_payload(payload);
     let head = request.head_mut();
+    // `:authority` takes precedence over `Host` (RFC 9113, section 8.3.1).
+    if let Some(host) = parts.uri.authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok())
+    {
+        parts.headers.insert(HOST, host);
+    }
     head.uri = parts.uri;
     head.method = parts.method;
     head.version = Version::HTTP_2;
@@ -131,7 +140,8 @@ fn to_actix(request: http::Request<RecvStream>, peer: Option<SocketAddr>) -> Req
     request
 }
 
-/// Sends the response when there is one. A stream that the peer resets, or a connection that ends, drops both.
+/// Waits for the response and sends it. Drops both when the peer resets the stream, or the
+/// connection ends.
 async fn answer<E>(
     response: impl Future<Output = Result<impl Into<Response<BoxBody>>, E>>,
     mut respond: SendResponse<Bytes>,
@@ -175,7 +185,8 @@ where
     }
 }
 
-/// Sends `chunk` as the peer takes it. Returns whether it took all, each part in time.
+/// Sends `chunk` as the window allows. Returns `false` if the peer reset the stream or made no
+/// progress for `write_deadline`.
 async fn send(
     stream: &mut SendStream<Bytes>,
     mut chunk: Bytes,
@@ -186,7 +197,7 @@ async fn send(
         while stream.capacity() == 0 {
             match timeout(write_deadline, poll_fn(|cx| stream.poll_capacity(cx))).await {
                 Ok(Some(capacity)) => drop(capacity?),
-                // The peer has reset the stream, or takes nothing.
+                // The stream was reset, or the window stayed closed.
                 Ok(None) | Err(_) => return Ok(false),
             }
         }
@@ -212,7 +223,7 @@ fn from_actix(response: Response<BoxBody>) -> (http::Response<()>, BoxBody) {
     let headers = head.headers_mut();
     let sent = response.headers().iter().filter(|(name, _)| !OF_CONNECTIONS.contains(name));
     headers.extend(sent.map(|(name, value)| (Some(name.clone()), value.clone())));
-    if response.status() != StatusCode::NO_CONTENT
+    if !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         && let BodySize::Sized(length) = body.size()
     {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -235,7 +246,7 @@ impl Stream for Upload {
         let broken = |error| PayloadError::Incomplete(Some(io::Error::other(error)));
         let Some(chunk) = ready!(self.0.poll_data(cx)) else { return Poll::Ready(None) };
         let released = chunk.and_then(|chunk| {
-            // Room for as much again.
+            // Lets the peer send as much again.
             self.0.flow_control().release_capacity(chunk.len())?;
             Ok(chunk)
         });

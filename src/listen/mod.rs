@@ -5,17 +5,21 @@
 
 mod accept;
 mod addresses;
+mod allowance;
 mod connection;
 mod descriptors;
+mod frames;
+mod framing;
 mod http2;
+mod intake;
 mod peer;
 mod presence;
 mod sockets;
 mod tls;
 
 pub(crate) use self::{
-    accept::{Encrypted, Terms, encrypted, plain},
-    connection::Handle,
+    accept::{Terms, encrypted, plain},
+    connection::{Encrypted, Handle},
     descriptors::raise_limit,
     peer::Peer,
     sockets::{Inherited, bind},

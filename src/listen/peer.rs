@@ -3,7 +3,7 @@
 //! A peer that has ended its side may have half closed and wait for its reply, or be gone. It is
 //! therefore answered, but waiting for further events ends.
 
-use std::{cell::Cell, io, rc::Rc, task::Poll, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use actix_web::HttpRequest;
 use tokio::sync::Notify;
@@ -23,13 +23,6 @@ impl Peer {
     /// never ends its side.
     pub(crate) fn of(request: &HttpRequest) -> Self {
         request.conn_data::<Self>().cloned().unwrap_or_default()
-    }
-
-    /// Records the outcome of a read. A read of no bytes is the end of the peer's side.
-    pub(super) fn has_sent(&self, read: &Poll<io::Result<()>>, is_nothing: bool) {
-        if is_nothing && matches!(read, Poll::Ready(Ok(()))) {
-            self.end();
-        }
     }
 
     /// Records that nothing more will arrive from the peer.

@@ -1,7 +1,8 @@
 //! Whether a connection has a request, and how long it may stay without one.
 //!
-//! The HTTP library limits the time of a connection's first head only, and judges by the clock before it looks at what
-//! has arrived. Here both times hold for every request, and bytes that have arrived are read before a connection ends.
+//! actix-http limits the time of a connection's first head only, and checks the clock before it reads
+//! what has arrived. Here both times apply to every request, and bytes that have arrived are read
+//! before a connection ends.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,11 +19,13 @@ use actix_web::{
 };
 use tokio::time::{Sleep, sleep_until};
 
-/// Time between the end of a connection's time and its end. After a standstill of the process, timers may come before
-/// the bytes that arrived meanwhile.
+use super::allowance::Allowance;
+
+/// Time between a connection's deadline and its end. After the process was suspended, timers may fire
+/// before the bytes that arrived meanwhile are read.
 const LAST_LOOK: Duration = Duration::from_millis(50);
 
-/// Connections that a thread knows of before it forgets those that have ended.
+/// The least number of connections at which a thread removes ended ones from its list.
 const FEW: usize = 64;
 
 thread_local! {
@@ -32,40 +35,43 @@ thread_local! {
 /// How long connections may stay without a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
-    /// Until a head is complete.
+    /// Time until a head is complete.
     pub(super) head: Duration,
-    /// Until a head begins, after a response.
+    /// Time from a response until the next head begins.
     pub(super) keep_alive: Duration,
 }
 
-/// What a connection without a request waits for. Those that wait for less to lose come first.
+/// What a connection without a request waits for. In the order in which connections give way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Awaits {
     Request,
     RestOfHead,
 }
 
-/// A connection, as far as its time goes.
+/// The time limits of a connection.
 #[derive(Debug)]
 pub(super) struct Presence {
     times: Times,
-    /// Requests that are served.
+    /// Requests in progress.
     serving: Cell<u32>,
     awaits: Cell<Awaits>,
     since: Cell<Instant>,
-    /// When the time had passed, and was it so.
+    /// When the deadline was found to have passed.
     looked: Cell<Option<Instant>>,
-    /// Whether the peer takes nothing at the moment. The kernel limits how long (`delivery.write_deadline`).
+    /// Whether writes are blocked. On Linux the kernel limits how long (`delivery.write_deadline`).
     is_blocked: Cell<bool>,
-    /// Whether requests are streams of HTTP/2, which end on tasks of their own. Bytes do not announce a head there.
+    /// Whether requests are HTTP/2 streams. They end on other tasks, and bytes may be no head.
     is_http_2: Cell<bool>,
+    /// When an incomplete head began to arrive over HTTP/2.
+    within_head: Cell<Option<Instant>>,
+    allowance: Allowance,
     has_to_leave: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     timer: RefCell<Option<Pin<Box<Sleep>>>>,
 }
 
 impl Presence {
-    /// A connection that was accepted on this thread.
+    /// Creates the presence of a connection accepted on this thread.
     pub(super) fn new(times: Times) -> Rc<Self> {
         let presence = Rc::new(Self {
             times,
@@ -75,6 +81,8 @@ impl Presence {
             looked: Cell::default(),
             is_blocked: Cell::default(),
             is_http_2: Cell::default(),
+            within_head: Cell::default(),
+            allowance: Allowance::default(),
             has_to_leave: Cell::default(),
             waker: RefCell::default(),
             timer: RefCell::default(),
@@ -83,13 +91,13 @@ impl Presence {
         presence
     }
 
-    /// The handshake is done; the time of the first head begins.
-    pub(super) fn is_encrypted(&self, is_http_2: bool) {
+    /// Notes the end of the TLS handshake, after which the time for the first head begins.
+    pub(super) fn handshake_done(&self, is_http_2: bool) {
         self.is_http_2.set(is_http_2);
         self.wait_for(Awaits::RestOfHead);
     }
 
-    /// A request has come. It is served until the guard is dropped.
+    /// Notes a request, which is in progress until the guard is dropped.
     pub(super) fn serve(presence: &Rc<Self>) -> Serving {
         presence.serving.set(presence.serving.get() + 1);
         Serving(presence.clone())
@@ -102,15 +110,44 @@ impl Presence {
     }
 
     pub(super) fn has_written(&self, is_blocked: bool) {
-        self.is_blocked.set(is_blocked);
+        let was_blocked = self.is_blocked.replace(is_blocked);
+        if !was_blocked || is_blocked {
+            return;
+        }
         if self.is_unused() && self.awaits.get() == Awaits::Request {
             self.wait_for(Awaits::Request);
         }
+        if self.allowance.is_ahead() {
+            self.wake();
+        }
     }
 
-    /// Whether the connection has to end, to be asked when there is nothing to be read.
+    /// Notes whether the bytes that arrived over HTTP/2 end within a head.
+    pub(super) fn is_within_head(&self, is_within: bool) {
+        if is_within != self.within_head.get().is_some() {
+            self.within_head.set(is_within.then(Instant::now));
+            self.looked.set(None);
+        }
+    }
+
+    /// Whether a request is in progress.
+    pub(super) fn is_serving(&self) -> bool {
+        !self.is_unused()
+    }
+
+    /// Whether writes are blocked.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked.get()
+    }
+
+    /// How much of the connection's input may be passed on.
+    pub(super) fn allowance(&self) -> &Allowance {
+        &self.allowance
+    }
+
+    /// Returns whether the connection has to end. Called when there is nothing to read.
     pub(super) fn poll_over(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.is_unused() && self.has_to_leave.get() {
+        if self.has_to_leave.get() && (self.is_unused() || self.within_head.get().is_some()) {
             return Poll::Ready(());
         }
         let mut waker = self.waker.borrow_mut();
@@ -122,7 +159,7 @@ impl Presence {
         loop {
             let Some(deadline) = self.deadline() else { return Poll::Pending };
             let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
-            // A timer that fires early is set again; so requests need not move it.
+            // A timer that fires too early is set again, so that requests need not move it.
             if deadline < timer.deadline().into_std() {
                 timer.as_mut().reset(deadline.into());
             }
@@ -151,14 +188,16 @@ impl Presence {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        if !self.is_unused() || self.is_blocked.get() {
-            return None;
-        }
-        let time = match self.awaits.get() {
-            Awaits::Request => self.times.keep_alive,
-            Awaits::RestOfHead => self.times.head,
-        };
-        Some(self.looked.get().map_or_else(|| self.since.get() + time, |at| at + LAST_LOOK))
+        let within_head = self.within_head.get().map(|since| since + self.times.head);
+        let unused = (self.is_unused() && !self.is_blocked.get()).then(|| {
+            let time = match self.awaits.get() {
+                Awaits::Request => self.times.keep_alive,
+                Awaits::RestOfHead => self.times.head,
+            };
+            self.since.get() + time
+        });
+        let deadline = within_head.into_iter().chain(unused).min()?;
+        Some(self.looked.get().map_or(deadline, |at| at + LAST_LOOK))
     }
 
     fn leave(&self) {
@@ -166,29 +205,32 @@ impl Presence {
         self.wake();
     }
 
-    fn wake(&self) {
+    /// Wakes the task of the connection.
+    pub(super) fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
     }
 }
 
-/// Has so many connections of this thread end that have no request: those first that wait for one, and the oldest.
-/// Returns how many there were.
+/// Closes up to `count` connections of this thread without a request: those that wait for a request
+/// first, the oldest first. Returns their number.
 pub(super) fn make_room(count: usize) -> usize {
     let mut unused: Vec<_> = OF_THIS_THREAD.with_borrow(|crowd| {
         let present = crowd.members.iter().filter_map(Weak::upgrade);
-        present.filter(|it| it.is_unused() && !it.has_to_leave.get()).collect()
+        present
+            .filter(|it| it.is_unused() && !it.is_blocked.get() && !it.has_to_leave.get())
+            .collect()
     });
     unused.sort_unstable_by_key(|it| (it.awaits.get(), it.since.get()));
     unused.iter().take(count).map(|it| it.leave()).count()
 }
 
-/// The connections of a thread, and some that have ended.
+/// The connections of a thread, some of which have ended.
 #[derive(Debug, Default)]
 struct Crowd {
     members: Vec<Weak<Presence>>,
-    /// How many there may be before those that have ended are forgotten.
+    /// The number at which ended ones are removed.
     enough: usize,
 }
 
@@ -202,7 +244,7 @@ impl Crowd {
     }
 }
 
-/// A request that is served.
+/// A request in progress.
 #[derive(Debug)]
 pub(super) struct Serving(Rc<Presence>);
 
@@ -212,22 +254,22 @@ impl Drop for Serving {
         presence.serving.set(presence.serving.get() - 1);
         if presence.is_unused() {
             presence.wait_for(Awaits::Request);
-            // HTTP/1 flushes next, which sets the timer.
-            if presence.is_http_2.get() {
+            // actix flushes next, which sets the timer. But it may not read what is read ahead.
+            if presence.allowance.end() || presence.is_http_2.get() {
                 presence.wake();
             }
         }
     }
 }
 
-/// The body of a response, whose end is the end of its request.
+/// The body of a response. Its end is the end of the request.
 pub(super) struct Served {
     body: BoxBody,
     serving: Option<Serving>,
 }
 
 impl Served {
-    /// `body`, until whose end its request is served.
+    /// Creates a body that holds `serving` until its end.
     pub(super) fn new(body: BoxBody, serving: Option<Serving>) -> Self {
         Self { body, serving }
     }
@@ -250,5 +292,14 @@ impl MessageBody for Served {
     fn try_into_bytes(self) -> Result<Bytes, Self> {
         let Self { body, serving } = self;
         body.try_into_bytes().map_err(|body| Self { body, serving })
+    }
+}
+
+#[cfg(test)]
+impl Presence {
+    /// Creates the presence of a connection without deadlines.
+    pub(super) fn for_tests() -> Rc<Self> {
+        let long = Duration::from_secs(3600);
+        Self::new(Times { head: long, keep_alive: long })
     }
 }

@@ -109,6 +109,8 @@ impl Server {
             workers => workers,
         };
         let descriptors = listen::raise_limit(self.gateway.seats());
+        // A worker whose handshakes are all under way would accept nothing else either.
+        actix_tls::accept::max_concurrent_tls_connect(descriptors.connections());
         let mut server = actix_server::Server::build()
             .workers(workers)
             // Connections give way before this limit is reached.
@@ -163,10 +165,13 @@ async fn stop_on_signal(gateway: Gateway, server: ServerHandle) {
             tokio::time::sleep(DRAIN_TICK).await;
         }
     };
-    if tokio::time::timeout(gateway.settings().server.shutdown_timeout, ended).await.is_err() {
+    let time = gateway.settings().server.shutdown_timeout;
+    let have_ended = tokio::time::timeout(time, ended).await.is_ok();
+    if !have_ended {
         info!("some streams have not ended in time");
     }
-    server.stop(true).await;
+    // Requests had the same time as streams.
+    server.stop(have_ended).await;
 }
 
 /// Reloads the certificate at SIGHUP, if there is one. Without one the signal must not end the

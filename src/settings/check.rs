@@ -126,6 +126,7 @@ fn check_durations(settings: &Settings) -> Result<(), String> {
     let positive = [
         ("delivery.heartbeat", delivery.heartbeat),
         ("delivery.lifetime", delivery.lifetime),
+        ("delivery.write_deadline", delivery.write_deadline),
         ("jobs.lease", jobs.lease),
         ("auth.jwks_interval", auth.jwks_interval),
         ("auth.jwks_max_age", auth.jwks_max_age),
@@ -137,7 +138,6 @@ fn check_durations(settings: &Settings) -> Result<(), String> {
         ("server.shutdown_timeout", server.shutdown_timeout),
         ("delivery.retry", delivery.retry),
         ("delivery.retry_spread", delivery.retry_spread),
-        ("delivery.write_deadline", delivery.write_deadline),
         ("poll.max_wait", poll.max_wait),
         ("poll.session_lease", poll.session_lease),
         ("mercure.leave_grace", mercure.leave_grace),

@@ -259,18 +259,6 @@ mod tests {
                 ),
                 "public_url",
             ),
-            (
-                with_file(
-                    "[server]\nlisten = '0.0.0.0:80'\n[auth]\npublisher_key = 'k'\nsubscriber_key = 'k'",
-                ),
-                "32 bytes",
-            ),
-            (
-                with_file(
-                    "[server]\nlisten = '0.0.0.0:80'\n[auth]\npublisher_key = '!ChangeThisMercureHubJWTSecretKey!'\nanonymous = true",
-                ),
-                "public documentation",
-            ),
             (with_variable("TIDEGATE_SERVER__LISTN", "x"), "listn"),
             (with_variable("TIDEGATE_DELIVERY__HEARTBEAT", "soon"), "soon"),
         ] {

@@ -36,6 +36,8 @@ mod key_sets; // key sets of other servers, and every family of algorithms
 mod limits; // seats, descriptors, and how refusals are reported
 mod matching; // which subscribers a topic reaches, in both dialects
 mod operations; // health, metrics
+#[cfg(target_os = "linux")]
+mod pipelining; // requests that are sent before earlier ones are answered
 mod poll; // long poll: envelope, waiting, tags, sessions
 mod presentation; // where a request carries its access token
 mod privacy; // private events, live and in replay, over all transports

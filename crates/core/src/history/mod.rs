@@ -1,9 +1,9 @@
 //! The ordered log of accepted updates.
 //!
 //! Batches come in; each is committed as a whole and its events get growing positions. Pages of
-//! events go out, selected by interest. One writer (the [`Sequencer`](crate::hub::Sequencer)) calls [`History::commit`],
-//! and any thread may read. A history reports what it has lost, but never decides how a subscriber
-//! is notified.
+//! events go out, selected by interest. One writer, the [`Sequencer`](crate::hub::Sequencer), calls
+//! [`History::commit`], and any thread may read. A history reports what it has lost, but never
+//! decides how a subscriber is notified.
 //!
 //! A batch may also have records, of which the history knows only the shelf and the key. A job
 //! change and the event that announces it are one batch, so after a crash both are present or
