@@ -1,8 +1,8 @@
 //! HTTP/2: from the streams of a connection to requests, and from responses to frames.
 //!
 //! actix-http serves HTTP/2 without bounds: any number of streams, 16 MiB of headers each, and no
-//! limit on the time that a response waits for its reader. Here all three are bounded. A stream that
-//! the peer resets ends its request at once.
+//! limit on the time that a response waits for its reader. Here all three are bounded. A stream
+//! that the peer resets ends its request at once.
 
 use std::{
     future::poll_fn,

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{DEADLINE, Gateway};
+use crate::support::{DEADLINE, Gateway, program};
 
 /// The outcome of a run of `tidegate bench`.
 struct Outcome {
@@ -32,7 +32,7 @@ impl Outcome {
 }
 
 fn command(url: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let mut command = Command::from(program());
     command.args(["bench", url]).args(arguments).kill_on_drop(true);
     command
 }

@@ -5,7 +5,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
-    net::TcpListener,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -15,6 +14,7 @@ use std::{
 
 use reqwest::Client;
 use serde_json::{Value, json};
+use tidegate_testkit::ports::free_port;
 use tokio::task::JoinSet;
 
 use crate::support::{
@@ -30,10 +30,6 @@ fn rounds() -> usize {
     env::var("CRASH_ROUNDS").ok().and_then(|it| it.parse().ok()).unwrap_or(50)
 }
 
-/// Ports below those that the system assigns, so that no other process takes one while the gateway
-/// is down.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
-
 /// The address of the gateway, and whether the test has ended.
 struct World {
     address: String,
@@ -43,10 +39,7 @@ struct World {
 
 impl World {
     fn new() -> (Arc<Self>, Gateway) {
-        let port = std::iter::repeat_with(|| fastrand::u16(PORTS))
-            .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-            .expect("the iterator does not end");
-        let address = format!("127.0.0.1:{port}");
+        let address = format!("127.0.0.1:{}", free_port());
         let gateway = Gateway::durable(&[("SERVER__LISTEN", &address)]);
         let client = Client::builder().pool_idle_timeout(Duration::from_millis(1));
         let client = client.read_timeout(DEADLINE).build().expect("an HTTP client");

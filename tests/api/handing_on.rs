@@ -4,7 +4,7 @@
 use std::{
     net::{SocketAddr, TcpListener},
     os::fd::OwnedFd,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -14,6 +14,7 @@ use std::{
 
 use reqwest::Client;
 use rustix::process::{Pid, Signal, kill_process};
+use tidegate_testkit::environment;
 
 use crate::support::DEADLINE;
 
@@ -23,7 +24,7 @@ impl Running {
     /// A gateway on `listener`, with the store of `directory`.
     fn start(listener: &TcpListener, address: SocketAddr, directory: &tempfile::TempDir) -> Self {
         let passed_on = OwnedFd::from(listener.try_clone().expect("a descriptor"));
-        let mut shell = Command::new("sh");
+        let mut shell = environment::command("sh");
         shell.args([
             "-c",
             "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\"",

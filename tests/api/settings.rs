@@ -1,14 +1,13 @@
-use std::{
-    net::TcpListener,
-    process::{Command, Output},
-};
+use std::{net::TcpListener, process::Output};
+
+use crate::support::program;
 
 fn tidegate(arguments: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> Output {
     let directory = tempfile::tempdir().expect("a temporary directory");
     if let Some(text) = file {
         std::fs::write(directory.path().join("tidegate.toml"), text).expect("a writable directory");
     }
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let mut command = program();
     command.current_dir(&directory).args(arguments).envs(variables.iter().copied());
     command.output().expect("the program runs")
 }

@@ -3,12 +3,14 @@ use std::{
     os::unix::fs::FileExt as _,
     path::PathBuf,
     process::{Command, Output},
+    sync::Arc,
     time::Duration,
 };
 
 use serde_json::json;
+use tempfile::TempDir;
 
-use crate::support::{DEADLINE, Gateway, command, problem};
+use crate::support::{DEADLINE, Gateway, command, directory, problem};
 
 fn file(gateway: &Gateway) -> PathBuf {
     gateway.directory.path().join("data/tidegate.redb")
@@ -152,7 +154,7 @@ async fn what_is_exported_can_be_imported_elsewhere() {
     assert!(tool(&gateway, &["compact"]).status.success());
     let exported = tool(&gateway, &["export"]);
     assert!(exported.status.success(), "{}", said(&exported));
-    let other = tempfile::tempdir().expect("a temporary directory");
+    let other = directory();
     let import = || {
         let mut importing = command(&other, &[]);
         importing.arg("store").arg("import").stdin(std::process::Stdio::piped());
@@ -162,7 +164,7 @@ async fn what_is_exported_can_be_imported_elsewhere() {
     };
     assert!(import().success());
     assert!(!import().success(), "a store that is there is not written over");
-    let gateway = Gateway::on(std::sync::Arc::new(other), &[]);
+    let gateway = Gateway::on(other, &[]);
     let mut stream = gateway.open(&format!("/events?topic=a&last_event_id={first}")).await;
     let event = stream.next().await;
     assert_eq!((&*event.kind, &*event.data), ("x", "two\nlines"));
@@ -171,14 +173,14 @@ async fn what_is_exported_can_be_imported_elsewhere() {
 }
 
 /// Copies a store into a directory of its own.
-fn with_store(bytes: &[u8]) -> std::sync::Arc<tempfile::TempDir> {
-    let directory = tempfile::tempdir().expect("a temporary directory");
+fn with_store(bytes: &[u8]) -> Arc<TempDir> {
+    let directory = directory();
     std::fs::create_dir(directory.path().join("data")).expect("made");
     std::fs::write(directory.path().join("data/tidegate.redb"), bytes).expect("written");
-    std::sync::Arc::new(directory)
+    directory
 }
 
-fn in_directory(directory: &tempfile::TempDir, arguments: &[&str]) -> Output {
+fn in_directory(directory: &Arc<TempDir>, arguments: &[&str]) -> Output {
     let mut command = command(directory, &[("SERVER__SHUTDOWN_TIMEOUT", "0s")]);
     command.stderr(std::process::Stdio::piped()).arg("store").args(arguments);
     command.output().expect("it ends")
@@ -244,7 +246,7 @@ async fn one_flipped_bit_ends_that_read_and_is_told_and_nothing_else_stops() {
     assert!(!tool(&gateway, &["verify"]).status.success());
 }
 
-fn import(directory: &tempfile::TempDir, text: &[u8], arguments: &[&str]) -> Output {
+fn import(directory: &Arc<TempDir>, text: &[u8], arguments: &[&str]) -> Output {
     let mut importing = command(directory, &[]);
     importing.args(["store", "import"]).args(arguments);
     importing.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
@@ -263,7 +265,7 @@ async fn a_part_of_an_export_is_refused_and_leaves_nothing() {
     gateway.signal("-TERM");
     gateway.process.wait().expect("it ends");
     let exported = tool(&gateway, &["export"]).stdout;
-    let other = tempfile::tempdir().expect("a temporary directory");
+    let other = directory();
     let store = other.path().join("data/tidegate.redb");
     for cut in [1, 10, exported.len() / 2, exported.len() - 1] {
         let output = import(&other, &exported[..cut], &[]);
@@ -306,7 +308,7 @@ async fn an_import_that_is_killed_leaves_nothing_to_serve() {
     gateway.signal("-TERM");
     gateway.process.wait().expect("it ends");
     let exported = tool(&gateway, &["export"]).stdout;
-    let other = tempfile::tempdir().expect("a temporary directory");
+    let other = directory();
     let mut importing = command(&other, &[]);
     importing.args(["store", "import"]).stdin(std::process::Stdio::piped());
     let mut process = importing.spawn().expect("it starts");
@@ -320,7 +322,7 @@ async fn an_import_that_is_killed_leaves_nothing_to_serve() {
     // What it left does not block the next import.
     assert!(import(&other, &exported, &[]).status.success());
     assert!(!unfinished.exists());
-    let gateway = Gateway::on(std::sync::Arc::new(other), &[]);
+    let gateway = Gateway::on(other, &[]);
     let mut stream = gateway.open("/events?topic=t&last_event_id=earliest").await;
     assert_eq!(stream.next().await.data, "1");
 }

@@ -1,11 +1,11 @@
 //! TLS: every transport over HTTP/2 and HTTP/1.1, and the certificate's files.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use reqwest::{Client, Version};
 
 use crate::support::{
-    Gateway,
+    Gateway, program,
     sinks::SSE,
     sse::Stream,
     tls::{self, Files},
@@ -133,7 +133,7 @@ async fn files_that_cannot_be_used_are_said_at_the_start() {
         (&good.certificate, &empty, "tls.key", &empty),
         (&good.certificate, &other.key, "tls.key", &other.key),
     ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        let output = program()
             .current_dir(good.key.parent().expect("a folder"))
             .env("TIDEGATE_SERVER__LISTEN", "127.0.0.1:0")
             .env("TIDEGATE_TLS__LISTEN", "127.0.0.1:0")

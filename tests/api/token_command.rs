@@ -1,16 +1,16 @@
 use std::{
     io::Write as _,
-    process::{Command, Output, Stdio},
+    process::{Output, Stdio},
 };
 
 use crate::support::{
-    Gateway,
+    Gateway, program,
     tokens::{ISSUER, KEYS, modern_claims, old_subscriber, sign, trusting},
 };
 
 fn token(arguments: &[&str], variables: &[(&str, &str)], input: &str) -> Output {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let mut command = program();
     command.current_dir(&directory).arg("token").args(arguments);
     command.envs(variables.iter().map(|(key, value)| (format!("TIDEGATE_{key}"), value)));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

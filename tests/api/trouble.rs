@@ -273,13 +273,7 @@ async fn a_start_on_a_disk_that_takes_nothing_serves_what_there_is() {
     assert_eq!(publish(&gateway, "before").await.status(), 200);
     let job = text_at(&create_job(&gateway).await.json().await.expect("JSON"), "/id");
     gateway.kill();
-    let direct = command(&gateway.directory, &[]);
-    let script = "trap '' XFSZ; ulimit -S -f 0; exec \"$0\"";
-    let mut limited = Command::new("sh");
-    limited.args(["-c", script]).arg(direct.get_program()).current_dir(&*gateway.directory);
-    limited.envs(direct.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    limited.stdout(Stdio::piped());
-    let gateway = Gateway::logged(limited, gateway.directory.clone());
+    let gateway = Gateway::after("trap '' XFSZ; ulimit -S -f 0", gateway.directory.clone());
     let id = gateway.process.id().to_string();
     let repair = || assert!(run("prlimit", &["--pid", &id, "--fsize=unlimited:"]));
     serves_what_there_is(gateway, &job, repair, "File too large").await;

@@ -1,16 +1,16 @@
 //! The browser's own EventSource with and without a cookie that holds an access token. It runs in a
 //! page of the gateway's origin, and in one of another origin that the gateway allows.
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
+use tidegate_testkit::{
+    ports::free_port,
+    tokens::{
+        HUB, ISSUER, LIFETIME, PUBLISHER_KEY, SUBSCRIBER_KEY, expiring_subscriber, old_publisher,
+        old_subscriber, trusting,
+    },
+};
 
-use crate::support::{Gateway, Page, free_port, in_browser, serve_page};
-
-const PUBLISHER_KEY: &str = "a-key-for-publishers-of-32-bytes";
-const SUBSCRIBER_KEY: &str = "a-key-for-subscribers-of-32-byte";
-const HUB: &str = "https://hub.example/.well-known/mercure";
-const ISSUER: &str = "https://issuer.example";
-const DETAIL: &str = "https://mercure.rocks/authorization-detail";
+use crate::support::{Gateway, Page, in_browser, serve_page};
 
 /// Subscribes with and without cookies, and counts heartbeats. All types of events go into one
 /// list.
@@ -30,27 +30,9 @@ const LISTEN: &str = "
     listen('beating', HUB + '&heartbeat=event');
 ";
 
-fn sign(kind: &str, claims: &Value, key: &str) -> String {
-    let mut header = Header::new(Algorithm::HS256);
-    header.typ = Some(kind.to_owned());
-    jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(key.as_bytes()))
-        .expect("a token")
-}
-
-/// A subscriber's access tokens, one of each dialect. Both grant the topic `x`.
-fn tokens() -> (String, String) {
-    let detail = json!({ "type": DETAIL, "actions": ["subscribe"], "topics": [{ "match": "x" }] });
-    let expires = jiff::Timestamp::now().as_second() + 3600;
-    let modern = json!({
-        "iss": ISSUER, "aud": HUB, "exp": expires, "authorization_details": [detail],
-    });
-    let old = json!({ "mercure": { "subscribe": ["x"] } });
-    (sign("JWT", &old, SUBSCRIBER_KEY), sign("at+jwt", &modern, SUBSCRIBER_KEY))
-}
-
 async fn publish(gateway: &Gateway, form: &'static str) {
-    let token = sign("JWT", &json!({ "mercure": { "publish": ["*"] } }), PUBLISHER_KEY);
-    let request = reqwest::Client::new().post(format!("{}/events", gateway.origin()));
+    let token = old_publisher(&["*"]);
+    let request = gateway.client.post(gateway.url("/events"));
     let request = request.header("content-type", "application/x-www-form-urlencoded");
     let reply = request.bearer_auth(token).body(form).send().await.expect("the gateway answers");
     assert_eq!(reply.status(), 200);
@@ -79,9 +61,7 @@ async fn cookies(cookie: &'static str, token: String) {
         let port = free_port();
         serve_page(port, "<!doctype html><title>page</title>".to_owned()).await;
         let origin = format!("http://127.0.0.1:{port}");
-        let issuer = tempfile::NamedTempFile::new().expect("a temporary file");
-        let text = format!("[[auth.issuers]]\nname = '{ISSUER}'\n");
-        std::fs::write(issuer.path(), text).expect("a writable file");
+        let issuer = trusting(ISSUER);
         let gateway = Gateway::start(&[
             ("CONFIG", issuer.path().to_str().expect("text")),
             ("AUTH__ANONYMOUS", "true"),
@@ -106,10 +86,10 @@ async fn cookies(cookie: &'static str, token: String) {
 
 #[tokio::test]
 async fn the_cookie_of_the_old_dialect_brings_private_events() {
-    cookies("mercureAuthorization", tokens().0).await;
+    cookies("mercureAuthorization", old_subscriber(&["x"])).await;
 }
 
 #[tokio::test]
 async fn the_cookie_of_draft_08_brings_private_events() {
-    cookies("__Secure-mercure_access_token", tokens().1).await;
+    cookies("__Secure-mercure_access_token", expiring_subscriber("x", LIFETIME)).await;
 }

@@ -277,7 +277,7 @@ async fn a_gateway_that_is_killed_is_told_and_so_is_that_it_has_forgotten_the_jo
             watch(&page, &gateway.origin(), &work.id, via).await;
             work.progress(20, "Remembering", "").await;
             page.until("20 %", &shows("percent", "20 %")).await;
-            gateway.kill().await;
+            gateway.kill();
             let tells = "return document.getElementById('connection').innerText\
                 .startsWith('The gateway does not answer')";
             page.until("that nobody answers", tells).await;

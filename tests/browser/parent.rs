@@ -1,8 +1,9 @@
 //! The page around the iframe: functions that come late or throw, and pages of other origins.
 
 use serde_json::json;
+use tidegate_testkit::ports::free_port;
 
-use crate::support::{Gateway, Page, eventually, free_port, in_browser, serve_page};
+use crate::support::{Gateway, Page, eventually, in_browser, serve_page};
 
 /// Asserts that every event arrived in order, once.
 async fn assert_ids(page: &Page, numbers: std::ops::Range<usize>) {
@@ -169,7 +170,7 @@ async fn a_document_that_the_gateway_refuses_says_so_and_stops() {
         page.run(&format!("listen('{}/iframe?topic=x&origin={origin}')", gateway.origin())).await;
         gateway.has_subscribers(&["iframe"]).await;
 
-        gateway.kill().await;
+        gateway.kill();
         gateway.set("CORS__ORIGINS", "https://somebody.else");
         gateway.restart().await;
         page.until("refused", "return states[states.length - 1] === 'refused'").await;

@@ -52,7 +52,7 @@ async fn all_transports_recover_from_a_crash_that_lasts_ten_seconds() {
         let mut gateway = Gateway::start(&[("DELIVERY__HEARTBEAT", "1h")]).await;
         listening(&page, &gateway).await;
         gateway.publish_numbered(30..60).await;
-        gateway.kill().await;
+        gateway.kill();
         tokio::time::sleep(Duration::from_secs(10)).await;
         gateway.restart().await;
         recovers(&page, &gateway).await;

@@ -1,14 +1,15 @@
 //! Networks that fail without closing a connection.
 
 use serde_json::json;
+use tidegate_testkit::network::{Passing, Proxy};
 
-use crate::support::{Gateway, Page, Passing, Proxy, eventually, in_browser};
+use crate::support::{Gateway, Page, eventually, in_browser};
 
 /// A gateway with a short heartbeat interval, whose watchdog tolerates a slow network. The page
 /// subscribes through a proxy and has received an event.
 async fn behind_proxy(page: &Page) -> (Gateway, Proxy) {
     let gateway = Gateway::start(&[("DELIVERY__HEARTBEAT", "1s")]).await;
-    let proxy = Proxy::start(gateway.port()).await;
+    let proxy = Proxy::start(gateway.address).await;
     page.open_listeners(&proxy.origin()).await;
     page.run("listenByIframe('topic=x')").await;
     gateway.has_subscribers(&["iframe"]).await;
@@ -47,8 +48,8 @@ async fn a_connection_that_falls_silent_is_left_for_a_new_one() {
 async fn a_new_document_that_never_comes_is_asked_for_again() {
     in_browser(|page| async move {
         let (mut gateway, proxy) = behind_proxy(&page).await;
-        proxy.let_pass(Passing::NoDocument);
-        gateway.kill().await;
+        proxy.let_pass(Passing::AllBut("GET /iframe"));
+        gateway.kill();
         gateway.restart().await;
         eventually("a document is asked for and held up", async || {
             proxy.holds_up("GET /iframe").then_some(())

@@ -1,6 +1,11 @@
 //! Private events, delivered only to clients whose access token grants them.
 
-use crate::support::{Client, Gateway, Library, Proxy, Role, installed, modern, old, short_lived};
+use tidegate_testkit::{
+    network::{Passing, Proxy},
+    tokens::{LIFETIME, expiring_subscriber, old_publisher, old_subscriber},
+};
+
+use crate::support::{Client, Gateway, Library, installed};
 
 /// The cookie of draft-08.
 const COOKIE: &str = "__Secure-mercure_access_token";
@@ -12,7 +17,7 @@ const OLD_COOKIE: &str = "mercureAuthorization";
 fn invited(library: Library, hub: &str) -> Vec<Client> {
     let subscribe = |token: &str| format!("{hub}?topic=x&authorization={token}");
     let plain = format!("{hub}?topic=x");
-    let (old, modern) = (old(Role::Subscribe, "x"), modern(Role::Subscribe, "x"));
+    let (old, modern) = (old_subscriber(&["x"]), expiring_subscriber("x", LIFETIME));
     let bearer = |token: &str| format!("Bearer {token}");
     let cookie = |name: &str, token: &str| format!("theme=dark; {name}={token}");
     vec![
@@ -27,7 +32,7 @@ fn invited(library: Library, hub: &str) -> Vec<Client> {
 /// One client without an access token, and one whose access token grants something else.
 fn uninvited(library: Library, hub: &str) -> Vec<Client> {
     let plain = format!("{hub}?topic=x");
-    let other = format!("Bearer {}", modern(Role::Subscribe, "other"));
+    let other = format!("Bearer {}", expiring_subscriber("other", LIFETIME));
     vec![
         Client::start(library, &plain, &[]),
         Client::start(library, &plain, &[("Authorization", &other)]),
@@ -37,7 +42,7 @@ fn uninvited(library: Library, hub: &str) -> Vec<Client> {
 #[tokio::test]
 async fn private_events_are_for_those_whose_token_grants_them() {
     let gateway = Gateway::start_guarded().await;
-    let publisher = old(Role::Publish, "x");
+    let publisher = old_publisher(&["x"]);
     for library in installed().await {
         let mut invited = invited(*library, &gateway.hub());
         let mut uninvited = uninvited(*library, &gateway.hub());
@@ -62,7 +67,7 @@ async fn who_shows_a_bad_token_is_refused_for_good() {
     let address = format!("{}?topic=x", gateway.hub());
     for library in installed().await {
         // Signed for the other role.
-        let token = format!("Bearer {}", old(Role::Publish, "x"));
+        let token = format!("Bearer {}", old_publisher(&["x"]));
         let mut client = Client::start(*library, &address, &[("Authorization", &token)]);
         assert_eq!(client.refused().await, 401, "{library:?}");
     }
@@ -71,11 +76,11 @@ async fn who_shows_a_bad_token_is_refused_for_good() {
 #[tokio::test]
 async fn private_events_that_were_missed_arrive_afterwards() {
     let gateway = Gateway::start_guarded().await;
-    let publisher = old(Role::Publish, "x");
+    let publisher = old_publisher(&["x"]);
     let mut clients = Vec::new();
     for library in installed().await {
-        let proxy = Proxy::start(gateway.port).await;
-        let token = format!("Bearer {}", modern(Role::Subscribe, "x"));
+        let proxy = Proxy::start(gateway.address).await;
+        let token = format!("Bearer {}", expiring_subscriber("x", LIFETIME));
         let address = format!("{}?match=x", proxy.hub());
         let mut client = Client::start(*library, &address, &[("Authorization", &token)]);
         client.opened().await;
@@ -85,11 +90,11 @@ async fn private_events_that_were_missed_arrive_afterwards() {
     gateway.publish_as(&publisher, &secret("first")).await;
     for (client, proxy) in &mut clients {
         assert_eq!(client.event().await.data, "first", "{:?}", client.library);
-        proxy.cut();
+        proxy.let_pass(Passing::Cut);
     }
     gateway.publish_as(&publisher, &secret("second")).await;
     for (client, proxy) in &mut clients {
-        proxy.mend();
+        proxy.let_pass(Passing::Everything);
         assert_eq!(client.event().await.data, "second", "{:?}", client.library);
     }
 }
@@ -100,7 +105,7 @@ async fn a_stream_ends_with_its_token_and_whoever_comes_back_with_it_is_refused(
     let address = format!("{}?match=x", gateway.hub());
     let mut clients = Vec::new();
     for library in installed().await {
-        let token = format!("Bearer {}", short_lived(Role::Subscribe, "x", 8));
+        let token = format!("Bearer {}", expiring_subscriber("x", 8));
         clients.push(Client::start(*library, &address, &[("Authorization", &token)]));
     }
     for client in &mut clients {

@@ -1,6 +1,8 @@
 //! Every library delivers what was published, once, in order, and nothing else.
 
-use crate::support::{Client, Event, Gateway, Library, Proxy, installed};
+use tidegate_testkit::network::Proxy;
+
+use crate::support::{Client, Event, Gateway, Library, installed};
 
 /// Heartbeats to wait for. With [`HEARTBEAT`] that exceeds the polyfill's silence timeout.
 const N_HEARTBEATS: usize = 30;
@@ -85,7 +87,7 @@ async fn heartbeats_keep_a_stream_open_and_are_no_events() {
     let gateway = Gateway::start(&[("DELIVERY__HEARTBEAT", HEARTBEAT)]).await;
     let mut clients = Vec::new();
     for library in installed().await {
-        let proxy = Proxy::start(gateway.port).await;
+        let proxy = Proxy::start(gateway.address).await;
         let mut client = Client::start(*library, &format!("{}?topic=x", proxy.hub()), &[]);
         client.opened().await;
         clients.push((client, proxy));

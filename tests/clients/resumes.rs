@@ -1,6 +1,8 @@
 //! Every library reconnects by itself, and resumes where it was.
 
-use crate::support::{Client, Gateway, Proxy, installed};
+use tidegate_testkit::network::{Passing, Proxy};
+
+use crate::support::{Client, Gateway, installed};
 
 /// Streams after which each client has reconnected often enough.
 const N_STREAMS: usize = 4;
@@ -13,7 +15,7 @@ async fn listening(gateway: &Gateway) -> Vec<(Client, Proxy)> {
 async fn listening_to(gateway: &Gateway, parameters: &str) -> Vec<(Client, Proxy)> {
     let mut clients = Vec::new();
     for library in installed().await {
-        let proxy = Proxy::start(gateway.port).await;
+        let proxy = Proxy::start(gateway.address).await;
         let mut client = Client::start(*library, &format!("{}?{parameters}", proxy.hub()), &[]);
         client.opened().await;
         clients.push((client, proxy));
@@ -30,13 +32,13 @@ async fn what_is_published_while_a_connection_is_cut_arrives_afterwards() {
     let gateway = Gateway::start(&[]).await;
     let mut clients = listening(&gateway).await;
     for (_, proxy) in &clients {
-        proxy.cut();
+        proxy.let_pass(Passing::Cut);
     }
     for number in 1..30 {
         gateway.publish_number(number).await;
     }
     for (_, proxy) in &clients {
-        proxy.mend();
+        proxy.let_pass(Passing::Everything);
     }
     let numbers: Vec<_> = (1..30).map(|it: usize| it.to_string()).collect();
     for (client, _) in &mut clients {
@@ -53,13 +55,13 @@ async fn an_event_that_is_cut_in_the_middle_arrives_whole_and_once() {
     let gateway = Gateway::start(&[]).await;
     let mut clients = listening(&gateway).await;
     for (_, proxy) in &clients {
-        proxy.cut_behind("one half");
+        proxy.let_pass(Passing::UpTo("one half"));
     }
     gateway.publish(&[("topic", "x"), ("id", "halves"), ("data", "one half\nother half")]).await;
     gateway.publish_number(1).await;
     for (client, proxy) in &mut clients {
         proxy.is_cut().await;
-        proxy.mend();
+        proxy.let_pass(Passing::Everything);
         assert_eq!(client.data(2).await, ["one half\nother half", "1"], "{:?}", client.library);
     }
 }
@@ -98,7 +100,7 @@ async fn a_gateway_that_was_killed_has_forgotten_nothing() {
     let mut gateway = Gateway::start(&[]).await;
     let mut clients = listening(&gateway).await;
     gateway.publish_number(1).await;
-    gateway.kill().await;
+    gateway.kill();
     gateway.restart().await;
     gateway.publish_number(2).await;
     for (client, _) in &mut clients {
@@ -114,7 +116,7 @@ async fn a_gateway_that_was_killed_has_forgotten_nothing() {
 async fn a_gateway_that_was_killed_and_has_forgotten_everything_says_so() {
     let mut gateway = Gateway::start(&[("HISTORY__STORE", "memory")]).await;
     let mut clients = listening(&gateway).await;
-    gateway.kill().await;
+    gateway.kill();
     gateway.restart().await;
     for number in 1..4 {
         gateway.publish_number(number).await;

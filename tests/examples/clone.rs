@@ -25,7 +25,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::support::{App, Stream, client, in_time};
+use crate::support::{App, client, in_time, listen};
 
 /// Files of the repository.
 const N_FILES: usize = 3000;
@@ -99,10 +99,10 @@ impl Cloner {
 
     /// Follows a job to its end. Returns the statuses received.
     async fn follow(&self, job: &str) -> Vec<Value> {
-        let mut stream = Stream::open(&self.app.url(job), None).await;
+        let mut stream = listen(&self.app.url(job), None).await;
         let mut told = Vec::new();
         loop {
-            let event = stream.event().await;
+            let event = stream.next().await;
             let data: Value = serde_json::from_str(&event.data).expect("the data is JSON");
             match event.kind.as_str() {
                 "job.log" => {}
@@ -305,9 +305,9 @@ async fn who_asks_for_the_same_gets_the_same_job_and_cancel_ends_git() {
     assert!(pids.iter().all(|it| is_alive(it)), "{pids:?}");
     assert_eq!(cloner.clones().len(), 1);
 
-    let mut watching = Stream::open(&cloner.app.url(&one), None).await;
+    let mut watching = listen(&cloner.app.url(&one), None).await;
     let reached = loop {
-        let status: Value = serde_json::from_str(&watching.event().await.data).expect("JSON");
+        let status: Value = serde_json::from_str(&watching.next().await.data).expect("JSON");
         if let Some(percent) = status["progress"]["percent"].as_f64() {
             break percent;
         }
@@ -317,7 +317,7 @@ async fn who_asks_for_the_same_gets_the_same_job_and_cancel_ends_git() {
     let request = client().post(cloner.app.url(&format!("{one}/cancel"))).send();
     assert!(in_time("an answer", request).await.expect("an answer").status().is_success());
     let end = loop {
-        let event = watching.event().await;
+        let event = watching.next().await;
         if event.kind == "job.done" {
             break serde_json::from_str::<Value>(&event.data).expect("the data is JSON");
         }

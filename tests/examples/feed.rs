@@ -3,7 +3,7 @@
 use reqwest::{Response, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 
-use crate::support::{App, Stream, client, in_time, run};
+use crate::support::{App, client, in_time, listen, run};
 
 /// Posts an item, which must be accepted.
 pub(crate) async fn post(base: &str, title: &str) -> String {
@@ -27,9 +27,9 @@ pub(crate) fn title(data: &str) -> String {
 #[tokio::test]
 async fn a_posted_item_arrives_at_once_and_for_those_who_come_late() {
     let app = App::start("feed").await;
-    let mut live = Stream::open(&app.url("/events?topic=feed&last=20"), None).await;
+    let mut live = listen(&app.url("/events?topic=feed&last=20"), None).await;
     let id = post(&app.url(""), "  <b>First</b> & foremost ").await;
-    let event = live.event().await;
+    let event = live.next().await;
     assert_eq!((title(&event.data).as_str(), event.id), ("<b>First</b> & foremost", id));
     let item: Value = serde_json::from_str(&event.data).expect("the data is JSON");
     assert_eq!(item["text"], "More of it.");
@@ -38,9 +38,9 @@ async fn a_posted_item_arrives_at_once_and_for_those_who_come_late() {
     for number in 1..=21 {
         post(&app.url(""), &format!("Item {number}")).await;
     }
-    let mut late = Stream::open(&app.url("/events?topic=feed&last=20"), None).await;
+    let mut late = listen(&app.url("/events?topic=feed&last=20"), None).await;
     for number in 2..=21 {
-        assert_eq!(title(&late.event().await.data), format!("Item {number}"));
+        assert_eq!(title(&late.next().await.data), format!("Item {number}"));
     }
 }
 
@@ -111,28 +111,28 @@ async fn the_pages_are_there_and_the_rest_is_the_gateways() {
 #[tokio::test]
 async fn a_reader_is_told_that_a_restarted_feed_does_not_know_what_it_has_seen() {
     let app = App::start("feed").await;
-    let mut live = Stream::open(&app.url("/events?topic=feed"), None).await;
+    let mut live = listen(&app.url("/events?topic=feed"), None).await;
     let id = post(&app.url(""), "Before").await;
-    assert_eq!(live.event().await.id, id);
+    assert_eq!(live.next().await.id, id);
     let address = app.address.clone();
     app.kill().await;
     live.end().await;
 
     let app = App::start_at("feed", &address).await;
     assert_eq!(app.address, address);
-    let mut again = Stream::open(&app.url("/events?topic=feed"), Some(&id)).await;
-    let gap = again.event().await;
+    let mut again = listen(&app.url("/events?topic=feed"), Some(&id)).await;
+    let gap = again.next().await;
     assert_eq!(gap.kind, "tidegate.gap");
     let told: Value = serde_json::from_str(&gap.data).expect("the data is JSON");
     assert_eq!((&told["cursor"], &told["reason"]), (&json!(id), &json!("unknown")));
     post(&app.url(""), "After").await;
-    assert_eq!(title(&again.event().await.data), "After");
+    assert_eq!(title(&again.next().await.data), "After");
 }
 
 #[tokio::test]
 async fn the_feed_stops_in_order() {
     let app = App::start("feed").await;
-    let live = Stream::open(&app.url("/events?topic=feed"), None).await;
+    let live = listen(&app.url("/events?topic=feed"), None).await;
     app.terminate();
     live.end().await;
     assert!(app.end().await.success());

@@ -1,62 +1,27 @@
 //! The gateway's own program, and the jobs in it.
 
-use std::process::Stdio;
+use std::ops::{Deref, DerefMut};
 
 use reqwest::{Response, header::ETAG};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+use tidegate_testkit::{
+    gateway,
+    launch::{Launch, directory},
 };
 
 use crate::support::{client, in_time};
 
 /// A running gateway.
-pub(crate) struct Gateway {
-    child: Child,
-    /// Where it listens, as `127.0.0.1:port`.
-    pub(crate) address: String,
-    /// The folder of its settings file.
-    _folder: TempDir,
-}
+pub(crate) struct Gateway(gateway::Gateway);
 
 impl Gateway {
     /// Starts one with a configuration file.
     pub(crate) async fn start(settings: &str) -> Self {
-        Self::start_at("127.0.0.1:0", settings).await
-    }
-
-    pub(crate) async fn start_at(address: &str, settings: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("tidegate.toml"), settings).expect("a writable folder");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        command.current_dir(&folder).args(["--listen", address]).kill_on_drop(true);
-        command.env("TIDEGATE_HISTORY__STORE", "memory");
-        for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
-            command.env_remove(name);
-        }
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("the gateway starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let address = loop {
-            let line = in_time("the greeting", lines.next_line()).await.expect("readable");
-            let line = line.expect("the greeting has an address");
-            if let Some((_, address)) = line.split_once("http://") {
-                break address.trim_end_matches('/').to_owned();
-            }
-        };
-        Self { child, address, _folder: folder }
-    }
-
-    /// Returns its own URL, or that of a path.
-    pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    /// Kills it.
-    pub(crate) async fn kill(mut self) {
-        in_time("the end after SIGKILL", self.child.kill()).await.expect("it runs");
+        let directory = directory();
+        std::fs::write(directory.path().join("tidegate.toml"), settings)
+            .expect("a writable folder");
+        let launch = Launch::new(env!("CARGO_BIN_EXE_tidegate"), directory);
+        Self(launch.with(&[("HISTORY__STORE", "memory")]).start_aside().await)
     }
 
     /// Creates a job and returns its address.
@@ -102,5 +67,19 @@ impl Gateway {
 
     pub(crate) async fn post(&self, url: &str) -> Response {
         in_time("an answer", client().post(url).send()).await.expect("an answer")
+    }
+}
+
+impl Deref for Gateway {
+    type Target = gateway::Gateway;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Gateway {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
     }
 }

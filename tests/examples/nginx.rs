@@ -2,7 +2,6 @@
 
 use std::{
     env, fs,
-    net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -11,10 +10,11 @@ use std::{
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tidegate_testkit::ports::free_port;
 
 use crate::{
     feed::{post, title},
-    support::{App, Stream, client, in_time, terminate},
+    support::{App, Document, client, in_time, listen, terminate},
 };
 
 const CONFIGURATION: &str = include_str!("../../examples/feed/nginx.conf");
@@ -84,11 +84,6 @@ fn program() -> Option<&'static str> {
     ["nginx", "/usr/sbin/nginx"].into_iter().find(runs)
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
-}
-
 /// Returns the example's configuration with other addresses and files.
 fn configuration(upstream: &str, port: u16, directory: &Path) -> String {
     let directory = format!("{}/", directory.display());
@@ -109,15 +104,15 @@ async fn every_transport_works_through_nginx() {
     let app = App::start("feed").await;
     let Some(nginx) = Nginx::start(&app).await else { return };
     let base = &nginx.base;
-    let mut events = Stream::open(&format!("{base}/events?topic=feed"), None).await;
-    let mut document = Stream::open(&format!("{base}/iframe?topic=feed&origin={base}"), None).await;
+    let mut events = listen(&format!("{base}/events?topic=feed"), None).await;
+    let mut document = Document::open(&format!("{base}/iframe?topic=feed&origin={base}")).await;
     let poll = format!("{base}/poll?topic=feed&wait=15");
     let poll = tokio::spawn(client().get(poll).send());
     has_subscriber(&app, "poll").await;
 
     // Neither response has ended, so what arrives has not been buffered.
     post(base, "Through nginx").await;
-    assert_eq!(title(&events.event().await.data), "Through nginx");
+    assert_eq!(title(&events.next().await.data), "Through nginx");
     let call = document.call().await;
     assert_eq!(title(call["event"]["data"].as_str().expect("data")), "Through nginx");
     let reply = in_time("the poll", poll).await.expect("no panic").expect("an answer");
@@ -192,14 +187,14 @@ async fn the_feed_comes_back_behind_nginx() {
     let app = App::start("feed").await;
     let Some(nginx) = Nginx::start(&app).await else { return };
     let address = app.address.clone();
-    let live = Stream::open(&format!("{}/events?topic=feed", nginx.base), None).await;
+    let live = listen(&format!("{}/events?topic=feed", nginx.base), None).await;
     app.kill().await;
     live.end().await;
     nginx.answers("/events?topic=feed", StatusCode::BAD_GATEWAY).await;
 
     let _app = App::start_at("feed", &address).await;
     nginx.answers("/health/live", StatusCode::OK).await;
-    let mut live = Stream::open(&format!("{}/events?topic=feed", nginx.base), None).await;
+    let mut live = listen(&format!("{}/events?topic=feed", nginx.base), None).await;
     post(&nginx.base, "Back").await;
-    assert_eq!(title(&live.event().await.data), "Back");
+    assert_eq!(title(&live.next().await.data), "Back");
 }

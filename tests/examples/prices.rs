@@ -3,7 +3,7 @@
 use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
 
-use crate::support::{App, Stream, client, in_time};
+use crate::support::{App, Document, client, in_time, listen};
 
 /// Changes that are read over each transport.
 const CHANGES: u64 = 5;
@@ -42,10 +42,10 @@ async fn one_transport_goes_on_where_another_one_stopped() {
 
     let cursor = text(&snapshot["cursor"]).to_owned();
     let url = app.url(&format!("/events?{topics}&last_event_id={cursor}"));
-    let mut events = Stream::open(&url, None).await;
+    let mut events = listen(&url, None).await;
     let mut cursor = String::new();
     for _ in 0..CHANGES {
-        let event = events.event().await;
+        let event = events.next().await;
         expect(change(&event.data));
         cursor = event.id;
     }
@@ -53,7 +53,7 @@ async fn one_transport_goes_on_where_another_one_stopped() {
 
     let own = app.url("");
     let url = format!("{own}/iframe?{topics}&origin={own}&last_event_id={cursor}");
-    let mut document = Stream::open(&url, None).await;
+    let mut document = Document::open(&url).await;
     for _ in 0..CHANGES {
         let call = document.call().await;
         expect(change(text(&call["event"]["data"])));
@@ -88,7 +88,7 @@ async fn the_page_and_its_script_are_there() {
 #[tokio::test]
 async fn the_prices_stop_in_order() {
     let app = App::start("prices").await;
-    let live = Stream::open(&app.url("/events?topic=*"), None).await;
+    let live = listen(&app.url("/events?topic=*"), None).await;
     app.terminate();
     live.end().await;
     assert!(app.end().await.success());

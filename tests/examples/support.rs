@@ -1,31 +1,18 @@
-//! Programs under test and readers of their streams. Every wait has a deadline.
+//! Examples under test and readers of their responses. Every wait has a deadline.
 
 use std::{
-    env,
     ffi::OsStr,
-    path::PathBuf,
     process::{Command, ExitStatus, Stdio},
-    time::Duration,
 };
 
 use reqwest::{Client, Response, header::ACCEPT};
 use serde_json::Value;
+pub(crate) use tidegate_testkit::{deadline::in_time, programs::example};
+use tidegate_testkit::{environment, sse::Stream};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::Child,
-    time::timeout,
 };
-
-/// Longer than anything takes on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Returns the result of `future`, which must be ready before the deadline.
-pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match timeout(DEADLINE, future).await {
-        Ok(result) => result,
-        Err(_) => panic!("waited in vain: {what}"),
-    }
-}
 
 /// A client that uses no proxy, whatever the environment says.
 pub(crate) fn client() -> Client {
@@ -96,20 +83,10 @@ pub(crate) async fn run(name: &str, address: &str) -> (ExitStatus, String) {
 }
 
 fn command(name: &str, address: &str) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new(example(name));
+    let mut command = tokio::process::Command::from(environment::command(example(name)));
     command.args(["--listen", address]).kill_on_drop(true);
     command.stdout(Stdio::piped());
     command
-}
-
-/// Returns the example's program: `target/debug/examples/…`, where this one is in
-/// `target/debug/deps`.
-pub(crate) fn example(name: &str) -> PathBuf {
-    let this = env::current_exe().expect("this program has a path");
-    let target = this.ancestors().nth(2).expect("it lies in the target directory");
-    let program = target.join("examples").join(format!("{name}{}", env::consts::EXE_SUFFIX));
-    assert!(program.exists(), "{} is missing; run `cargo build --examples`", program.display());
-    program
 }
 
 /// Sends SIGTERM.
@@ -118,52 +95,31 @@ pub(crate) fn terminate(pid: u32) {
     assert!(status.success(), "cannot send SIGTERM to {pid}");
 }
 
-/// A streaming response, read piece by piece.
-pub(crate) struct Stream {
+/// Opens an event stream; `cursor` is the `Last-Event-ID`.
+pub(crate) async fn listen(url: &str, cursor: Option<&str>) -> Stream {
+    let mut request = client().get(url).header(ACCEPT, "text/event-stream, */*;q=0.1");
+    if let Some(cursor) = cursor {
+        request = request.header("last-event-id", cursor);
+    }
+    Stream::open(request).await
+}
+
+/// A document of `/iframe`, read piece by piece.
+pub(crate) struct Document {
     response: Response,
     text: String,
 }
 
-/// An event of an event stream.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Event {
-    pub(crate) kind: String,
-    pub(crate) data: String,
-    pub(crate) id: String,
-}
-
-impl Stream {
-    /// Opens a stream; `cursor` is the `Last-Event-ID`.
-    pub(crate) async fn open(url: &str, cursor: Option<&str>) -> Self {
-        let mut request = client().get(url).header(ACCEPT, "text/event-stream, */*;q=0.1");
-        if let Some(cursor) = cursor {
-            request = request.header("last-event-id", cursor);
-        }
-        let response = in_time("the head of a stream", request.send()).await.expect("an answer");
+impl Document {
+    /// Opens a document.
+    pub(crate) async fn open(url: &str) -> Self {
+        let response = in_time("the head of a document", client().get(url).send()).await;
+        let response = response.expect("an answer");
         assert_eq!(response.status(), 200, "{url}");
         Self { response, text: String::new() }
     }
 
-    /// The next event, for streams of `/events`.
-    pub(crate) async fn event(&mut self) -> Event {
-        loop {
-            let block = self.until("\n\n").await;
-            let mut event = Event::default();
-            for line in block.lines() {
-                match line.split_once(": ") {
-                    Some(("event", kind)) => kind.clone_into(&mut event.kind),
-                    Some(("data", data)) => event.data.push_str(data),
-                    Some(("id", id)) => id.clone_into(&mut event.id),
-                    _ => {}
-                }
-            }
-            if !event.data.is_empty() {
-                return event;
-            }
-        }
-    }
-
-    /// The argument of the next call, for documents of `/iframe`.
+    /// The argument of the next call.
     pub(crate) async fn call(&mut self) -> Value {
         self.until(">tidegate(").await;
         let argument = self.until(")</script>").await;
@@ -179,13 +135,8 @@ impl Stream {
                 return before;
             }
             let chunk = in_time(end, self.response.chunk()).await.expect("readable");
-            let chunk = chunk.unwrap_or_else(|| panic!("the stream ended before {end:?}"));
-            self.text.push_str(str::from_utf8(&chunk).expect("the stream is ASCII here"));
+            let chunk = chunk.unwrap_or_else(|| panic!("the document ended before {end:?}"));
+            self.text.push_str(str::from_utf8(&chunk).expect("the document is ASCII here"));
         }
-    }
-
-    /// Waits for the end of the stream, orderly or not.
-    pub(crate) async fn end(mut self) {
-        while let Ok(Some(_)) = in_time("the end of a stream", self.response.chunk()).await {}
     }
 }

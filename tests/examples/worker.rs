@@ -11,6 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
+use tidegate_testkit::environment;
 use tokio::process::{Child, Command};
 
 use crate::{
@@ -26,11 +27,8 @@ struct WorkerProcess(Child);
 
 impl WorkerProcess {
     fn start(gateway: &str, root: &Path, options: &[&str]) -> Self {
-        let mut command = Command::new(example("worker"));
+        let mut command = Command::from(environment::command(example("worker")));
         command.args(["--gateway", gateway, "--root"]).arg(root).args(options);
-        for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
-            command.env_remove(name);
-        }
         command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
         Self(command.spawn().expect("the worker starts"))
     }
@@ -236,15 +234,14 @@ async fn workers_that_have_ended_are_given_nothing() {
 
 #[tokio::test]
 async fn a_worker_waits_for_a_gateway_that_is_away() {
-    let gateway = Gateway::start("").await;
+    let mut gateway = Gateway::start("").await;
     let (root, checksums) = files(2);
-    let address = gateway.address.clone();
     let worker = WorkerProcess::start(&gateway.url(""), root.path(), &[]);
     let job = gateway.create("checksum", json!({ "folder": "some" })).await;
     gateway.wait_for_state(&job, "succeeded").await;
-    gateway.kill().await;
+    gateway.kill();
+    gateway.restart().await;
 
-    let gateway = Gateway::start_at(&address, "").await;
     let job = gateway.create("checksum", json!({ "folder": "some" })).await;
     gateway.wait_for_state(&job, "succeeded").await;
     assert_eq!(result(&gateway, &job).await, checksums);

@@ -2,17 +2,9 @@
 
 use std::{fs, time::Duration};
 
-use super::{DEADLINE, Gateway};
+pub use tidegate_testkit::deadline::eventually;
 
-/// Waits until `is_so`.
-pub async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
-    let reached = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    assert!(tokio::time::timeout(DEADLINE, reached).await.is_ok(), "{what}");
-}
+use super::Gateway;
 
 impl Gateway {
     /// How many descriptors the process has open.

@@ -1,7 +1,6 @@
 //! The example that clones repositories, and a repository for it.
 
 use std::{
-    env,
     ffi::OsStr,
     fmt::Write as _,
     fs,
@@ -12,6 +11,7 @@ use std::{
 };
 
 use tempfile::TempDir;
+use tidegate_testkit::programs::example;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Child,
@@ -37,7 +37,7 @@ impl Cloner {
         let folder = tempfile::tempdir().expect("a folder");
         let repository = repository(folder.path());
         let git = patient_git(folder.path(), pause);
-        let mut command = tokio::process::Command::new(program());
+        let mut command = tokio::process::Command::new(example("clone"));
         command.args(["--listen", "127.0.0.1:0", "--allow-file"]);
         command.args([OsStr::new("--dir"), folder.path().as_os_str()]);
         command.args([OsStr::new("--git"), git.as_os_str()]);
@@ -49,15 +49,6 @@ impl Cloner {
         let origin = format!("http://{}", address.trim_end_matches('/'));
         Self { origin, repository, _process: process, _folder: folder }
     }
-}
-
-/// The example's program: `target/debug/examples/clone`, where this one is in `target/debug/deps`.
-fn program() -> PathBuf {
-    let this = env::current_exe().expect("this program has a path");
-    let target = this.ancestors().nth(2).expect("it lies in the target directory");
-    let program = target.join("examples").join(format!("clone{}", env::consts::EXE_SUFFIX));
-    assert!(program.exists(), "{} is missing; run `cargo build --examples`", program.display());
-    program
 }
 
 /// Creates a script that runs the real git and passes its output on, line by line.

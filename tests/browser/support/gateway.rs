@@ -1,12 +1,12 @@
 //! The gateway in normal use: the binary, on a port, with settings in the environment.
 
-use std::{env, net::TcpListener, process::Stdio, time::Duration};
+use std::ops::{Deref, DerefMut};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
+use tidegate_testkit::{
+    gateway,
+    launch::{Launch, directory},
+    ports::free_port,
 };
 
 /// Settings for tests: clients reconnect soon.
@@ -18,74 +18,25 @@ const SETTINGS: [(&str, &str); 5] = [
     ("DELIVERY__RETRY_SPREAD", "200ms"),
 ];
 
-/// Ports that tests listen on, below those that the system assigns to outgoing connections. A port
-/// is therefore still free after the gateway was down for a while.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
-
 /// A gateway that can be killed and restarted at the same address.
-pub(crate) struct Gateway {
-    port: u16,
-    settings: Vec<(String, String)>,
-    directory: TempDir,
-    http: reqwest::Client,
-    process: Child,
-}
+pub(crate) struct Gateway(gateway::Gateway);
 
 impl Gateway {
     /// Starts a gateway; settings are written `SECTION__KEY`.
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
-        let settings: Vec<_> = SETTINGS
-            .iter()
-            .chain(settings)
-            .map(|(key, value)| (format!("TIDEGATE_{key}"), (*value).to_owned()))
-            .collect();
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        // So short that no request is sent on a connection of a killed process.
-        let idle = Duration::from_millis(1);
-        let http = reqwest::Client::builder().pool_idle_timeout(idle).build();
-        let port = free_port();
-        let process = launch(port, &settings, &directory).await;
-        Self { port, settings, directory, http: http.expect("an HTTP client"), process }
+        let launch = Launch::new(env!("CARGO_BIN_EXE_tidegate"), directory());
+        let launch = launch.at_port(free_port()).with(&SETTINGS).with(settings);
+        Self(launch.start_aside().await)
     }
 
     /// Returns the origin of the gateway's own pages.
     pub(crate) fn origin(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// Returns its port.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Kills it, as a crash or the kernel would.
-    pub(crate) async fn kill(&mut self) {
-        self.process.kill().await.expect("the gateway runs");
-    }
-
-    /// Sends SIGTERM, and waits until it has ended.
-    pub(crate) async fn terminate(&mut self) {
-        let id = self.process.id().expect("the gateway runs").to_string();
-        let signal = Command::new("kill").args(["-TERM", &id]).status().await;
-        assert!(signal.expect("`kill` can be run").success(), "the signal was sent");
-        let status = self.process.wait().await.expect("the gateway runs");
-        assert!(status.success(), "an orderly end: {status}");
-    }
-
-    /// Changes a setting for the next start.
-    pub(crate) fn set(&mut self, key: &str, value: &str) {
-        self.settings.push((format!("TIDEGATE_{key}"), value.to_owned()));
-    }
-
-    /// Starts it again after its end.
-    pub(crate) async fn restart(&mut self) {
-        self.process = launch(self.port, &self.settings, &self.directory).await;
+        self.url("")
     }
 
     /// Publishes updates, all at once.
     pub(crate) async fn publish(&self, updates: &[Value]) {
-        let request = self.http.post(format!("{}/events", self.origin())).json(updates);
-        let response = request.send().await.expect("the gateway answers");
+        let response = self.post_json(json!(updates).to_string()).await;
         let status = response.status();
         let text = response.text().await.unwrap_or_default();
         assert!(status.is_success(), "published: {status} {text}");
@@ -100,19 +51,14 @@ impl Gateway {
 
     /// Returns the value of a metric for a transport.
     pub(crate) async fn count(&self, metric: &str, transport: &str) -> u64 {
-        self.sample(metric, "transport", transport).await.expect("every transport is counted")
+        let name = format!("tidegate_{metric}{{transport=\"{transport}\"}}");
+        self.sample(&name).await.expect("every transport is counted")
     }
 
     /// Returns how many requests were refused for this reason.
     pub(crate) async fn refused(&self, reason: &str) -> u64 {
-        self.sample("requests_refused_total", "reason", reason).await.unwrap_or(0)
-    }
-
-    async fn sample(&self, metric: &str, label: &str, value: &str) -> Option<u64> {
-        let response = self.http.get(format!("{}/metrics", self.origin())).send().await;
-        let text = response.expect("the gateway answers").text().await.expect("text");
-        let name = format!("tidegate_{metric}{{{label}=\"{value}\"}} ");
-        text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok())
+        let name = format!("tidegate_requests_refused_total{{reason=\"{reason}\"}}");
+        self.sample(&name).await.unwrap_or(0)
     }
 
     /// Waits until each of these transports has a subscriber.
@@ -131,35 +77,16 @@ pub(crate) fn numbered(number: usize) -> Value {
     json!({ "topics": ["x"], "id": format!("id-{number}"), "data": format!("data {number}") })
 }
 
-/// Returns a port without a listener.
-pub(crate) fn free_port() -> u16 {
-    std::iter::repeat_with(|| fastrand::u16(PORTS))
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("the iterator does not end")
+impl Deref for Gateway {
+    type Target = gateway::Gateway;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
-async fn launch(port: u16, settings: &[(String, String)], directory: &TempDir) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    command.args(["--listen", &format!("127.0.0.1:{port}")]);
-    for (name, _) in env::vars_os() {
-        if name.to_string_lossy().starts_with("TIDEGATE_") {
-            command.env_remove(name);
-        }
+impl DerefMut for Gateway {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
     }
-    command.envs(settings.iter().map(|(name, value)| (name, value)));
-    // Not in the repository, whose tidegate.toml it would read.
-    command.current_dir(directory.path()).stdout(Stdio::piped()).kill_on_drop(true);
-    let mut process = command.spawn().expect("the gateway starts");
-    let output = process.stdout.take().expect("its output is piped");
-    let mut lines = BufReader::new(output).lines();
-    loop {
-        let line = lines.next_line().await.expect("its output is text");
-        let line = line.expect("the gateway listens before it ends");
-        if line.trim_start().starts_with("open ") {
-            break;
-        }
-    }
-    // Drains later output, so that the process does not block.
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    process
 }

@@ -1,38 +1,30 @@
-//! The parts of the tests: the gateway's binary, a browser, subscribing pages, and a failing
-//! network.
+//! The parts of the tests: the gateway's binary, a browser, subscribing pages, and another site.
 
 mod browser;
 mod cloner;
 mod gateway;
-mod network;
 mod page;
+mod site;
 mod worker;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tidegate_testkit::deadline::{found, within};
 
 pub(crate) use self::{
     browser::{in_browser, in_browser_that_trusts_everybody, in_browser_without_scripts},
     cloner::Cloner,
-    gateway::{Gateway, free_port},
-    network::{Passing, Proxy, serve_page},
+    gateway::Gateway,
     page::{Heard, Page},
+    site::serve_page,
     worker::Work,
 };
 
-/// How long a condition may take to become true. Only a failing test waits so long.
+/// How long a condition may take to become true. Only a failing test waits so long. Browsers need
+/// more time than gateways.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The interval between checks of a condition.
-const LOOK: Duration = Duration::from_millis(25);
-
 /// Checks until there is a result.
-pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(seen) = look().await {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for this: {what}");
-        tokio::time::sleep(LOOK).await;
-    }
+pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, found(look)).await
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::Client;
 use serde_json::{Value, json};
+use tidegate_testkit::gateway::client;
 use tokio::task::JoinHandle;
 
 use super::Gateway;
@@ -112,12 +113,6 @@ impl Work {
 
 fn report(done: u32, stage: &str, message: &str) -> Value {
     json!({ "seq": done, "done": done, "total": 100, "stage": stage, "message": message })
-}
-
-fn client() -> Client {
-    // So short that no request is sent on a connection of a killed gateway.
-    let client = Client::builder().no_proxy().pool_idle_timeout(Duration::from_millis(1));
-    client.build().expect("a client")
 }
 
 impl Drop for Keeping {

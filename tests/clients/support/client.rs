@@ -7,12 +7,11 @@ use std::{
 };
 
 use serde::Deserialize;
+use tidegate_testkit::{deadline::in_time, environment};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
     process::{Child, ChildStdout, Command},
 };
-
-use super::in_time;
 
 const NODE_PROGRAM: &str = include_str!("../receive.mjs");
 const PYTHON_PROGRAM: &str = include_str!("../receive.py");
@@ -99,22 +98,20 @@ impl Client {
         let folder = folder_of_libraries();
         let (mut command, name) = match library {
             Library::Node(name) => {
-                let mut command = Command::new("node");
+                let mut command = environment::command("node");
                 // As an inline program it resolves libraries from the working directory.
                 command.args(["--input-type=module", "--eval", NODE_PROGRAM, "--"]);
                 (command, name)
             }
             Library::Python(name) => {
-                let mut command = Command::new("python3");
+                let mut command = environment::command("python3");
                 command.args(["-c", PYTHON_PROGRAM]).env("PYTHONPATH", folder.join("python"));
                 (command, name)
             }
         };
         command.args([name, address]).current_dir(&folder);
         command.args(headers.iter().map(|(name, value)| format!("{name}: {value}")));
-        for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
-            command.env_remove(proxy);
-        }
+        let mut command = Command::from(command);
         command.stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().expect("the program starts");
         let lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();

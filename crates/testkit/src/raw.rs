@@ -7,19 +7,24 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use super::{
-    DEADLINE,
+use crate::{
+    deadline::in_time,
     sse::{Dispatched, Parser},
 };
 
 /// A connection and the bytes read from it. Chunk frames are removed, unless they are kept.
+#[derive(Debug)]
 pub struct Raw {
+    /// The connection.
     pub stream: TcpStream,
+    /// The bytes that no method has returned so far.
     pub read: Vec<u8>,
+    /// How chunk frames are handled.
     pub framing: Framing,
 }
 
 /// How chunk frames are handled.
+#[derive(Debug)]
 pub enum Framing {
     /// No response has been chunked so far.
     None,
@@ -30,7 +35,7 @@ pub enum Framing {
 }
 
 /// Removes the frames of chunks (RFC 9112, section 7.1), and is strict about them.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Chunks {
     /// The received part of a chunk.
     part: Vec<u8>,
@@ -60,6 +65,7 @@ impl Chunks {
 }
 
 impl Raw {
+    /// Connects.
     pub async fn connect(address: SocketAddr) -> Self {
         Self::over(TcpStream::connect(address).await.expect("a connection"))
     }
@@ -92,6 +98,7 @@ impl Raw {
         raw
     }
 
+    /// Sends text.
     pub async fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).await.expect("a writable connection");
     }
@@ -147,8 +154,8 @@ impl Raw {
     /// Reads at most `limit` bytes, or waits for some. Returns `false` at the end.
     pub async fn more_of(&mut self, limit: usize) -> bool {
         let mut piece = vec![0; limit];
-        let read = tokio::time::timeout(DEADLINE, self.stream.read(&mut piece)).await;
-        let Ok(count @ 1..) = read.expect("bytes in time") else { return false };
+        let read = in_time("bytes", self.stream.read(&mut piece)).await;
+        let Ok(count @ 1..) = read else { return false };
         self.take_in(&piece[..count]);
         true
     }

@@ -2,13 +2,16 @@
 
 use reqwest::{RequestBuilder, Response, header::HeaderMap};
 
-use super::DEADLINE;
+use crate::deadline::in_time;
 
 /// An event that a browser would dispatch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dispatched {
+    /// Its type.
     pub kind: String,
+    /// Its data.
     pub data: String,
+    /// The last event id.
     pub id: String,
 }
 
@@ -22,7 +25,9 @@ pub struct Parser {
     data: String,
     id: String,
     last_event_id: String,
+    /// The last reconnection time, in milliseconds.
     pub retry: Option<u64>,
+    /// All comments.
     pub comments: Vec<String>,
     /// Blank lines that dispatched nothing. Some libraries take them for events.
     pub empty_dispatches: usize,
@@ -93,20 +98,24 @@ impl Parser {
 }
 
 /// An open event stream.
+#[derive(Debug)]
 pub struct Stream {
     response: Response,
+    /// Its parser.
     pub parser: Parser,
     ready: std::collections::VecDeque<Dispatched>,
 }
 
 impl Stream {
+    /// Sends a request whose response must be an event stream.
     pub async fn open(request: RequestBuilder) -> Self {
-        let response = request.send().await.expect("a response");
+        let response = in_time("the head of a stream", request.send()).await.expect("a response");
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self { response, parser: Parser::default(), ready: Default::default() }
     }
 
+    /// The head of the response.
     pub fn headers(&self) -> &HeaderMap {
         self.response.headers()
     }
@@ -117,12 +126,16 @@ impl Stream {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
-            let chunk = tokio::time::timeout(DEADLINE, self.response.chunk()).await;
-            match chunk.expect("an event in time") {
+            match in_time("an event", self.response.chunk()).await {
                 Ok(Some(bytes)) => self.ready.extend(self.parser.feed(&bytes)),
                 Ok(None) | Err(_) => return None,
             }
         }
+    }
+
+    /// Waits for the end of the stream, orderly or not.
+    pub async fn end(mut self) {
+        while self.next_or_end().await.is_some() {}
     }
 
     /// The next event.

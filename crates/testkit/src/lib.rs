@@ -1,0 +1,16 @@
+//! What tests of a gateway process share: the process, its clients, and the network between them.
+
+pub mod deadline;
+pub mod environment;
+pub mod gateway;
+mod greeting;
+pub mod launch;
+mod metrics;
+pub mod network;
+pub mod ports;
+pub mod programs;
+pub mod raw;
+mod requests;
+pub mod sse;
+pub mod tls;
+pub mod tokens;
