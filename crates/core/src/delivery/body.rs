@@ -63,10 +63,8 @@ impl Body {
     }
 
     fn poll_encoded(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
-        if self.style.is_full(self.written) {
-            return Poll::Ready(self.end(EndReason::Recycled));
-        }
-        let item = ready!(self.feed.poll_next(cx));
+        let is_full = self.style.is_full(self.written);
+        let item = ready!(self.feed.poll_turn(cx, is_full));
         let key = self.feed.token_key();
         Poll::Ready(match item {
             Item::Event(event) => {

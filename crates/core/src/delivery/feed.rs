@@ -13,7 +13,8 @@ use tracing::warn;
 use super::{
     catch_up::{Leg, PAGE},
     shard::Inner,
-    subscriber::{Served, Sink},
+    subscriber::Served,
+    turn::{Standing, Turn},
 };
 use crate::{
     event::{Event, Position},
@@ -121,80 +122,98 @@ impl Feed {
 
     /// Polls for the next item.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
-        // Also before the end, whose cursor token is after the gap: the client has to learn of the
-        // gap first.
-        if let Some(gap) = self.gap.take() {
-            self.shard.stats.gap();
-            return Poll::Ready(Item::Gap(gap));
-        }
-        if let Some(end) = self.end() {
-            return Poll::Ready(Item::End(end));
-        }
-        self.has_begun = true;
+        self.poll_turn(cx, false)
+    }
+
+    /// Polls for the next item of a document, which ends if it `is_full`.
+    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>, is_full: bool) -> Poll<Item> {
         loop {
-            if self.catching_up.is_some() {
-                match ready!(self.poll_catch_up(cx)) {
-                    Some(item) => return Poll::Ready(item),
-                    None => continue,
+            match Turn::of(self.standing(is_full)) {
+                Turn::Notice => {
+                    if let Some(gap) = self.gap.take() {
+                        self.shard.stats.gap();
+                        return Poll::Ready(Item::Gap(gap));
+                    }
                 }
-            }
-            let mut state = self.shard.state.borrow_mut();
-            let (end, now) = (state.position, state.tick);
-            let subscriber = &mut state.subscribers[self.key];
-            let Sink::Task(waker) = &mut subscriber.sink else { return Poll::Pending };
-            let after = subscriber.served.cursor(end);
-            if subscriber.served == Served::Live {
-                if std::mem::take(&mut subscriber.owes_heartbeat) {
-                    return Poll::Ready(Item::Heartbeat(end));
+                Turn::End(reason) => return Poll::Ready(Item::End(reason)),
+                Turn::Rest | Turn::Events => {
+                    self.has_begun = true;
+                    let polled = match self.catching_up {
+                        Some(_) => self.poll_catch_up(cx),
+                        None => self.poll_tail(cx),
+                    };
+                    if let Some(item) = ready!(polled) {
+                        return Poll::Ready(item);
+                    }
                 }
-                if !waker.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
-                    *waker = Some(cx.waker().clone());
+                Turn::Heartbeat => {
+                    let mut state = self.shard.state.borrow_mut();
+                    state.subscribers[self.key].owes_heartbeat = false;
+                    return Poll::Ready(Item::Heartbeat(state.position));
                 }
-                return Poll::Pending;
-            }
-            match self.shard.hub.tail().find(
-                after,
-                end,
-                &self.interest,
-                &mut Meter::new(&self.interest),
-            ) {
-                Found::Event(event) => {
-                    subscriber.served = Served::Behind(event.position);
-                    subscriber.wrote(now);
-                    self.shard.stats.delivered(self.transport, 1);
-                    return Poll::Ready(Item::Event(event));
-                }
-                // A subscriber can be ahead of this shard, with a position from another shard. It
-                // waits until this one catches up.
-                Found::Nothing if end < after => {
-                    *waker = Some(cx.waker().clone());
-                    state.ahead.insert(self.key);
+                Turn::Live => {
+                    self.has_begun = true;
+                    let mut state = self.shard.state.borrow_mut();
+                    state.subscribers[self.key].sink.wake_later(cx);
                     return Poll::Pending;
-                }
-                Found::Nothing => subscriber.served = Served::Live,
-                Found::NothingYet(position) => {
-                    subscriber.served = Served::Behind(position);
-                    drop(state);
-                    self.catching_up = Some(Box::new(CatchUp::Resting));
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Found::AskHistory => {
-                    let page = self.shard.hub.history().read_after(after, &self.interest, PAGE);
-                    self.catching_up = Some(Box::new(CatchUp::Reading(page)));
                 }
             }
         }
     }
 
-    fn end(&self) -> Option<EndReason> {
+    fn standing(&self, is_full: bool) -> Standing {
         let state = self.shard.state.borrow();
-        if state.is_draining {
-            Some(EndReason::Drain)
-        } else if state.subscribers[self.key].is_expired && !self.is_within_page() {
-            Some(EndReason::Lifetime)
-        } else {
-            None
+        let subscriber = &state.subscribers[self.key];
+        Standing {
+            has_notice: self.gap.is_some(),
+            // A body sends the rest of an event before it asks for more.
+            is_within_event: false,
+            is_draining: state.is_draining,
+            is_expired: subscriber.is_expired,
+            is_within_page: self.is_within_page(),
+            is_full,
+            is_behind: self.catching_up.is_some() || subscriber.served != Served::Live,
+            owes_heartbeat: subscriber.owes_heartbeat,
+        }
+    }
+
+    /// Takes the next event from the tail. `None` if the subscriber is live, or has to catch up.
+    fn poll_tail(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        let mut state = self.shard.state.borrow_mut();
+        let (end, now) = (state.position, state.tick);
+        let subscriber = &mut state.subscribers[self.key];
+        let after = subscriber.served.cursor(end);
+        let mut meter = Meter::new(&self.interest);
+        match self.shard.hub.tail().find(after, end, &self.interest, &mut meter) {
+            Found::Event(event) => {
+                subscriber.served = Served::Behind(event.position);
+                subscriber.wrote(now);
+                self.shard.stats.delivered(self.transport, 1);
+                Poll::Ready(Some(Item::Event(event)))
+            }
+            // A subscriber can be ahead of this shard, with a position from another shard. It
+            // waits until this one catches up.
+            Found::Nothing if end < after => {
+                subscriber.sink.wake_later(cx);
+                state.ahead.insert(self.key);
+                Poll::Pending
+            }
+            Found::Nothing => {
+                subscriber.served = Served::Live;
+                Poll::Ready(None)
+            }
+            Found::NothingYet(position) => {
+                subscriber.served = Served::Behind(position);
+                drop(state);
+                self.catching_up = Some(Box::new(CatchUp::Resting));
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Found::AskHistory => {
+                let page = self.shard.hub.history().read_after(after, &self.interest, PAGE);
+                self.catching_up = Some(Box::new(CatchUp::Reading(page)));
+                Poll::Ready(None)
+            }
         }
     }
 

@@ -18,6 +18,7 @@ mod socket;
 mod sockets;
 mod state;
 mod subscriber;
+mod turn;
 mod wheel;
 #[cfg(unix)]
 mod writing;

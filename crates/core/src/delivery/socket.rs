@@ -17,7 +17,6 @@ use mio::{Interest, Registry, Token, net::TcpStream};
 use super::wheel::Tick;
 use crate::{
     event::{Event, Position},
-    history::TokenKey,
     transport::Style,
 };
 
@@ -72,6 +71,13 @@ pub(super) enum Wrote {
     All,
     /// This many events were written in full before the socket blocked.
     Some(usize),
+}
+
+/// An event and its bytes for one socket.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Encoded<'a> {
+    pub(super) event: &'a Event,
+    pub(super) bytes: &'a Bytes,
 }
 
 impl Connection {
@@ -143,6 +149,11 @@ impl Connection {
         0 < self.n_half
     }
 
+    /// Whether a notice is to be written before anything else.
+    pub(super) fn has_notice(&self) -> bool {
+        self.notice.is_some()
+    }
+
     pub(super) fn is_ending(&self) -> bool {
         self.is_ending
     }
@@ -194,36 +205,31 @@ impl Connection {
     ///
     /// # Errors
     /// If the connection is broken, or if the first event is not the one that was partly sent.
-    pub(super) fn write_events(
-        &mut self,
-        events: &[&Event],
-        key: &TokenKey,
-        now: Tick,
-    ) -> io::Result<Wrote> {
+    pub(super) fn write_events(&mut self, events: &[Encoded<'_>], now: Tick) -> io::Result<Wrote> {
         let mut n_complete = 0;
-        if self.is_within_event() && events.first().is_some_and(|it| it.position != self.half) {
+        if self.is_within_event() && events.first().is_some_and(|it| it.event.position != self.half)
+        {
             return Err(io::ErrorKind::NotFound.into());
         }
         while let Some((first, others)) = events[n_complete..].split_first() {
-            let style = &self.style;
-            let rest = &style.event(first, key)[self.n_half..];
+            let rest = &first.bytes[self.n_half..];
             // A large event is written by itself, in steps that show a slow client's progress.
             let written = if others.is_empty() || WRITE_AT_ONCE <= rest.len() {
                 retry(|| self.stream.write(&rest[..rest.len().min(WRITE_AT_ONCE)]))?
             } else {
-                let others = others.iter().map(|event| IoSlice::new(style.event(event, key)));
+                let others = others.iter().map(|it| IoSlice::new(it.bytes));
                 let slices: Vec<_> = std::iter::once(IoSlice::new(rest)).chain(others).collect();
                 retry(|| self.stream.write_vectored(&slices))?
             };
             let Some(mut written) = written else {
-                self.half = first.position;
+                self.half = first.event.position;
                 self.block(now);
                 return Ok(Wrote::Some(n_complete));
             };
             self.stuck_since = None;
             self.n_written = self.n_written.saturating_add(written);
             while let Some(event) = events.get(n_complete) {
-                let rest = self.style.event(event, key).len() - self.n_half;
+                let rest = event.bytes.len() - self.n_half;
                 if written < rest {
                     self.n_half += written;
                     break;

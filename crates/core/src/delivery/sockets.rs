@@ -15,7 +15,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     catch_up::PAGE, shard::Inner, socket::Connection, state::number, subscriber::Sink,
-    writing::Turn,
+    writing::Outcome,
 };
 use crate::{event::Position, transport::Gap};
 
@@ -151,10 +151,10 @@ impl Inner {
     fn serve_socket(self: &Rc<Self>, key: usize) {
         let mut state = self.state.borrow_mut();
         match self.write(&mut state, key) {
-            Ok(Turn::Done) => {}
-            Ok(Turn::Again) => state.rouse(number(key), false),
-            Ok(Turn::Wait) => state.reschedule(number(key)),
-            Ok(Turn::AskHistory(after)) => {
+            Ok(Outcome::Done) => {}
+            Ok(Outcome::Again) => state.rouse(number(key), false),
+            Ok(Outcome::Wait) => state.reschedule(number(key)),
+            Ok(Outcome::AskHistory(after)) => {
                 drop(state);
                 self.read_history(key, after);
             }

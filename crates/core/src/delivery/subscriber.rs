@@ -1,6 +1,10 @@
 //! One subscriber in its shard: how far it has been served, its deadlines, and its sink.
 
-use std::{sync::Arc, task::Waker, time::Duration};
+use std::{
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 #[cfg(unix)]
 use super::socket::Connection;
@@ -92,6 +96,15 @@ pub(super) enum Sink {
 }
 
 impl Sink {
+    /// Stores the waker of a task that polled and got nothing.
+    pub(super) fn wake_later(&mut self, cx: &Context<'_>) {
+        if let Self::Task(waker) = self
+            && !waker.as_ref().is_some_and(|it| it.will_wake(cx.waker()))
+        {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
     /// When it has to be closed, if it makes no progress until then.
     pub(super) fn deadline(&self) -> Option<Tick> {
         match self {

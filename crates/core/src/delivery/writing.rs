@@ -8,9 +8,10 @@ use tracing::warn;
 use super::{
     catch_up::Leg,
     shard::Inner,
-    socket::{Connection, Wrote},
+    socket::{Connection, Encoded, Wrote},
     state::{State, number},
     subscriber::{Served, Sink, Subscriber},
+    turn::{Standing, Turn},
     wheel::Tick,
 };
 use crate::{
@@ -26,7 +27,7 @@ const EVENTS_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: usize = 64 * 1024;
 
 /// The result of a socket's turn.
-pub(super) enum Turn {
+pub(super) enum Outcome {
     /// Nothing is left to write.
     Done,
     /// It needs another turn, after the other sockets.
@@ -42,61 +43,68 @@ impl Inner {
     ///
     /// # Errors
     /// If the connection is broken.
-    pub(super) fn write(&self, state: &mut State, key: usize) -> io::Result<Turn> {
+    pub(super) fn write(&self, state: &mut State, key: usize) -> io::Result<Outcome> {
         let token_key = self.hub.history().token_key();
         let State { subscribers, position, tick, is_draining, .. } = state;
         // A queued subscriber may be gone, and its number reused.
-        let Some(subscriber) = subscribers.get_mut(key) else { return Ok(Turn::Done) };
-        let Sink::Socket(connection) = &mut subscriber.sink else { return Ok(Turn::Done) };
+        let Some(subscriber) = subscribers.get_mut(key) else { return Ok(Outcome::Done) };
+        let Sink::Socket(connection) = &mut subscriber.sink else { return Ok(Outcome::Done) };
         if !connection.dequeue() {
-            return Ok(Turn::Done);
+            return Ok(Outcome::Done);
         }
         loop {
-            if connection.write_notice(*tick)? != Wrote::All {
-                return Ok(Turn::Wait);
-            }
-            if connection.is_ending() {
-                connection.linger(*tick)?;
-                return Ok(Turn::Wait);
-            }
-            let reason = match () {
-                () if connection.is_within_event() => None,
-                () if *is_draining => Some(EndReason::Drain),
-                () if subscriber.is_expired => Some(EndReason::Lifetime),
-                () if connection.is_full() => Some(EndReason::Recycled),
-                () => None,
-            };
+            let turn = Turn::of(Standing {
+                has_notice: connection.has_notice(),
+                is_within_event: connection.is_within_event(),
+                is_draining: *is_draining,
+                is_expired: subscriber.is_expired,
+                is_within_page: false,
+                is_full: connection.is_full(),
+                is_behind: subscriber.served != Served::Live,
+                owes_heartbeat: subscriber.owes_heartbeat,
+            });
             let cursor = subscriber.served.cursor(*position);
-            if let Some(reason) = reason {
-                let notice = connection.style.end(reason, &token_key.seal(cursor));
-                connection.end(Some(notice));
-            } else if subscriber.served != Served::Live {
-                break;
-            } else if std::mem::take(&mut subscriber.owes_heartbeat) {
-                let notice = connection.style.writer.heartbeat(&token_key.seal(cursor));
-                connection.notify(notice);
-            } else {
-                return Ok(Turn::Done);
+            match turn {
+                Turn::Notice => {
+                    if connection.write_notice(*tick)? != Wrote::All {
+                        return Ok(Outcome::Wait);
+                    }
+                }
+                _ if connection.is_ending() => {
+                    connection.linger(*tick)?;
+                    return Ok(Outcome::Wait);
+                }
+                Turn::End(reason) => {
+                    let notice = connection.style.end(reason, &token_key.seal(cursor));
+                    connection.end(Some(notice));
+                }
+                Turn::Rest | Turn::Events => break,
+                Turn::Heartbeat => {
+                    subscriber.owes_heartbeat = false;
+                    let notice = connection.style.writer.heartbeat(&token_key.seal(cursor));
+                    connection.notify(notice);
+                }
+                Turn::Live => return Ok(Outcome::Done),
             }
         }
         let has_to_end = *is_draining || subscriber.is_expired;
         Ok(match self.write_events(state, key)? {
             // The rest of a partly sent event was written before the end.
-            Turn::Done if has_to_end => Turn::Again,
+            Outcome::Done if has_to_end => Outcome::Again,
             turn => turn,
         })
     }
 
     /// Writes the next events.
-    fn write_events(&self, state: &mut State, key: usize) -> io::Result<Turn> {
+    fn write_events(&self, state: &mut State, key: usize) -> io::Result<Outcome> {
         let State { subscribers, position, tick, recent, ahead, .. } = state;
         let subscriber = &mut subscribers[key];
         let after = subscriber.served.cursor(*position);
         if *position < after {
             ahead.insert(key);
-            return Ok(Turn::Done);
+            return Ok(Outcome::Done);
         }
-        let Sink::Socket(connection) = &subscriber.sink else { return Ok(Turn::Done) };
+        let Sink::Socket(connection) = &subscriber.sink else { return Ok(Outcome::Done) };
         let token_key = self.hub.history().token_key();
         let interest = &subscriber.interest;
         let mut from_tail = Vec::new();
@@ -118,11 +126,11 @@ impl Inner {
                 let found =
                     find_in_tail(self.hub.tail(), after, *position, interest, &mut from_tail);
                 if matches!(found, Found::AskHistory) && from_tail.is_empty() {
-                    return Ok(Turn::AskHistory(after));
+                    return Ok(Outcome::AskHistory(after));
                 }
                 if let (Found::NothingYet(position), true) = (&found, from_tail.is_empty()) {
                     subscriber.served = Served::Behind(*position);
-                    return Ok(Turn::Again);
+                    return Ok(Outcome::Again);
                 }
                 let (events, is_whole) = gather(&from_tail, interest, connection, token_key);
                 (events, is_whole && matches!(found, Found::Nothing))
@@ -134,35 +142,34 @@ impl Inner {
     /// Writes `events`. If all are written, the subscriber is then served as `then` says.
     fn send(
         &self,
-        events: &[&Event],
+        events: &[Encoded<'_>],
         subscriber: &mut Subscriber,
         now: Tick,
         after: Position,
         then: Option<Served>,
-    ) -> io::Result<Turn> {
-        let Sink::Socket(connection) = &mut subscriber.sink else { return Ok(Turn::Done) };
-        let token_key = self.hub.history().token_key();
-        let wrote = connection.write_events(events, token_key, now)?;
+    ) -> io::Result<Outcome> {
+        let Sink::Socket(connection) = &mut subscriber.sink else { return Ok(Outcome::Done) };
+        let wrote = connection.write_events(events, now)?;
         let n_complete = match wrote {
             Wrote::All => events.len(),
             Wrote::Some(n_complete) => n_complete,
         };
         let last = events[..n_complete].last();
-        if last.is_some_and(|it| connection.style.is_last(it)) {
+        if last.is_some_and(|it| connection.style.is_last(it.event)) {
             connection.end(connection.style.writer.close());
         }
         // The end of the stream is written in another turn.
         let has_more_to_do = connection.is_ending() || connection.is_full();
         subscriber.served = match (wrote, then) {
             (Wrote::All, Some(served)) => served,
-            _ => Served::Behind(last.map_or(after, |it| it.position)),
+            _ => Served::Behind(last.map_or(after, |it| it.event.position)),
         };
         subscriber.wrote(now);
         self.stats.delivered(subscriber.transport, n_complete as u64);
         Ok(match wrote {
-            Wrote::Some(_) => Turn::Wait,
-            Wrote::All if subscriber.served == Served::Live && !has_more_to_do => Turn::Done,
-            Wrote::All => Turn::Again,
+            Wrote::Some(_) => Outcome::Wait,
+            Wrote::All if subscriber.served == Served::Live && !has_more_to_do => Outcome::Done,
+            Wrote::All => Outcome::Again,
         })
     }
 
@@ -219,10 +226,10 @@ impl Inner {
             let then = is_whole.then_some(Served::Behind(leg.scanned_to));
             self.send(&events, subscriber, *tick, leg.after, then)?
         } else {
-            Turn::Wait
+            Outcome::Wait
         };
         match turn {
-            Turn::Wait => state.reschedule(number(key)),
+            Outcome::Wait => state.reschedule(number(key)),
             _ => state.rouse(number(key), false),
         }
         Ok(())
@@ -256,21 +263,22 @@ fn gather<'a>(
     interest: &Interest,
     connection: &Connection,
     key: &TokenKey,
-) -> (SmallVec<[&'a Event; 4]>, bool) {
-    let mut gathered: SmallVec<[&Event; 4]> = SmallVec::new();
+) -> (SmallVec<[Encoded<'a>; 4]>, bool) {
+    let mut gathered: SmallVec<[Encoded<'a>; 4]> = SmallVec::new();
     let mut n_bytes = 0;
     for event in events {
         let is_enough = EVENTS_AT_ONCE <= gathered.len()
             || BYTES_AT_ONCE <= n_bytes
             || connection.would_be_full(n_bytes)
-            || gathered.last().is_some_and(|last| connection.style.is_last(last));
+            || gathered.last().is_some_and(|last| connection.style.is_last(last.event));
         // The rest of a partly sent event has to follow in any case.
         if is_enough && !gathered.is_empty() {
             return (gathered, false);
         }
         let event = connection.style.shown(event, interest);
-        n_bytes += connection.style.event(event, key).len();
-        gathered.push(event);
+        let bytes = connection.style.event(event, key);
+        n_bytes += bytes.len();
+        gathered.push(Encoded { event, bytes });
     }
     (gathered, true)
 }

@@ -93,11 +93,31 @@ pub struct Event {
     /// The published update. The history keeps only this part, so that encoded bytes live no longer
     /// than the tail.
     pub update: Arc<Update>,
-    encodings: [OnceLock<Bytes>; 4],
+    encodings: Encodings,
     /// The variant that some subscribers receive instead.
     variant: OnceLock<Option<Box<Self>>>,
     /// Copies of this event with fewer topics, for subscribers that may not see all of them.
     partial: OnceLock<Box<Partial>>,
+}
+
+/// The bytes of an event in each form.
+#[derive(Debug, Default)]
+struct Encodings {
+    sse: OnceLock<Bytes>,
+    script: OnceLock<Bytes>,
+    json: OnceLock<Bytes>,
+    sse_chunk: OnceLock<Bytes>,
+}
+
+impl Encodings {
+    fn place(&self, form: Form) -> &OnceLock<Bytes> {
+        match form {
+            Form::Sse => &self.sse,
+            Form::Script => &self.script,
+            Form::Json => &self.json,
+            Form::SseChunk => &self.sse_chunk,
+        }
+    }
 }
 
 /// A copy of an event with some of its topics, and a link to the next copy.
@@ -119,7 +139,7 @@ impl Event {
             position,
             accepted_at,
             update,
-            encodings: Default::default(),
+            encodings: Encodings::default(),
             variant: OnceLock::new(),
             partial: OnceLock::new(),
         }
@@ -127,7 +147,7 @@ impl Event {
 
     /// Returns the bytes of this event in `form`. The first call makes them with `encode`.
     pub fn encoded(&self, form: Form, encode: impl FnOnce(&Self) -> Bytes) -> &Bytes {
-        self.encodings[form as usize].get_or_init(|| encode(self))
+        self.encodings.place(form).get_or_init(|| encode(self))
     }
 
     /// Returns the variant of this event for some subscribers, or the event itself if it has none.
