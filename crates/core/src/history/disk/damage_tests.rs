@@ -190,7 +190,7 @@ fn a_file_that_is_empty_or_cut_is_no_new_store() {
 fn a_migration_that_is_interrupted_anywhere_goes_on() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = open::file(directory.path());
-    let old = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/api/stores/format-1.redb");
+    let old = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/api/stores/format-1.redb");
     for steps in 0..8 {
         std::fs::copy(old, &file).expect("copied");
         let database = Database::open(&file).expect("a store");
