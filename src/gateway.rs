@@ -147,9 +147,12 @@ impl Gateway {
     /// Returns the gateway that serves `request`.
     ///
     /// # Panics
-    /// If the request is not served by a gateway's own route.
+    /// If the request was not routed by [`Gateway::configure`].
     pub(crate) fn of(request: &HttpRequest) -> Self {
-        request.app_data::<Self>().expect("the gateway's routes carry the gateway").clone()
+        request
+            .app_data::<Self>()
+            .expect("`Gateway::configure` adds the gateway to its routes")
+            .clone()
     }
 
     /// Publishes one update, as `POST /events` does, and returns its id.

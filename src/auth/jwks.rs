@@ -152,7 +152,7 @@ impl KeySet {
                 let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.keys = keys.into();
                 kept.fetched = Some(Instant::now());
-                kept.stale = Some(Instant::now() + age.clamp(self.interval, LONGEST_AGE));
+                kept.stale = Some(Instant::now() + fresh_for(age, self.interval));
             }
             Err(reason) => {
                 let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,6 +186,12 @@ impl KeySet {
         }
         Ok((parse(&body)?, age))
     }
+}
+
+/// Returns how long a set is fresh whose server says `age`. At least an interval, even if
+/// `auth.jwks_interval` is longer than [`LONGEST_AGE`].
+fn fresh_for(age: Duration, interval: Duration) -> Duration {
+    age.min(LONGEST_AGE).max(interval)
 }
 
 fn max_age(header: &str) -> Option<Duration> {
@@ -266,6 +272,15 @@ mod tests {
         for bad in ["", "[]", "{}", "{\"keys\":{}}", "\u{0}"] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_set_is_fresh_for_a_day_at_most_and_an_interval_at_least() {
+        let hours = |it: u64| Duration::from_secs(it * 3600);
+        assert_eq!(fresh_for(hours(2), hours(1)), hours(2));
+        assert_eq!(fresh_for(hours(0), hours(1)), hours(1));
+        assert_eq!(fresh_for(hours(48), hours(1)), LONGEST_AGE);
+        assert_eq!(fresh_for(hours(48), hours(25)), hours(25));
     }
 
     #[test]

@@ -37,7 +37,8 @@ pub(crate) fn public_base(request: &HttpRequest, settings: &Settings) -> Url {
         _ => own_scheme,
     };
     let base = format!("{scheme}://{}/", host.as_deref().unwrap_or("localhost"));
-    Url::parse(&base).unwrap_or_else(|_| Url::parse("http://localhost/").expect("a valid address"))
+    let local = || Url::parse("http://localhost/").expect("a constant that is an absolute URL");
+    Url::parse(&base).unwrap_or_else(|_| local())
 }
 
 /// Returns the client's address: the last one in the header that is not a trusted proxy's, or else

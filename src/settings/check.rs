@@ -10,7 +10,11 @@ use super::{OldClaim, Settings, SettingsError, origins};
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The longest deadline, far below where clocks and the kernel's timers overflow.
-const LONGEST_DEADLINE: Duration = DAY.saturating_mul(24);
+pub(super) const LONGEST_DEADLINE: Duration = DAY.saturating_mul(24);
+
+/// The largest request body, and the largest text in one, in bytes. A store writes lengths with 32
+/// bits.
+const LARGEST: usize = 1 << 30;
 
 /// The longest retention.
 const LONGEST_RETENTION: Duration = DAY.saturating_mul(36_500);
@@ -20,6 +24,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
         .and_then(|()| check_origins(settings))
         .and_then(|()| check_auth(settings))
         .and_then(|()| check_counts(settings))
+        .and_then(|()| check_sizes(settings))
         .and_then(|()| check_durations(settings))
         .and_then(|()| settings.history.check(settings))
         .and_then(|()| settings.jobs.check())
@@ -117,6 +122,21 @@ fn check_counts(settings: &Settings) -> Result<(), String> {
     ];
     match at_least_one.into_iter().find(|(_, value)| *value == 0) {
         Some((key, _)) => Err(format!("{key} is 0; it has to be at least 1")),
+        None => Ok(()),
+    }
+}
+
+/// Checks the sizes of which the store writes the length with 32 bits.
+fn check_sizes(settings: &Settings) -> Result<(), String> {
+    let limits = &settings.limits;
+    let sizes = [
+        ("limits.body_bytes", limits.body_bytes),
+        ("limits.topic_bytes", limits.topic_bytes),
+        ("limits.id_bytes", limits.id_bytes),
+        ("limits.type_bytes", limits.type_bytes),
+    ];
+    match sizes.into_iter().find(|(_, value)| LARGEST < *value) {
+        Some((key, _)) => Err(format!("{key} is more than 1 GiB")),
         None => Ok(()),
     }
 }

@@ -8,6 +8,7 @@ use tidegate_core::jobs::{JobOptions, Rules};
 use url::Url;
 
 use super::{
+    check::LONGEST_DEADLINE,
     secret::Secret,
     units::{duration, optional_duration, optional_url, size},
 };
@@ -137,6 +138,9 @@ impl JobSettings {
             let of_type = |what: &str| Err(format!("jobs.types.{kind}.{what}"));
             if own.lease.is_some_and(|it| it.is_zero()) {
                 return of_type("lease is 0s; it has to be longer");
+            }
+            if own.lease.is_some_and(|it| LONGEST_DEADLINE < it) {
+                return of_type("lease is longer than 24 days");
             }
             if own.max_attempts == Some(0) {
                 return of_type("max_attempts is 0; it has to be at least 1");

@@ -155,6 +155,7 @@ fn variables(all: HashMap<String, String>) -> Result<HashMap<String, String>, Se
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::check_keys;
 
     fn with_variable(name: &str, value: &str) -> Result<Settings, SettingsError> {
         let environment = HashMap::from([(name.to_owned(), value.to_owned())]);
@@ -224,7 +225,8 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let message = |outcome: Result<Settings, SettingsError>| match outcome {
-            Ok(_) => "valid".to_owned(),
+            // As the server does before it starts.
+            Ok(settings) => check_keys(&settings).err().unwrap_or("valid".to_owned()),
             Err(error) => error.to_string(),
         };
         for (outcome, named) in [
@@ -237,6 +239,14 @@ mod tests {
             (with_file("[limits]\nbody_bytes = '0B'"), "limits.body_bytes"),
             (with_file("[server]\nlisten = '0.0.0.0:80'"), "open_to_everybody"),
             (with_file("[jobs.types.x]\nlease = '0s'"), "jobs.types.x.lease"),
+            (
+                with_file("[jobs.types.x]\nlease = '2562047788015215h'"),
+                "jobs.types.x.lease is longer than 24 days",
+            ),
+            (with_file("[limits]\nbody_bytes = '2GiB'"), "limits.body_bytes is more than 1 GiB"),
+            (with_file("[limits]\ntopic_bytes = '2GiB'"), "limits.topic_bytes is more than 1 GiB"),
+            (with_file("[limits]\nid_bytes = '2GiB'"), "limits.id_bytes is more than 1 GiB"),
+            (with_file("[limits]\ntype_bytes = '2GiB'"), "limits.type_bytes is more than 1 GiB"),
             (with_file("[jobs.types.x]\nmax_attempts = 0"), "jobs.types.x.max_attempts"),
             (with_file("[jobs.types.x]\nwebhook = 'https://a.test'"), "webhook_secret"),
             (with_file("[jobs.types.x]\nwebhook = 'ftp://a.test'"), "ftp://a.test"),
@@ -263,7 +273,7 @@ mod tests {
             (with_variable("TIDEGATE_DELIVERY__HEARTBEAT", "soon"), "soon"),
         ] {
             let message = message(outcome);
-            assert!(message.contains(named), "{message}");
+            assert!(message.contains(named), "{named}: {message}");
             assert!(!message.contains('\n'), "{message}");
         }
     }

@@ -362,7 +362,7 @@ impl ServerSettings {
     /// unknown, it is `localhost`, and only the path is ever used.
     #[must_use]
     pub fn hub_url(&self) -> Url {
-        let local = || Url::parse("http://localhost/").expect("a valid address");
+        let local = || Url::parse("http://localhost/").expect("a constant that is an absolute URL");
         let mut url = self.public_url.clone().unwrap_or_else(local);
         let base = url.path().trim_end_matches('/').to_owned();
         url.set_path(&format!("{base}/.well-known/mercure"));

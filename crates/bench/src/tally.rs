@@ -41,7 +41,8 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn new(origin: Instant) -> Self {
         let longest = u64::try_from(LONGEST.as_nanos()).unwrap_or(u64::MAX);
-        let mut latencies = Histogram::new_with_max(longest, DIGITS).expect("valid bounds");
+        let mut latencies = Histogram::new_with_max(longest, DIGITS)
+            .expect("constants: at least 2 ns, and at most 5 digits");
         latencies.auto(false);
         Self {
             origin,

@@ -31,6 +31,10 @@ const PACE: Duration = Duration::from_millis(100);
 /// The longest wait for the response to a report.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The longest lease that the worker believes, and the longest time between reports, in seconds.
+/// Longer ones would overflow the clock.
+const LONGEST_TERM: f64 = 30.0 * 24.0 * 3600.0;
+
 /// Bytes of log text per request.
 const CHUNK: usize = 64 << 10;
 
@@ -136,8 +140,7 @@ enum Sent {
 
 impl Task {
     pub(super) fn new(client: Client, base: &Url, claimed: Claimed) -> Self {
-        let seconds = |it: f64| Duration::try_from_secs_f64(it).unwrap_or_default();
-        let lease_term = seconds(claimed.lease_seconds);
+        let lease_term = term(claimed.lease_seconds);
         let unsent = Unsent {
             report: Report::default(),
             sent_seq: 0,
@@ -152,7 +155,7 @@ impl Task {
             job: claimed.job,
             lease: claimed.lease,
             lease_term,
-            report_every: seconds(claimed.report_seconds).max(PACE),
+            report_every: term(claimed.report_seconds).max(PACE),
             cancelled: watch::Sender::new(false),
             news: Notify::new(),
             state: Mutex::new(unsent),
@@ -319,9 +322,13 @@ impl Task {
             }
         }
         while let Some((offset, chunk)) = self.next_chunk() {
-            let last = offset + chunk.len() as u64 - 1;
-            let range = format!("bytes {offset}-{last}/*");
             let n_bytes = chunk.len() as u64;
+            let Some(range) = range(offset, n_bytes) else {
+                let job = short(self.id());
+                warn!(job, offset, "the gateway says that the log is longer than possible");
+                self.unsent().chunk.clear();
+                continue;
+            };
             let request = self.post("log").header(CONTENT_RANGE, range).body(chunk);
             match self.send(request).await {
                 Sent::Taken => {
@@ -391,9 +398,45 @@ impl Task {
     }
 }
 
+/// Returns a time in the gateway's response.
+fn term(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.min(LONGEST_TERM)).unwrap_or_default()
+}
+
+/// Returns the `Content-Range` of text. `None` if its end is beyond the longest possible log.
+fn range(offset: u64, n_bytes: u64) -> Option<String> {
+    let last = offset.checked_add(n_bytes)?.checked_sub(1)?;
+    Some(format!("bytes {offset}-{last}/*"))
+}
+
 /// Returns the body that reports a failure.
 fn failure(error: &WorkError) -> String {
     let problem = json!({ "title": "The job failed", "detail": error.detail });
     let (retryable, given_back) = (error.is_retryable, error.is_given_back);
     json!({ "problem": problem, "retryable": retryable, "given_back": given_back }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn absurd_numbers_of_a_gateway_do_not_end_the_worker() {
+        let claimed = json!({
+            "job": {
+                "id": "1", "type": "x", "title": "X", "payload": null, "attempt": 1,
+                "log_length": u64::MAX,
+            },
+            "lease": "l", "lease_seconds": 1e19, "report_seconds": 1e300,
+        });
+        let claimed = serde_json::from_str(&claimed.to_string()).expect("a claim");
+        let base = Url::parse("http://127.0.0.1:9/").expect("an address");
+        let task = Task::new(Client::new(), &base, claimed);
+        assert_eq!(task.0.lease_term, Duration::from_secs(30 * 24 * 3600));
+        assert_eq!(task.0.report_every, task.0.lease_term);
+        task.log("text");
+        assert!(matches!(task.send_news(false).await, Sent::Taken), "nothing can be sent");
+        assert_eq!(term(-1.0), Duration::ZERO);
+        assert_eq!(range(3, 7).as_deref(), Some("bytes 3-9/*"));
+    }
 }

@@ -225,7 +225,8 @@ impl Worker {
 
     async fn ask(&self) -> Result<Option<Claimed>, Asked> {
         let away = |error: reqwest::Error| Asked::Away(causes(&error));
-        let url = self.base.join("jobs/claim").expect("a valid path");
+        let url =
+            self.base.join("jobs/claim").expect("an http or https URL joins any relative path");
         let request = self.client.post(url).json(&json!({ "types": self.kinds }));
         // As a preference, because the gateway may have a lower limit.
         let request = request.header("prefer", format!("wait={}", CLAIM_WAIT.as_secs()));

@@ -8,6 +8,8 @@ use std::{
 
 use foldhash::fast::RandomState;
 
+use crate::shrink;
+
 /// The longest IPv6 prefix that identifies one customer of a provider, in bits.
 const IPV6_NETWORK: u32 = 64;
 
@@ -25,7 +27,7 @@ struct BudgetCore {
 struct Taken {
     capacity: usize,
     in_all: usize,
-    by_address: HashMap<IpAddr, usize, RandomState>,
+    by_address: HashMap<CountedAddress, usize, RandomState>,
 }
 
 /// Why there is no room, with the limit that was reached.
@@ -37,11 +39,15 @@ pub enum Full {
     Address(usize),
 }
 
+/// The address that a peer counts for: an IPv4 address itself, or the network of an IPv6 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CountedAddress(IpAddr);
+
 /// A share of a budget, which is returned when dropped.
 #[derive(Debug)]
 pub struct Share {
     budget: Budget,
-    address: Option<IpAddr>,
+    address: Option<CountedAddress>,
     amount: usize,
 }
 
@@ -68,14 +74,14 @@ impl Budget {
     /// towards the total.
     #[must_use]
     pub fn share(&self, address: Option<IpAddr>) -> Share {
-        Share { budget: self.clone(), address: counted(address), amount: 0 }
+        Share { budget: self.clone(), address: CountedAddress::of(address), amount: 0 }
     }
 
-    /// Takes `amount` for a peer at a [counted] address. The caller must give it back.
+    /// Takes `amount` for a peer. The caller must give it back.
     ///
     /// # Errors
     /// If the limit would be exceeded. The peer's own limit is checked first.
-    pub fn take(&self, address: Option<IpAddr>, amount: usize) -> Result<(), Full> {
+    pub fn take(&self, address: Option<CountedAddress>, amount: usize) -> Result<(), Full> {
         let mut taken = self.taken();
         let limit = self.0.per_address;
         if let Some(address) = address {
@@ -95,7 +101,7 @@ impl Budget {
     }
 
     /// Gives back what was taken.
-    pub fn give_back(&self, address: Option<IpAddr>, amount: usize) {
+    pub fn give_back(&self, address: Option<CountedAddress>, amount: usize) {
         let mut taken = self.taken();
         taken.in_all -= amount;
         let Some(address) = address else { return };
@@ -103,6 +109,7 @@ impl Budget {
             *here -= amount;
             if *here == 0 {
                 taken.by_address.remove(&address);
+                shrink::map(&mut taken.by_address);
             }
         }
     }
@@ -128,17 +135,19 @@ impl Drop for Share {
     }
 }
 
-/// Returns the address that a peer counts for: an IPv4 address itself, or the network of an IPv6
-/// address. Loopback addresses have no limit of their own.
-pub fn counted(address: Option<IpAddr>) -> Option<IpAddr> {
-    let address = match address?.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            let host_bits = u128::BITS - IPV6_NETWORK;
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> host_bits << host_bits))
-        }
-        address => address,
-    };
-    Some(address).filter(|it| !it.is_loopback())
+impl CountedAddress {
+    /// Returns the address that a peer counts for. Loopback addresses have no limit of their own.
+    #[must_use]
+    pub fn of(peer: Option<IpAddr>) -> Option<Self> {
+        let address = match peer?.to_canonical() {
+            IpAddr::V6(address) if !address.is_loopback() => {
+                let host_bits = u128::BITS - IPV6_NETWORK;
+                IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> host_bits << host_bits))
+            }
+            address => address,
+        };
+        Some(Self(address)).filter(|it| !it.0.is_loopback())
+    }
 }
 
 #[cfg(test)]
@@ -165,5 +174,19 @@ mod tests {
         assert!(budget.taken().by_address.is_empty(), "nothing is kept of those who left");
         let mut loopback = budget.share(address("127.0.0.1"));
         loopback.grow(100).expect("no limit of its own");
+    }
+
+    #[test]
+    fn memory_is_given_back_when_many_addresses_have_left() {
+        let budget = Budget::new(usize::MAX, 1);
+        let shares: Vec<Share> = (1..10_000)
+            .map(|it| {
+                let mut share = budget.share(Some(std::net::Ipv4Addr::from_bits(it).into()));
+                share.grow(1).expect("room");
+                share
+            })
+            .collect();
+        drop(shares);
+        assert!(budget.taken().by_address.capacity() <= shrink::FEW);
     }
 }

@@ -23,5 +23,6 @@ pub mod jobs;
 pub mod ledger;
 pub mod matching;
 pub mod random;
+mod shrink;
 pub mod subscriptions;
 pub mod transport;

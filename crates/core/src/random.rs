@@ -9,6 +9,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 #[must_use]
 pub fn random_text() -> String {
     let mut random = [0; 16];
-    getrandom::fill(&mut random).expect("the operating system has random bytes");
+    getrandom::fill(&mut random)
+        .expect("getrandom waits for a seed, and then cannot fail on supported systems");
     URL_SAFE_NO_PAD.encode(random)
 }

@@ -189,7 +189,8 @@ fn check_link(link: String, settings: &JobSettings) -> Result<String, Problem> {
     // URL parsers strip line ends; headers do not.
     let is_plain = link.bytes().all(|it| it.is_ascii_graphic());
     // Resolved like a browser does: `//host`, `/\host` and the like lead elsewhere.
-    let base = Url::parse("http://this.invalid/jobs/x").expect("a valid address");
+    let base =
+        Url::parse("http://this.invalid/jobs/x").expect("a constant that is an absolute URL");
     let resolved = base.join(&link).ok().filter(|_| link.len() <= LONGEST && is_plain);
     let is_allowed = resolved.is_some_and(|url| {
         let is_own = link.starts_with('/') && url.origin() == base.origin();

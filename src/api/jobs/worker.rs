@@ -126,8 +126,11 @@ fn log_offset(request: &HttpRequest, length: usize) -> Result<u64, Problem> {
     let bounds = range.to_str().ok().and_then(|it| it.strip_prefix("bytes ")?.split_once('/'));
     let bounds = bounds.and_then(|(bounds, _)| bounds.split_once('-'));
     let bounds = bounds.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
-    let fits =
-        |(first, last): &(u64, u64)| last.checked_sub(*first) == (length as u64).checked_sub(1);
+    // No range is empty: the last byte is not before the first.
+    let fits = |(first, last): &(u64, u64)| {
+        let range = last.checked_sub(*first).and_then(|it| it.checked_add(1));
+        range == Some(length as u64)
+    };
     bounds.filter(fits).map(|(first, _)| first).ok_or_else(|| {
         let detail = "`Content-Range` is not `bytes FIRST-LAST/*` with the length of the text";
         Problem::field("Content-Range", detail)
@@ -178,4 +181,29 @@ fn reported(job: &Job) -> HttpResponse {
         "log_length": job.log.end(),
         "report_seconds": (job.lease_term() / REPORTS_PER_LEASE).as_secs_f64(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn a_range_has_the_length_of_the_text() {
+        let offset = |range: &str, length| {
+            let request = TestRequest::post().insert_header((CONTENT_RANGE, range));
+            log_offset(&request.to_http_request(), length).ok()
+        };
+        assert_eq!(offset("bytes 3-9/*", 7), Some(3));
+        assert_eq!(offset("bytes 3-3/*", 1), Some(3));
+        for (range, length) in [
+            ("bytes 3-9/*", 6),
+            ("bytes 9-3/*", 0),
+            ("bytes 4-3/*", 0),
+            ("bytes 0-18446744073709551615/*", 0),
+        ] {
+            assert_eq!(offset(range, length), None, "{range}");
+        }
+    }
 }

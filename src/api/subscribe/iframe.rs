@@ -181,7 +181,7 @@ fn head(gateway: &Gateway, params: &Params, target: &Target, query: &str, cursor
         script: include_str!("../../../static/iframe.js"),
         options: &options,
     };
-    head.render().expect("writing to a string does not fail").into()
+    head.render().expect("its fields are strings, whose `Display` does not fail").into()
 }
 
 fn admitted_response(

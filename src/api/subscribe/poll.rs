@@ -59,7 +59,8 @@ pub(crate) async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Pr
     let admitted = admitted.join(&request, &gateway, &params, Some(turn.number()))?;
     let cursor_echo = admitted.cursor_echo.clone();
     let terms = Terms { transport: Transport::Poll, heartbeat: None, lifetime: wait };
-    let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");
+    let shard =
+        request.app_data::<Shard>().expect("`Gateway::configure` adds a shard to its routes");
     let mut feed = shard.subscribe(admitted.subscription(&params, terms));
     let peer = Peer::of(&request);
     let batch = collect(&mut feed, &mut turn, &peer, wait, &params, settings).await;

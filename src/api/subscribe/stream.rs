@@ -37,7 +37,8 @@ pub(crate) fn respond(
     subscription: Subscription,
     mut style: Style,
 ) -> HttpResponse {
-    let shard = request.app_data::<Shard>().expect("the gateway's routes carry a shard");
+    let shard =
+        request.app_data::<Shard>().expect("`Gateway::configure` adds a shard to its routes");
     if request.version() >= Version::HTTP_2 {
         let body = Body::new(shard.subscribe(subscription), style, head);
         return response.body(Streaming::new(request, body));

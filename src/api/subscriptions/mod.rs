@@ -173,7 +173,10 @@ impl<'a> View<'a> {
             response.append_header((LINK, format!("<{next}>; rel=\"next\"")));
         }
         response.insert_header((CONTENT_TYPE, if self.is_old { JSON_LD } else { JSON }));
-        response.body(serde_json::to_string(document).expect("plain data serializes"))
+        response.body(
+            serde_json::to_string(document)
+                .expect("documents have no map, and no field whose `Serialize` fails"),
+        )
     }
 
     fn document<'d>(&self, listed: &'d Listed) -> Document<'d> {

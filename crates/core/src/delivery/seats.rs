@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use crate::budget::{Budget, Full, counted};
+use crate::budget::{Budget, CountedAddress, Full};
 
 /// The seats of a gateway; clones share the same seats.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub struct Seat {
 #[derive(Debug, Default)]
 struct More {
     /// The address that the seat counts against.
-    address: Option<IpAddr>,
+    address: Option<CountedAddress>,
     /// Guards dropped with the seat.
     guards: Vec<Box<dyn fmt::Debug + Send>>,
 }
@@ -42,7 +42,7 @@ impl Seats {
     /// # Errors
     /// If none is free.
     pub fn take(&self, address: Option<IpAddr>) -> Result<Seat, Full> {
-        let address = counted(address);
+        let address = CountedAddress::of(address);
         self.0.take(address, 1)?;
         let more = address.map(|it| Box::new(More { address: Some(it), guards: Vec::new() }));
         Ok(Seat { seats: self.clone(), more })

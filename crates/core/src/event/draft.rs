@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::{ClientKey, EventId, EventType, Invalid, Topic, Update, topic::WILDCARD};
+use super::{ClientKey, EventId, EventType, Invalid, Topic, Update, text, topic::WILDCARD};
 
 /// The longest reconnection time in milliseconds. Browser timers are signed 32-bit integers.
 const LONGEST_RETRY: u64 = i32::MAX as u64;
@@ -72,12 +72,7 @@ impl Draft {
         let kind = present(self.kind.as_deref())
             .map(|kind| EventType::parse(kind, limits.type_bytes))
             .transpose()?;
-        if self.retry.is_some_and(|it| LONGEST_RETRY < it) {
-            return Err(Invalid::Rule {
-                field: "retry",
-                rule: "is more than 2147483647 milliseconds, the longest time that browsers can wait",
-            });
-        }
+        check_retry(self.retry)?;
         let except = self
             .except
             .iter()
@@ -95,18 +90,57 @@ impl Draft {
     }
 }
 
-fn present(value: Option<&str>) -> Option<&str> {
-    value.filter(|it| !it.is_empty())
+impl Update {
+    /// Checks an update that another gateway has accepted by the rules of [`Draft::validate`].
+    /// Limits do not apply, because they may have been lowered since. Reserved topics and types are
+    /// allowed, because the hub's own updates have them.
+    ///
+    /// # Errors
+    /// Returns the first rule that a field breaks.
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        if self.topics.is_empty() {
+            return Err(Invalid::Missing { field: "topic" });
+        }
+        for topic in &self.topics {
+            not_wildcard(Topic::parse(topic.as_str(), usize::MAX)?)?;
+        }
+        if self.id.as_str().is_empty() {
+            return Err(Invalid::Missing { field: "id" });
+        }
+        EventId::parse(self.id.as_str(), usize::MAX)?;
+        if let Some(kind) = &self.kind {
+            text::check("type", kind.as_str(), usize::MAX)?;
+        }
+        check_retry(self.retry)
+    }
 }
 
-fn publishable(topic: &str, limits: &Limits, hub: &Url) -> Result<Topic, Invalid> {
-    let topic = Topic::parse(topic, limits.topic_bytes)?;
+fn check_retry(retry: Option<u64>) -> Result<(), Invalid> {
+    if retry.is_some_and(|it| LONGEST_RETRY < it) {
+        return Err(Invalid::Rule {
+            field: "retry",
+            rule: "is more than 2147483647 milliseconds, the longest time that browsers can wait",
+        });
+    }
+    Ok(())
+}
+
+fn not_wildcard(topic: Topic) -> Result<Topic, Invalid> {
     if topic.as_str() == WILDCARD {
         return Err(Invalid::Rule {
             field: "topic",
             rule: "is `*`, which stands for every topic and cannot be published to",
         });
     }
+    Ok(topic)
+}
+
+fn present(value: Option<&str>) -> Option<&str> {
+    value.filter(|it| !it.is_empty())
+}
+
+fn publishable(topic: &str, limits: &Limits, hub: &Url) -> Result<Topic, Invalid> {
+    let topic = not_wildcard(Topic::parse(topic, limits.topic_bytes)?)?;
     if topic.is_reserved(hub) {
         return Err(Invalid::Rule {
             field: "topic",

@@ -182,6 +182,8 @@ pub(super) struct Log {
     retention: Retention,
     /// The newest position of this part.
     pub(super) last: Position,
+    /// The time of acceptance of the newest event, even after the event was dropped.
+    accepted: Timestamp,
     records: VecDeque<Record>,
     weight: usize,
     by_topic: HashMap<Topic, VecDeque<Position>, RandomState>,
@@ -198,6 +200,7 @@ impl Log {
             lost: Lost::new(retention.remembered),
             retention,
             last: Position::START,
+            accepted: Timestamp::MIN,
             records: VecDeque::new(),
             weight: 0,
             by_topic: HashMap::default(),
@@ -218,8 +221,9 @@ impl Log {
         now: Timestamp,
     ) -> Arc<Event> {
         // A clock that was set back must not make `since` unordered.
-        let accepted_at = self.records.back().map_or(now, |newest| newest.accepted_at.max(now));
+        let accepted_at = self.accepted.max(now);
         self.last = position;
+        self.accepted = accepted_at;
         self.weight += update.weight();
         self.ids.insert((hash(update.id.as_str()), position));
         for topic in &update.topics {

@@ -222,6 +222,18 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_back_hides_no_dropped_event() {
+        let mut parts = Parts::new(retention(0), retention(0));
+        let seconds = |it| Timestamp::from_second(it).expect("a time");
+        for now in [100, 50] {
+            parts.append(update("a", None), seconds(now));
+            parts.trim(seconds(now));
+        }
+        let located = parts.locate(&Start::Since(seconds(60)), &everything());
+        assert_eq!(located.missing, Some(Missing::Trimmed));
+    }
+
+    #[test]
     fn what_is_missing_of_subscriptions_concerns_only_those_who_ask_for_them() {
         let parts = filled();
         let exact = |topic| {

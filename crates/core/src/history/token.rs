@@ -37,7 +37,8 @@ impl TokenKey {
     #[must_use]
     pub fn random() -> Self {
         let mut random = [0; Self::BYTES];
-        getrandom::fill(&mut random).expect("the operating system has random bytes");
+        getrandom::fill(&mut random)
+            .expect("getrandom waits for a seed, and then cannot fail on supported systems");
         Self::from_bytes(random)
     }
 

@@ -249,7 +249,7 @@ impl Job {
         }
         self.state = State::Running;
         self.was_handed_back = false;
-        self.attempt += 1;
+        self.attempt = self.attempt.saturating_add(1);
         self.not_before = None;
         self.started_at = Some(now.time);
         self.began = Some(now.instant);
@@ -465,7 +465,7 @@ impl Job {
             return Err(Refusal::State(self.state));
         }
         self.queue_again();
-        self.last_attempt = self.attempt + self.rules.max_attempts;
+        self.last_attempt = self.attempt.saturating_add(self.rules.max_attempts);
         self.ended_at = None;
         self.ended = None;
         self.passed = Passed::default();

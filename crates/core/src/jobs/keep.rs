@@ -63,20 +63,24 @@ impl Tracker {
         let history = self.0.hub.history();
         let load = |shelf| history.records(shelf).map_err(io::Error::other);
         let now = self.now();
-        let mut payloads: HashMap<u64, Record> =
-            load(Shelf::JobPayloads)?.into_iter().map(|it| (record::number(&it.key), it)).collect();
+        let number = |it: &Record| record::number(&it.key).map_err(io::Error::other);
+        let mut payloads: HashMap<u64, Record> = HashMap::new();
+        for payload in load(Shelf::JobPayloads)? {
+            payloads.insert(number(&payload)?, payload);
+        }
         let mut logs: HashMap<u64, Vec<Record>> = HashMap::new();
         for block in load(Shelf::JobLogs)? {
-            logs.entry(record::number(&block.key)).or_default().push(block);
+            logs.entry(number(&block)?).or_default().push(block);
         }
         for tombstone in load(Shelf::JobTombstones)? {
+            let number = number(&tombstone)?;
             let id = tombstone.value.unwrap_or_default().into_vec();
             let id = String::from_utf8_lossy(&id).into_owned();
-            self.table().bury(record::number(&tombstone.key), id);
+            self.table().bury(number, id);
         }
         let mut n_jobs = 0;
         for kept in load(Shelf::Jobs)? {
-            let number = record::number(&kept.key);
+            let number = number(&kept)?;
             let log = logs.remove(&number).unwrap_or_default();
             let payload = payloads.remove(&number);
             let restored = record::restore(&kept, payload.as_ref(), &log, &self.0.options, now);

@@ -18,6 +18,10 @@ use crate::history::{Record, Shelf};
 /// The version of these records. A higher one was written by a newer program.
 const VERSION: u32 = 1;
 
+/// The highest number of a job, offset in a log or version. What counts on from there does not
+/// overflow.
+const HIGHEST: u64 = 1 << 62;
+
 /// Bytes of a log per record, so that a new line is a small write.
 const BLOCK: u64 = 4096;
 
@@ -30,6 +34,9 @@ pub(super) enum Unreadable {
     /// A newer program wrote the record.
     #[error("the record of a job has version {0}, which is newer than this program")]
     Newer(u32),
+    /// A number in the record is too high to count on from there.
+    #[error("the record of a job has the number {0}; at most {HIGHEST} is possible")]
+    Number(u64),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -114,8 +121,15 @@ pub(super) fn tombstone_gone(number: u64) -> Record {
 }
 
 /// Returns the job number in a key.
-pub(super) fn number(key: &[u8]) -> u64 {
-    key.first_chunk().map_or(0, |it| u64::from_be_bytes(*it))
+///
+/// # Errors
+/// If the number is too high to count on from there.
+pub(super) fn number(key: &[u8]) -> Result<u64, Unreadable> {
+    within(key.first_chunk().map_or(0, |it| u64::from_be_bytes(*it)))
+}
+
+fn within(number: u64) -> Result<u64, Unreadable> {
+    if number <= HIGHEST { Ok(number) } else { Err(Unreadable::Number(number)) }
 }
 
 /// Restores a job. A running job gets a full new lease, because its worker could not report
@@ -132,12 +146,14 @@ pub(super) fn restore(
     if VERSION < it.record_version {
         return Err(Unreadable::Newer(it.record_version));
     }
+    let number = number(&kept.key)?;
+    within(it.log_start.max(it.log_end).max(it.version))?;
     let payload = payload.and_then(|it| it.value.as_deref());
     let payload = payload.map(serde_json::from_slice::<Box<RawValue>>).transpose()?;
     let rules = options.rules(&it.kind);
     let new =
         NewJob { kind: it.kind, title: it.title, payload: payload.map(Into::into), key: it.key };
-    let mut job = Job::new(it.id, number(&kept.key), new, rules, options.log_bytes, now);
+    let mut job = Job::new(it.id, number, new, rules, options.log_bytes, now);
     job.is_done_here = it.is_done_here;
     job.state = it.state;
     (job.attempt, job.last_attempt) = (it.attempt, it.last_attempt);
@@ -336,6 +352,39 @@ mod tests {
         let now = now();
         let restored = kept.restore(&options, now);
         assert_eq!(restored.ended_for(Duration::from_secs(3600)), Some(now.instant));
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_counted_on_from_are_refused() {
+        let options = options(256 << 10);
+        let mut kept = Kept::default();
+        kept.write(changed(None, &new_job(&options), now()).expect("writable"));
+        let good = kept.on(Shelf::Jobs).remove(0);
+        let restored = |kept: &Record| restore(kept, None, &[], &options, now());
+        assert!(restored(&good).is_ok());
+        let outcome = restored(&Record { key: [255; 8].into(), ..good.clone() });
+        assert!(matches!(outcome, Err(Unreadable::Number(u64::MAX))), "{outcome:?}");
+        let value = String::from_utf8(good.value.clone().expect("a value").into()).expect("JSON");
+        for field in ["log_start", "log_end", "version"] {
+            let (before, behind) = value.split_once(&format!("\"{field}\":")).expect("a field");
+            let behind = behind.trim_start_matches(|it: char| it.is_ascii_digit());
+            let value = format!("{before}\"{field}\":{}{behind}", u64::MAX);
+            let outcome =
+                restored(&Record { value: Some(value.into_bytes().into()), ..good.clone() });
+            assert!(matches!(outcome, Err(Unreadable::Number(u64::MAX))), "{field}: {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_may_have_any_number_of_attempts() {
+        let mut options = options(256 << 10);
+        options.rules.max_attempts = u32::MAX;
+        let mut job = new_job(&options);
+        let _ = job.claim("lease".to_owned(), now()).expect("claimed");
+        let _ = job.cancel(now()).expect("it runs");
+        let _ = job.give_back("lease", now()).expect("its lease is good");
+        let _ = job.retry().expect("it was cancelled");
+        assert_eq!((job.attempt, job.last_attempt), (1, u32::MAX));
     }
 
     proptest! {

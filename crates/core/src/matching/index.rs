@@ -1,7 +1,7 @@
 //! From a topic to its subscribers, so that the cost of a publish depends only on how many receive
 //! it.
 
-use std::{collections::HashMap, hash::Hash};
+use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 use slab::Slab;
@@ -10,10 +10,10 @@ use super::{
     Interest,
     pattern::{self, PatternId},
 };
-use crate::event::{Topic, Update};
-
-/// Capacity up to which unused memory is not released.
-const FEW: usize = 64;
+use crate::{
+    event::{Topic, Update},
+    shrink,
+};
 
 /// Finds the subscribers of a shard by topic. Subscribers are numbers assigned by the shard.
 #[derive(Debug, Default)]
@@ -148,17 +148,17 @@ impl Index {
             Members::One(member) => self.remove_member(member),
             Members::Many(members) => members.iter().for_each(|it| self.remove_member(*it)),
         }
-        shrink_slab(&mut self.members);
-        shrink_slab(&mut self.lists);
-        shrink_map(&mut self.by_topic);
-        shrink_map(&mut self.by_pattern);
+        shrink::slab(&mut self.members);
+        shrink::slab(&mut self.lists);
+        shrink::map(&mut self.by_topic);
+        shrink::map(&mut self.by_pattern);
     }
 
     fn remove_member(&mut self, member: Number) {
         let Member { list, offset, .. } = self.members.remove(member as usize);
         let members = self.members(list);
         members.swap_remove(offset as usize);
-        shrink_list(members);
+        shrink::list(members);
         let is_empty = members.is_empty();
         if let Some(moved) = members.get(offset as usize).copied() {
             self.members[moved as usize].offset = offset;
@@ -199,31 +199,6 @@ impl Index {
 
 fn narrow(number: usize) -> Number {
     number.try_into().expect("descriptors and memory run out before 32 bits do")
-}
-
-/// Whether so little capacity is in use that the rest should be released. A container is shrunk to
-/// twice its length, so many removals pass before the next time.
-fn is_roomy(used: usize, capacity: usize) -> bool {
-    FEW < capacity && used < capacity / 4
-}
-
-fn shrink_list(list: &mut Vec<Number>) {
-    if is_roomy(list.len(), list.capacity()) {
-        list.shrink_to(list.len() * 2);
-    }
-}
-
-fn shrink_map<K: Hash + Eq, V>(map: &mut HashMap<K, V, RandomState>) {
-    if is_roomy(map.len(), map.capacity()) {
-        map.shrink_to(map.len() * 2);
-    }
-}
-
-/// Releases a slab once it is empty: its entries cannot be moved.
-fn shrink_slab<T>(slab: &mut Slab<T>) {
-    if slab.is_empty() && FEW < slab.capacity() {
-        *slab = Slab::new();
-    }
 }
 
 #[cfg(test)]
@@ -307,14 +282,17 @@ mod tests {
             for enlisted in enlisted {
                 index.remove(enlisted);
             }
-            assert!(index.everything.capacity() <= FEW, "round {round}");
-            assert!(index.by_topic.capacity() <= FEW && index.by_pattern.capacity() <= FEW);
-            assert!(index.lists.capacity() <= FEW);
+            assert!(index.everything.capacity() <= shrink::FEW, "round {round}");
+            assert!(
+                index.by_topic.capacity() <= shrink::FEW
+                    && index.by_pattern.capacity() <= shrink::FEW
+            );
+            assert!(index.lists.capacity() <= shrink::FEW);
             let slots = index.members.capacity() + index.lists.capacity();
             assert!(slots <= 2 * MANY, "slots are used again");
         }
         index.remove(stays);
-        assert!(index.members.capacity() <= FEW);
+        assert!(index.members.capacity() <= shrink::FEW);
     }
 
     proptest! {

@@ -158,9 +158,19 @@ pub fn document<'a>(
 /// The update about a subscription. It has the topics of both dialects, because the receiver's
 /// dialect decides how it is written.
 pub(super) fn update(topics: Box<[Topic]>, document: &Document<'_>) -> Update {
+    update_with(topics, &text(document))
+}
+
+/// The document as the data of an update.
+pub(super) fn text(document: &Document<'_>) -> String {
+    serde_json::to_string(document).expect("it has no map, and no field whose `Serialize` fails")
+}
+
+/// The update with a document that is text already.
+pub(super) fn update_with(topics: Box<[Topic]>, document: &str) -> Update {
     Update {
         topics,
-        data: serde_json::to_string(document).expect("plain data serializes").into(),
+        data: document.into(),
         id: EventId::random(),
         kind: Some(EventType::of_hub(EventType::SUBSCRIPTION)),
         retry: None,

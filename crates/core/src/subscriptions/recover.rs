@@ -19,15 +19,23 @@ const PAGE: Budget = Budget { events: 1000, bytes: 1 << 20 };
 
 /// A subscription whose end was not announced.
 #[derive(Debug)]
-pub(super) struct Left(Arc<Event>);
+pub(super) struct Left {
+    /// The position of its start.
+    position: Position,
+    topics: Box<[Topic]>,
+    /// The document about its end.
+    ended: Box<str>,
+}
 
 impl Left {
+    fn new(start: &Event, document: Document<'_>) -> Self {
+        let ended = announce::text(&Document { active: false, ..document }).into();
+        Self { position: start.position, topics: start.update.topics.clone(), ended }
+    }
+
     /// The update that announces its end.
     pub(super) fn end(&self) -> Update {
-        let update = &*self.0.update;
-        let mut document = read(update).expect("it was read before");
-        document.active = false;
-        announce::update(update.topics.clone(), &document)
+        announce::update_with(self.topics.clone(), &self.ended)
     }
 }
 
@@ -44,7 +52,7 @@ pub(super) async fn left_behind(
 ) -> Result<Vec<Left>, HistoryError> {
     let history = hub.history();
     let interest = Arc::new(interest(names));
-    let mut active: HashMap<Topic, Arc<Event>> = HashMap::new();
+    let mut active: HashMap<Topic, Left> = HashMap::new();
     let mut after = Position::START;
     loop {
         let page = history.read_after(after, &interest, PAGE).await?;
@@ -58,7 +66,7 @@ pub(super) async fn left_behind(
             if !document.active {
                 active.remove(topic);
             } else if active.len() < limit {
-                active.insert(topic.clone(), event.clone());
+                active.insert(topic.clone(), Left::new(&event, document));
             } else {
                 warn!(limit, "more have subscribed before than there may be");
             }
@@ -68,8 +76,8 @@ pub(super) async fn left_behind(
             break;
         }
     }
-    let mut left: Vec<Left> = active.into_values().map(Left).collect();
-    left.sort_unstable_by_key(|it| it.0.position);
+    let mut left: Vec<Left> = active.into_values().collect();
+    left.sort_unstable_by_key(|it| it.position);
     Ok(left)
 }
 
@@ -84,7 +92,7 @@ pub(super) fn interest(names: &Names) -> Interest {
         cost_of_set: usize::MAX,
         cost_of_all: usize::MAX,
     };
-    let base = Url::parse("http://localhost/").expect("a valid address");
+    let base = Url::parse("http://localhost/").expect("a constant that is an absolute URL");
     let values = [(MatcherKind::UrlPattern, pattern.as_str())];
     let matchers = Matchers::parse(values.into_iter(), &base, &limits);
     Interest::new(matchers.unwrap_or_default(), None, Rights::Everything)

@@ -23,7 +23,9 @@ use crate::{
 pub fn script_safe(value: &impl Serialize) -> String {
     let mut bytes = Vec::with_capacity(256);
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, ScriptSafe);
-    value.serialize(&mut serializer).expect("plain data serializes");
+    value
+        .serialize(&mut serializer)
+        .expect("all map keys are strings, and no `Serialize` here fails");
     String::from_utf8(bytes).expect("JSON is UTF-8")
 }
 

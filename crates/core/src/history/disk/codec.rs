@@ -82,7 +82,8 @@ pub(super) fn encode(position: Position, accepted: i64, update: &Update) -> Vec<
 }
 
 fn put_length(record: &mut Vec<u8>, length: usize) {
-    let length = u32::try_from(length).expect("what an update has is far below 4 GiB");
+    let length =
+        u32::try_from(length).expect("the settings limit each text to 1 GiB (limits.body_bytes)");
     record.extend_from_slice(&length.to_le_bytes());
 }
 

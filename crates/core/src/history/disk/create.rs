@@ -19,10 +19,27 @@ pub(super) fn create<T, E: From<DiskError>>(
     path: &Path,
     fill: impl FnOnce(&Database) -> Result<T, E>,
 ) -> Result<T, E> {
+    let unfinished = unfinished(path);
+    let file = claim(&unfinished).map_err(|error| DiskError::new(path, &error))?;
+    let filled = fill_and_rename(options, path, file, fill).inspect_err(|_| {
+        let _ = fs::remove_file(&unfinished);
+    })?;
+    if let Some(directory) = path.parent() {
+        // Otherwise a power loss could remove the file's name, and all its contents with it.
+        sync_directory(directory).map_err(|error| DiskError::refused(path, &error))?;
+    }
+    Ok(filled)
+}
+
+/// Fills the unfinished store and gives it its name.
+fn fill_and_rename<T, E: From<DiskError>>(
+    options: &DiskOptions,
+    path: &Path,
+    file: File,
+    fill: impl FnOnce(&Database) -> Result<T, E>,
+) -> Result<T, E> {
     let refused = |error: io::Error| DiskError::refused(path, &error);
     let failed = |error: Error| DiskError::new(path, &error);
-    let unfinished = unfinished(path);
-    let file = claim(&unfinished).map_err(failed)?;
     // The file may contain the work of a process that was killed.
     file.set_len(0).map_err(refused)?;
     let database = guarded(|| {
@@ -31,20 +48,12 @@ pub(super) fn create<T, E: From<DiskError>>(
         Ok(builder.create_with_backend(FileBackend::new(file)?)?)
     });
     let database = database.map_err(failed)?;
-    let forget = || {
-        let _ = fs::remove_file(&unfinished);
-    };
-    let filled = fill(&database).inspect_err(|_| forget())?;
-    guarded(|| Ok(database.close()?)).inspect_err(|_| forget()).map_err(failed)?;
+    let filled = fill(&database)?;
+    guarded(|| Ok(database.close()?)).map_err(failed)?;
     if path.exists() {
-        forget();
         return Err(failed(Error::DatabaseAlreadyOpen).into());
     }
-    fs::rename(&unfinished, path).map_err(refused)?;
-    if let Some(directory) = path.parent() {
-        // Otherwise a power loss could remove the file's name, and all its contents with it.
-        sync_directory(directory).map_err(refused)?;
-    }
+    fs::rename(unfinished(path), path).map_err(refused)?;
     Ok(filled)
 }
 
@@ -114,4 +123,22 @@ pub(super) fn tighten(path: &Path, file: &File) -> io::Result<()> {
 #[cfg(not(unix))]
 pub(super) fn tighten(_path: &Path, _file: &File) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::history::disk::tests::options;
+
+    #[test]
+    fn nothing_is_left_of_a_store_that_could_not_be_created() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("tidegate.redb");
+        // A device cannot be truncated.
+        std::os::unix::fs::symlink("/dev/zero", unfinished(&path)).expect("a link");
+        let created: Result<(), DiskError> =
+            create(&options(directory.path()), &path, |_| unreachable!("it is no store"));
+        assert!(matches!(created, Err(DiskError::Refused { .. })), "{created:?}");
+        assert_eq!(fs::read_dir(directory.path()).expect("readable").count(), 0);
+    }
 }

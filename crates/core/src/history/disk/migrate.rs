@@ -72,7 +72,8 @@ pub(super) fn migrate(database: &mut Database) -> Result<(), Error> {
 
 /// Adds checksums to the few values that every commit writes.
 pub(super) fn begin(database: &Database) -> Result<(), Error> {
-    let transaction = database.begin_write()?;
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
     {
         let mut kept = transaction.open_table(BYTES)?;
         for name in [bytes::TOKEN_KEY, bytes::RULES] {
@@ -177,6 +178,7 @@ fn records(
     for entry in table.range(after..)? {
         let (key, value) = entry?;
         let key = key.value();
+        // No record has an empty key, because each key begins with the number of a job.
         if key == after {
             continue;
         }

@@ -117,6 +117,7 @@ impl Disk {
             unsynced_since: None,
             identity: Some(identity),
             inspection: Inspection::At(Position::START),
+            warned_of_clock: None,
         };
         // A frozen store is not sorted, because sorting writes to it.
         if let Some(reason) = frozen {
@@ -139,7 +140,7 @@ impl Disk {
 impl History for Disk {
     fn commit(&self, batch: Batch) -> Result<Vec<Arc<Event>>, HistoryError> {
         let mut writer = self.writer();
-        Ok(self.pace.measure(|| self.store(&mut writer, batch, 0))?.0)
+        Ok(self.store(&mut writer, batch, 0)?.0)
     }
 
     fn commits_at_once(&self) -> bool {
@@ -219,7 +220,7 @@ impl History for Disk {
         if let Durability::Interval(interval) = self.options.durability
             && writer.unsynced_since.is_some_and(|since| interval <= since.elapsed())
         {
-            self.pace.measure(|| self.sync(&mut writer));
+            self.sync(&mut writer);
         }
         if writer.looked_after.elapsed() < LOOK_AFTER {
             return false;
@@ -233,9 +234,7 @@ impl History for Disk {
                 let now = micros(self.clock.now());
                 let is_due = |database: &Database| trim::is_due(database, &self.options, now);
                 let is_due = self.reading.with(is_due).unwrap_or(false);
-                let slice = |writer: &mut Writer| {
-                    self.pace.measure(|| self.store(writer, Batch::default(), SLICE))
-                };
+                let slice = |writer| self.store(writer, Batch::default(), SLICE);
                 if is_due && slice(&mut writer).is_ok_and(|(_, is_over)| is_over) {
                     return true;
                 }

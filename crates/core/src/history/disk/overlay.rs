@@ -2,7 +2,7 @@
 //! library writes to open it stays in memory.
 //!
 //! After a crash the library must repair a store before it can be read, which needs writes. They
-//! are small, because each commit leaves the data for a quick repair.
+//! are small if the last commit left the data for a quick repair, as every synced commit does.
 
 use std::{
     collections::BTreeMap,
@@ -15,11 +15,16 @@ use std::{
 use redb::{BackendError, StorageBackend, backends::FileBackend};
 
 /// The unit of writing in bytes.
-const BLOCK: u64 = 4096;
+const BLOCK_LEN: usize = 4096;
+const BLOCK: u64 = BLOCK_LEN as u64;
+
+/// The length of the longest file that systems support, so that arithmetic with blocks does not
+/// overflow.
+const LONGEST: u64 = i64::MAX as u64;
 
 /// The limit for written bytes. A store that needs more to open is not served while its disk
 /// accepts no writes.
-const MOST_BYTES: u64 = 64 << 20;
+const MOST_BYTES: usize = 64 << 20;
 
 /// A file, covered by what was written.
 #[derive(Debug)]
@@ -48,6 +53,17 @@ impl Overlay {
     }
 }
 
+/// Returns the end of a range.
+fn end_of(offset: u64, len: usize) -> io::Result<u64> {
+    let end = offset.checked_add(len as u64).filter(|it| *it <= LONGEST);
+    end.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+/// Returns the part of an offset that lies within its block.
+fn within(offset: u64) -> usize {
+    (offset % BLOCK) as usize
+}
+
 /// Splits a range at block borders. Yields for each part its block number, its offset in the block
 /// and its length.
 fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
@@ -56,7 +72,7 @@ fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
     (first..).map_while(move |block| {
         let begin = offset.max(block * BLOCK);
         let len = end.min((block + 1) * BLOCK).checked_sub(begin).filter(|it| 0 < *it)?;
-        Some((block, usize::try_from(begin % BLOCK).ok()?, usize::try_from(len).ok()?))
+        Some((block, within(begin), usize::try_from(len).ok()?))
     })
 }
 
@@ -81,7 +97,7 @@ impl StorageBackend for Overlay {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let written = self.written.read().unwrap_or_else(PoisonError::into_inner);
-        if written.len < offset + out.len() as u64 {
+        if written.len < end_of(offset, out.len())? {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let mut done = 0;
@@ -101,7 +117,7 @@ impl StorageBackend for Overlay {
         if len < written.len {
             written.file_len = written.file_len.min(len);
             written.blocks.split_off(&len.div_ceil(BLOCK));
-            let rest = usize::try_from(len % BLOCK).unwrap_or(0);
+            let rest = within(len);
             if rest != 0
                 && let Some(last) = written.blocks.get_mut(&(len / BLOCK))
             {
@@ -117,15 +133,17 @@ impl StorageBackend for Overlay {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let end = end_of(offset, data.len())?;
         let mut written = self.written.write().unwrap_or_else(PoisonError::into_inner);
-        written.len = written.len.max(offset + data.len() as u64);
+        let is_new = |it: &(u64, usize, usize)| !written.blocks.contains_key(&it.0);
+        let n_new = parts(offset, data.len()).filter(is_new).count();
+        if MOST_BYTES / BLOCK_LEN < written.blocks.len() + n_new {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let mut done = 0;
         for (block, begin, len) in parts(offset, data.len()) {
             if !written.blocks.contains_key(&block) {
-                if MOST_BYTES <= written.blocks.len() as u64 * BLOCK {
-                    return Err(io::ErrorKind::StorageFull.into());
-                }
-                let mut bytes = vec![0; usize::try_from(BLOCK).unwrap_or(0)].into_boxed_slice();
+                let mut bytes = vec![0; BLOCK_LEN].into_boxed_slice();
                 written.below(&self.file, block * BLOCK, &mut bytes)?;
                 written.blocks.insert(block, bytes);
             }
@@ -134,6 +152,7 @@ impl StorageBackend for Overlay {
             }
             done += len;
         }
+        written.len = written.len.max(end);
         Ok(())
     }
 
@@ -183,6 +202,25 @@ mod tests {
             (0..30_000_usize, bytes).prop_map(|(offset, bytes)| Step::Write(offset, bytes)),
             (1..40_000_usize).prop_map(Step::SetLen),
         ]
+    }
+
+    #[test]
+    fn a_range_beyond_any_file_and_a_write_beyond_the_limit_change_nothing() {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(&[7; 10]).expect("written");
+        let overlay = Overlay::over(File::open(file.path()).expect("a file")).expect("opened");
+        for offset in [u64::MAX, u64::MAX - 4096, i64::MAX as u64] {
+            let kind = io::ErrorKind::UnexpectedEof;
+            let outcome = overlay.read(offset, &mut [0; 2]);
+            assert_eq!(outcome.map_err(|it| it.kind()), Err(kind), "{offset}");
+            let outcome = overlay.write(offset, &[1; 2]);
+            assert_eq!(outcome.map_err(|it| it.kind()), Err(kind), "{offset}");
+        }
+        let outcome = overlay.write(0, &vec![1; MOST_BYTES + 1]);
+        assert_eq!(outcome.map_err(|it| it.kind()), Err(io::ErrorKind::StorageFull));
+        let mut read = [0; 10];
+        overlay.read(0, &mut read).expect("readable");
+        assert_eq!((overlay.len().expect("known"), read), (10, [7; 10]));
     }
 
     proptest! {

@@ -25,6 +25,13 @@ pub(super) struct Pace {
     now: Mutex<Commits>,
 }
 
+/// A commit in progress. A commit that fails or panics is not counted: this is dropped then.
+#[derive(Debug)]
+pub(super) struct Measuring<'p> {
+    pace: &'p Pace,
+    began: Instant,
+}
+
 #[derive(Debug, Default)]
 struct Commits {
     /// The start of the current commit.
@@ -47,19 +54,11 @@ impl Pace {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Measures a commit.
-    pub(super) fn measure<T>(&self, commit: impl FnOnce() -> T) -> T {
+    /// Begins to measure a commit.
+    pub(super) fn begin(&self) -> Measuring<'_> {
         let began = Instant::now();
         self.now().began = Some(began);
-        let outcome = commit();
-        let (ended, time) = (Instant::now(), began.elapsed());
-        let is_slow = self.bound < time;
-        *self.now() = Commits { began: None, slow: is_slow.then_some((ended, time)) };
-        self.times.observe(time.as_secs_f64());
-        if is_slow {
-            warn!(seconds = time.as_secs_f64(), "a commit took longer than history.slow_commit");
-        }
-        outcome
+        Measuring { pace: self, began }
     }
 
     /// The message about slow commits: while one is in progress, and until a faster one follows or
@@ -81,14 +80,43 @@ impl Pace {
     }
 }
 
+impl Measuring<'_> {
+    /// Ends a commit that has succeeded, and counts it.
+    pub(super) fn end(self) {
+        let (ended, time) = (Instant::now(), self.began.elapsed());
+        let is_slow = self.pace.bound < time;
+        self.pace.now().slow = is_slow.then_some((ended, time));
+        self.pace.times.observe(time.as_secs_f64());
+        if is_slow {
+            warn!(seconds = time.as_secs_f64(), "a commit took longer than history.slow_commit");
+        }
+    }
+}
+
+impl Drop for Measuring<'_> {
+    fn drop(&mut self) {
+        self.pace.now().began = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
         sync::{Arc, mpsc::sync_channel},
         thread,
     };
 
+    use prometheus_client::{encoding::text::encode, registry::Registry};
+
     use super::*;
+    use crate::{
+        clock::Clock,
+        history::{
+            Disk, History as _,
+            disk::tests::{options, update},
+        },
+    };
 
     #[test]
     fn a_commit_that_hangs_is_said_while_it_hangs_and_until_one_does_not() {
@@ -97,7 +125,11 @@ mod tests {
         let (go_on, hangs) = sync_channel::<()>(0);
         let committing = thread::spawn({
             let pace = pace.clone();
-            move || pace.measure(|| hangs.recv())
+            move || {
+                let measuring = pace.begin();
+                hangs.recv().expect("it goes on");
+                measuring.end();
+            }
         });
         let said = loop {
             if let Some(said) = pace.trouble() {
@@ -107,11 +139,46 @@ mod tests {
         };
         assert!(said.contains("under way") && said.contains("history.slow_commit"), "{said}");
         go_on.send(()).expect("it hangs");
-        committing.join().expect("no panic").expect("sent");
+        committing.join().expect("no panic");
         let said = pace.trouble().expect("the last one was slow");
         assert!(said.contains("took"), "{said}");
         let pace = Pace { bound: Duration::from_secs(3600), ..Arc::into_inner(pace).expect("one") };
-        pace.measure(|| ());
+        pace.begin().end();
         assert_eq!(pace.trouble(), None);
+    }
+
+    fn n_counted(times: &Histogram) -> String {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        registry.register("times", "", times.clone());
+        encode(&mut text, &registry).expect("text");
+        let count = text.lines().find_map(|it| it.strip_prefix("times_count "));
+        count.expect("a histogram").to_owned()
+    }
+
+    #[test]
+    fn a_commit_that_fails_is_neither_counted_nor_under_way() {
+        let pace = Pace::new(Duration::ZERO);
+        pace.begin().end();
+        assert!(pace.trouble().expect("slow").contains("took"));
+        let failed = catch_unwind(AssertUnwindSafe(|| {
+            let _measuring = pace.begin();
+            panic!("the commit panics");
+        }));
+        assert!(failed.is_err());
+        assert!(pace.trouble().expect("still slow").contains("took"));
+        assert_eq!(n_counted(&pace.times), "1");
+    }
+
+    #[test]
+    fn what_a_store_refuses_is_not_counted() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let disk = Disk::open(options(directory.path()), Clock::system()).expect("opened");
+        let commit = || disk.commit(vec![update(&[0], 1, 1)].into());
+        commit().expect("stored");
+        let times = disk.commit_times().expect("a disk takes time");
+        assert_eq!(n_counted(&times), "1");
+        *disk.reading.database.write().expect("no panic") = None;
+        commit().expect_err("it is closed");
+        assert_eq!(n_counted(&times), "1");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{Arc, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use redb::{Database, Error};
@@ -27,6 +27,12 @@ use crate::{
 /// Bytes that must be written successfully before the trouble counts as resolved.
 const PROBE: usize = 256 << 10;
 
+/// How far the clock may be behind the newest event without a warning, in microseconds.
+const CLOCK_LAG: i64 = 60_000_000;
+
+/// The time between two warnings about the clock.
+const WARN_AFTER: Duration = Duration::from_secs(3600);
+
 /// The state that only the writer uses.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -43,6 +49,31 @@ pub(super) struct Writer {
     pub(super) identity: Option<Identity>,
     /// How much of the store has been inspected since the start.
     pub(super) inspection: Inspection,
+    /// The time of the last warning about the clock.
+    pub(super) warned_of_clock: Option<Instant>,
+}
+
+impl Writer {
+    /// Warns if the clock is far behind the newest event, as after it ran ahead for a while.
+    fn check_clock(&mut self, now: i64) {
+        if let Some(seconds) = self.clock_lag(now) {
+            warn!(
+                seconds,
+                "the clock is behind the newest event; events get the time of that one until the clock has passed it"
+            );
+        }
+    }
+
+    /// Returns by how many seconds the clock is behind the newest event, if a warning is due.
+    fn clock_lag(&mut self, now: i64) -> Option<i64> {
+        let lag = self.log.accepted.saturating_sub(now);
+        let was_said = self.warned_of_clock.is_some_and(|it| it.elapsed() < WARN_AFTER);
+        if lag <= CLOCK_LAG || was_said {
+            return None;
+        }
+        self.warned_of_clock = Some(Instant::now());
+        Some(lag / 1_000_000)
+    }
 }
 
 #[derive(Debug)]
@@ -60,22 +91,17 @@ impl Disk {
         batch: Batch,
         extra: usize,
     ) -> Result<(Vec<Arc<Event>>, bool), HistoryError> {
-        if self.is_away(writer)
-            && let Some(misplaced) = self.reading.misplaced()
-        {
-            return Err(HistoryError::Unavailable(misplaced.reason.to_owned()));
-        }
-        if writer.is_frozen || !self.reading.is_open() {
-            let trouble = self.reading.in_trouble().map(|it| it.reason);
-            return Err(HistoryError::Unavailable(trouble.unwrap_or("it is closed".to_owned())));
-        }
+        self.check_writable(writer)?;
         let now = micros(self.clock.now());
+        writer.check_clock(now);
+        let measuring = self.pace.begin();
         let prepared = self
             .reading
             .with(|database| prepare(database, &self.options, &writer.log, batch, now, extra));
         let mut prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
+                drop(measuring);
                 self.stumble(writer, &error);
                 return Err(HistoryError::Unavailable(error.to_string()));
             }
@@ -85,6 +111,7 @@ impl Disk {
         let undo = std::mem::take(&mut prepared.undo);
         let is_synced = self.options.durability == Durability::Sync;
         if let Err(error) = self.reading.commit(prepared, is_synced) {
+            drop(measuring);
             writer.uncertain = Some(Uncertain { stored: log.clone(), undo });
             let found = self.stumble(writer, &error);
             let reason = error.to_string();
@@ -94,6 +121,7 @@ impl Disk {
                 None => return Err(HistoryError::Unknown(reason)),
             }
         } else {
+            measuring.end();
             self.reading.clear_trouble();
             // The next process would not find this commit, so it must not be acknowledged or
             // delivered.
@@ -108,6 +136,20 @@ impl Disk {
         self.reading.confirm(&log);
         writer.log = log;
         Ok((events, is_over))
+    }
+
+    /// Checks whether the store's file is in its place and open for writing.
+    fn check_writable(&self, writer: &mut Writer) -> Result<(), HistoryError> {
+        if self.is_away(writer)
+            && let Some(misplaced) = self.reading.misplaced()
+        {
+            return Err(HistoryError::Unavailable(misplaced.reason.to_owned()));
+        }
+        if writer.is_frozen || !self.reading.is_open() {
+            let trouble = self.reading.in_trouble().map(|it| it.reason);
+            return Err(HistoryError::Unavailable(trouble.unwrap_or("it is closed".to_owned())));
+        }
+        Ok(())
     }
 
     /// Opens the store again after an error, because it refuses further use. Returns the number of
@@ -318,14 +360,19 @@ impl Disk {
 
     /// Syncs all commits that were made without a sync.
     pub(super) fn sync(&self, writer: &mut Writer) {
+        let measuring = self.pace.begin();
         let synced = self.reading.with(|database| {
             let mut transaction = database.begin_write()?;
             transaction.set_quick_repair(true);
             Ok(transaction.commit()?)
         });
         match synced {
-            Ok(()) => writer.unsynced_since = None,
+            Ok(()) => {
+                measuring.end();
+                writer.unsynced_since = None;
+            }
             Err(error) => {
+                drop(measuring);
                 self.stumble(writer, &error);
             }
         }
@@ -370,6 +417,19 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let page = runtime.block_on(disk.read_after(Position::START, &interest, budget));
         page.expect("readable").events.iter().map(|it| it.update.data.len()).collect()
+    }
+
+    #[test]
+    fn a_clock_far_behind_the_newest_event_is_said_once_an_hour() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let disk = Disk::open(options(directory.path()), Clock::system()).expect("opened");
+        let mut writer = disk.writer();
+        writer.log.accepted = 100_000_000;
+        assert_eq!(writer.clock_lag(40_000_000), None, "a minute");
+        assert_eq!(writer.clock_lag(39_000_000), Some(61));
+        assert_eq!(writer.clock_lag(39_000_000), None, "it was said");
+        writer.warned_of_clock = Instant::now().checked_sub(WARN_AFTER);
+        assert_eq!(writer.clock_lag(39_000_000), Some(61));
     }
 
     #[test]

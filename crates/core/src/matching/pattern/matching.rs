@@ -37,7 +37,7 @@ struct Cache {
 #[derive(Debug, Default)]
 struct Stripe {
     topics: HashMap<Topic, Known, RandomState>,
-    /// Matches of all topics, including entries that have been replaced.
+    /// Matches of all topics.
     n_matches: usize,
 }
 
@@ -88,7 +88,7 @@ pub(in crate::matching) fn matching(topic: &Topic) -> Arc<[PatternId]> {
         tested_to = known.tested_to;
         matching = table::in_use(&known.matching);
     }
-    untested = table::since(tested_to);
+    untested = table::since(tested_to, usize::MAX);
     let mut resolver = Resolver::new(topic);
     let found = untested.iter().filter(|pattern| pattern.test(&mut resolver));
     matching.extend(found.map(|pattern| pattern.id()));
@@ -121,11 +121,13 @@ fn step(topic: &Topic) -> bool {
         None => (PatternId(0), Arc::default()),
     };
     // Without the lock: concurrent callers may test the same patterns, which only costs time.
-    let untested = table::since(tested_to);
-    let mut resolver = Resolver::new(topic);
-    let (mut left, mut is_done) = (STEP, true);
-    let (mut found, mut tested_to) = (table::in_use(&matching), tested_to);
     let length = 1 + topic.as_str().len() / BYTES_PER_WORK;
+    // Not all of them, because a step may be one of many. None costs less than 1.
+    let limit = STEP.div_ceil(length);
+    let untested = table::since(tested_to, limit);
+    let mut resolver = Resolver::new(topic);
+    let (mut left, mut is_done) = (STEP, untested.len() < limit);
+    let (mut found, mut tested_to) = (table::in_use(&matching), tested_to);
     for pattern in &untested {
         if left == 0 {
             is_done = false;
@@ -157,10 +159,54 @@ pub(super) fn forget_all() {
 
 impl Stripe {
     fn keep(&mut self, topic: &Topic, known: Known) {
+        if let Some(replaced) = self.topics.remove(topic) {
+            self.n_matches -= replaced.matching.len();
+        }
         if MOST_TOPICS <= self.topics.len() || MOST_MATCHES <= self.n_matches {
             *self = Self::default();
         }
         self.n_matches += known.matching.len();
         self.topics.insert(topic.clone(), known);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Allowance, *};
+    use crate::matching::pattern::Pattern;
+
+    fn topic(text: &str) -> Topic {
+        Topic::parse(text, 100).expect("valid")
+    }
+
+    #[test]
+    fn a_step_tests_some_patterns_and_the_last_one_is_known() {
+        let template = |it| Pattern::template(&format!("steps/{it}/{{a}}"), Allowance { each: 1 });
+        let patterns: Vec<_> = (0..=STEP).map(|it| template(it).expect("valid")).collect();
+        assert_eq!(table::since(PatternId(0), 5).len(), 5);
+        let on = topic(&format!("steps/{STEP}/x"));
+        let mut n_steps = 1;
+        while !step(&on) {
+            n_steps += 1;
+        }
+        assert!(2 <= n_steps, "{n_steps}");
+        let known = known(&on).expect("kept");
+        let verdicts = [0, STEP - 1, STEP].map(|it| known.verdict(patterns[it].id()));
+        assert_eq!(verdicts, [Some(false), Some(false), Some(true)]);
+    }
+
+    #[test]
+    fn a_topic_that_is_tested_in_steps_counts_once() {
+        let mut stripe = Stripe::default();
+        let known = |n_matches: usize| Known {
+            tested_to: PatternId(0),
+            matching: vec![PatternId(0); n_matches].into(),
+        };
+        stripe.keep(&topic("other"), known(1));
+        for tenth in 1..10 {
+            stripe.keep(&topic("steps"), known(tenth * MOST_MATCHES / 10));
+        }
+        assert!(stripe.topics.contains_key(&topic("other")), "nothing was cleared");
+        assert_eq!(stripe.n_matches, 1 + 9 * MOST_MATCHES / 10);
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use foldhash::fast::RandomState;
 
 use super::{Allowance, Form, Key, Pattern, PatternId, Unusable, subscribed::Full};
+use crate::shrink;
 
 /// While this is locked, no [`Arc`] of a pattern may be dropped: dropping the last one locks the
 /// table.
@@ -18,9 +19,6 @@ static TABLE: LazyLock<RwLock<Table>> = LazyLock::new(RwLock::default);
 
 /// The id of the next pattern.
 static NEXT: AtomicU64 = AtomicU64::new(1);
-
-/// Entries up to which a map is not shrunk.
-const FEW: usize = 64;
 
 #[derive(Debug, Default)]
 struct Table {
@@ -80,9 +78,7 @@ pub(super) fn forget(pattern: &Pattern) -> bool {
     if table.by_key.get(&pattern.key).is_some_and(|it| it.strong_count() == 0) {
         table.by_key.remove(&pattern.key);
     }
-    if FEW < table.by_key.capacity() && table.by_key.len() < table.by_key.capacity() / 4 {
-        table.by_key.shrink_to_fit();
-    }
+    shrink::map(&mut table.by_key);
     table.by_id.is_empty()
 }
 
@@ -119,6 +115,7 @@ pub(super) fn unsubscribe(patterns: &[Arc<Pattern>]) {
             table.subscribed_cost -= pattern.cost;
         }
     }
+    shrink::map(&mut table.subscribed);
 }
 
 /// Whether any subscription uses a pattern.
@@ -131,9 +128,10 @@ pub(super) fn next() -> PatternId {
     PatternId(NEXT.load(SeqCst))
 }
 
-/// The patterns in use with ids from `first` on, in the order of their ids.
-pub(super) fn since(first: PatternId) -> Vec<Arc<Pattern>> {
-    read().by_id.range(first..).filter_map(|(_, pattern)| pattern.upgrade()).collect()
+/// The patterns in use with ids from `first` on, in the order of their ids; at most `limit`.
+pub(super) fn since(first: PatternId, limit: usize) -> Vec<Arc<Pattern>> {
+    let table = read();
+    table.by_id.range(first..).filter_map(|(_, pattern)| pattern.upgrade()).take(limit).collect()
 }
 
 /// Returns those of `ids` that are still in use.

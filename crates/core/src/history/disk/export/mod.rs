@@ -4,6 +4,9 @@
 //! complete one. An import fills the new store under another name and renames it at the end, so a
 //! partial store is never served.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     io::{self, BufRead, Write},
     sync::Arc,
@@ -37,8 +40,13 @@ const VERSION: u32 = 2;
 /// The version without a last line.
 const WITHOUT_END: u32 = 1;
 
-/// Lines imported in one transaction.
+/// The limits of one transaction of an import: lines and their bytes.
 const LINES: usize = 1000;
+const BYTES: usize = 8 << 20;
+
+/// The highest position that an import accepts. Positions after it, and leaps after a crash, are
+/// far from the end of the numbers of a store, which have 63 bits.
+const HIGHEST: Position = Position(1 << 62);
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -270,6 +278,8 @@ struct Importing<'d> {
     log: Log,
     events: Vec<Event>,
     records: Vec<Record>,
+    /// The bytes of the lines of `events` and `records`.
+    bytes: usize,
     /// The counts of what was read so far.
     found: End,
 }
@@ -278,7 +288,7 @@ impl<'d> Importing<'d> {
     fn new(database: &'d Database, options: &'d DiskOptions) -> Self {
         let log = Log { totals: vec![(0, 0); options.rules.len() + 1], ..Log::default() };
         let (events, records) = (Vec::new(), Vec::new());
-        Self { database, options, log, events, records, found: End::default() }
+        Self { database, options, log, events, records, bytes: 0, found: End::default() }
     }
 
     fn all(mut self, mut input: impl BufRead, without_end: bool) -> Result<End, StoreError> {
@@ -301,13 +311,8 @@ impl<'d> Importing<'d> {
                 }
                 Line::Version(_) => return Err(failed("a second beginning".to_owned())),
                 Line::Event(event) => {
-                    let event = event.into_event();
-                    let event = event.ok_or_else(|| failed("not a client key".to_owned()))?;
-                    if event.position <= self.log.last
-                        || self.events.last().is_some_and(|it| event.position <= it.position)
-                    {
-                        return Err(failed("its position is not behind the one before".to_owned()));
-                    }
+                    let event = event.into_event().map_err(failed)?;
+                    self.check_position(event.position).map_err(failed)?;
                     self.events.push(event);
                     self.found.events += 1;
                 }
@@ -323,8 +328,9 @@ impl<'d> Importing<'d> {
                 }
             }
             hasher.update(&text);
+            self.bytes += text.len();
             text.clear();
-            if LINES <= self.events.len() + self.records.len() {
+            if LINES <= self.events.len() + self.records.len() || BYTES <= self.bytes {
                 self.write()?;
             }
         }
@@ -340,11 +346,28 @@ impl<'d> Importing<'d> {
         }
     }
 
+    fn check_position(&self, position: Position) -> Result<(), String> {
+        let previous = self.events.last().map_or(self.log.last, |it| it.position);
+        if position <= previous {
+            return Err("its position is not behind the one before".to_owned());
+        }
+        if HIGHEST < position {
+            return Err(format!(
+                "its position is {}; at most {} is possible",
+                position.0, HIGHEST.0
+            ));
+        }
+        Ok(())
+    }
+
     fn write(&mut self) -> Result<(), StoreError> {
+        self.bytes = 0;
         let (events, records) =
             (std::mem::take(&mut self.events), std::mem::take(&mut self.records));
         let stored = guarded(|| {
-            let prepared = prepare_import(self.database, self.options, &self.log, events, records)?;
+            let mut prepared =
+                prepare_import(self.database, self.options, &self.log, events, records)?;
+            prepared.transaction.set_quick_repair(true);
             let log = prepared.log.clone();
             prepared.transaction.commit()?;
             Ok(log)
@@ -391,11 +414,13 @@ impl EventLine {
         }
     }
 
-    fn into_event(self) -> Option<Event> {
+    /// Converts to an event. Returns what is wrong if no gateway would have accepted it.
+    fn into_event(self) -> Result<Event, String> {
         let except = self.except.iter().map(|it| {
             let bytes = STANDARD.decode(it).ok()?;
             Some(ClientKey::kept(bytes.try_into().ok()?))
         });
+        let except: Option<_> = except.collect();
         let update = Update {
             topics: self.topics.iter().map(|it| Topic::kept(it)).collect(),
             data: self.data.into(),
@@ -403,8 +428,9 @@ impl EventLine {
             kind: self.kind.map(|it| EventType::kept(&it)),
             retry: self.retry,
             private: self.private,
-            except: except.collect::<Option<_>>()?,
+            except: except.ok_or("not a client key")?,
         };
-        Some(Event::new(Position(self.position), self.accepted_at, Arc::new(update)))
+        update.check().map_err(|error| error.to_string())?;
+        Ok(Event::new(Position(self.position), self.accepted_at, Arc::new(update)))
     }
 }
