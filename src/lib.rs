@@ -5,14 +5,18 @@
 //!
 //! - [`settings`] are the operator's choices.
 //! - [`auth`] verifies access tokens.
+//! - [`telemetry`] has logging and metrics.
+//! - `hooks` sends requests to the operator's own servers.
 //! - `listen` turns sockets into requests.
 //! - [`gateway`] holds the state that all requests share: start there.
 //! - `http` is what the handlers have in common, [`problem`] its errors.
-//! - `api` has the handlers, one folder for each resource.
+//! - `pages` has the start page and the embedded files.
+//! - `api` has the handlers, one folder for each resource, and `ops` those for operators.
 //! - [`server`] runs a gateway.
+//! - [`cli`] has the subcommands and flags.
 //!
 //! What is below HTTP is in `tidegate-core`: [`event`], [`matching`], [`history`], [`hub`],
-//! [`transport`], [`delivery`] and [`jobs`].
+//! [`transport`], [`delivery`], [`jobs`], [`subscriptions`], [`budget`] and [`clock`].
 
 mod api;
 pub mod auth;

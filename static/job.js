@@ -24,7 +24,7 @@ let skew = -Infinity; // ms by which the gateway's clock is ahead of this one
 
 const log = new Log(part("log"), `${address}/log`, job.log.length);
 
-// === Words: as in src/jobs/words.rs ===
+// === Words: as in src/api/jobs/words.rs ===
 
 const WORDS = {
   running: "Running",

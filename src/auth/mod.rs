@@ -1,9 +1,8 @@
-//! Authentication and authorization: from a request's access token to its bearer's rights.
+//! Access tokens: from the text of one to what it grants its bearer.
 //!
-//! The outcome is the rights, or a refusal whose reason appears only in the log. Two dialects of
-//! access tokens are supported. The `typ` of an access token decides whether all rules of draft-08
-//! apply to it, or those of draft-07. An access token is verified once per request, and a stream is
-//! one request. Nothing is remembered about bearers.
+//! The outcome is the grants, or a [`Flaw`]. Two dialects are supported. The `typ` of an access
+//! token decides whether all rules of draft-08 apply to it, or those of draft-07. Nothing is
+//! remembered about bearers. Requests and their refusals belong to the room `http`.
 
 mod claims;
 mod explain;

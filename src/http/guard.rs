@@ -3,8 +3,8 @@
 //! A page that a developer visits can send requests to the developer's own machine. A host name
 //! that resolves to 127.0.0.1 makes them look same-origin. The gateway therefore refuses every
 //! request with an unknown host name, and every write from a page of another origin. With keys,
-//! access tokens decide. [`auth`](crate::auth) then checks the origin where a browser adds the
-//! access token itself.
+//! access tokens decide. `presentation` then checks the origin where a browser adds the access
+//! token itself.
 
 use std::net::SocketAddr;
 

@@ -181,7 +181,7 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", "Request timeout", detail)
     }
 
-    /// 409: a request with the same key is in progress.
+    /// 409: something else is still in progress: a request with the same key, or the job itself.
     pub fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail).with_retry_after(1)
     }

@@ -11,7 +11,8 @@
 //! - [`delivery`] delivers to each subscriber.
 //!
 //! [`jobs`] are long-running work whose changes are events, [`subscriptions`] the list of current
-//! subscriptions, and the [`ledger`] keeps replies to repeated requests.
+//! subscriptions, and the [`ledger`] keeps replies to repeated requests. A [`budget`] limits an
+//! amount in total and per address, [`clock`] is the wall clock, and [`random`] makes names.
 
 pub mod budget;
 pub mod clock;

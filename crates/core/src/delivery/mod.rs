@@ -1,9 +1,9 @@
 //! Delivery: from the committed event to the bytes written to a connection.
 //!
-//! The doorbell announces events, which the shards read from the tail. Bytes go to sockets, or into
-//! the chunks of a [`Body`]. A subscriber is a cursor over tail and history, never a queue, so a
-//! slow client costs no more than a fast one. Nothing here knows HTTP or decides who may see an
-//! event.
+//! The doorbell announces events, which the shards read from the tail. A shard writes bytes to its
+//! sockets. Other subscribers poll a [`Feed`] for items, which a [`Body`] turns into chunks. A
+//! subscriber is a cursor over tail and history, never a queue, so a slow client costs no more than
+//! a fast one. Nothing here knows HTTP or decides who may see an event.
 
 mod body;
 mod catch_up;

@@ -12,7 +12,8 @@ use tokio::sync::{Mutex, oneshot, watch};
 use super::{Job, State, record};
 use crate::history::Record;
 
-/// A job and its watchers. The lock is held while a change is committed.
+/// A job and its watchers. The lock of the job is held while a change is committed. It is taken
+/// before the locks of the table and of the agenda; see the order at the tracker's state.
 #[derive(Debug)]
 pub(super) struct Cell {
     pub(super) id: String,
@@ -144,7 +145,8 @@ impl Table {
         let ended: Vec<Arc<Cell>> =
             self.ended.iter().filter_map(|number| self.jobs.get(number).cloned()).take(8).collect();
         for cell in ended {
-            // A locked job may be about to be retried.
+            // A locked job may be about to be retried. Waiting for it could deadlock, because its
+            // holder may wait for the table.
             if let Ok(job) = cell.job.try_lock() {
                 self.remove(&job, true);
                 return true;

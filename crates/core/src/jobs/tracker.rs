@@ -65,6 +65,17 @@ pub enum JobError {
 #[derive(Debug, Clone)]
 pub struct Tracker(pub(super) Arc<Inner>);
 
+// Order of the locks, from the first to the last. A later one may be taken while an earlier one is
+// held, never the other way round:
+//
+// 1. `JobHandle::newest`, of a job that runs in this process.
+// 2. `Cell::job`. Held while the change is committed.
+// 3. `table` or `Cell::agenda`, never both at a time.
+// 4. `looks`, with or without `Cell::agenda`; `lost_leases`; `run_times`.
+//
+// Only 1 and 2 may be held across an `await`. Code that holds `table` may only try to lock a job.
+// A task holds the locks of two jobs only in `Tracker::add`. The new job is not in the table then,
+// so no other task can wait for it.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) hub: Hub,
@@ -390,6 +401,7 @@ impl Tracker {
         cell: &Arc<Cell>,
         change: impl FnOnce(&mut Job, Now) -> Result<Change, Refusal>,
     ) -> Result<Job, JobError> {
+        // Held until the copy replaces the job, across the commit. See the order at `Inner`.
         let mut job = cell.job.lock().await;
         // The job may have been forgotten while this waited for the lock.
         if !self.table().holds(cell) {
