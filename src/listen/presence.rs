@@ -1,8 +1,8 @@
 //! Whether a connection has a request, and how long it may stay without one.
 //!
-//! actix-http limits the time of a connection's first head only, and checks the clock before it reads
-//! what has arrived. Here both times apply to every request, and bytes that have arrived are read
-//! before a connection ends.
+//! actix-http limits the time of a connection's first head only, and checks the clock before it
+//! reads what has arrived. Here both times apply to every request, and bytes that have arrived are
+//! read before a connection ends.
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,8 +21,8 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::allowance::Allowance;
 
-/// Time between a connection's deadline and its end. After the process was suspended, timers may fire
-/// before the bytes that arrived meanwhile are read.
+/// Time between a connection's deadline and its end. After the process was suspended, timers may
+/// fire before the bytes that arrived meanwhile are read.
 const LAST_LOOK: Duration = Duration::from_millis(50);
 
 /// The least number of connections at which a thread removes ended ones from its list.

@@ -155,7 +155,6 @@ fn variables(all: HashMap<String, String>) -> Result<HashMap<String, String>, Se
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::check_keys;
 
     fn with_variable(name: &str, value: &str) -> Result<Settings, SettingsError> {
         let environment = HashMap::from([(name.to_owned(), value.to_owned())]);
@@ -226,7 +225,7 @@ mod tests {
     fn mistakes_are_named() {
         let message = |outcome: Result<Settings, SettingsError>| match outcome {
             // As the server does before it starts.
-            Ok(settings) => check_keys(&settings).err().unwrap_or("valid".to_owned()),
+            Ok(_) => "valid".to_owned(),
             Err(error) => error.to_string(),
         };
         for (outcome, named) in [

@@ -46,6 +46,30 @@ pub fn client() -> Client {
     Client::builder().no_proxy().pool_idle_timeout(idle).build().expect("an HTTP client")
 }
 
+impl Launch {
+    /// Starts the gateway, and returns when it has printed its addresses.
+    pub fn start(&self) -> Gateway {
+        let mut command = self.command();
+        if self.preamble.is_some() {
+            command.stderr(self.piped_log());
+        }
+        let mut process = command.spawn().expect("the gateway starts");
+        let Some(greeting) = Greeting::read(process.stdout.take().expect("a pipe")) else {
+            let _ = process.kill();
+            let _ = process.wait();
+            let log = fs::read_to_string(self.directory().path().join(LOG)).unwrap_or_default();
+            panic!("the gateway prints no address; its log: {log}");
+        };
+        Gateway::new(process, greeting, self.clone())
+    }
+
+    /// Starts the gateway on another thread, so that the test's own servers keep running.
+    pub async fn start_aside(&self) -> Gateway {
+        let launch = self.clone();
+        tokio::task::spawn_blocking(move || launch.start()).await.expect("the gateway starts")
+    }
+}
+
 impl Gateway {
     pub(crate) fn new(process: Child, greeting: Greeting, launch: Launch) -> Self {
         let Greeting { address, urls, operations } = greeting;

@@ -1,7 +1,7 @@
 //! How a gateway is started: its program, directory and settings.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::OpenOptions,
     io,
     path::PathBuf,
     process::{Command, Stdio},
@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{environment, gateway::Gateway, greeting::Greeting};
+use crate::environment;
 
 /// The file in the gateway's directory that its log is appended to.
 pub(crate) const LOG: &str = "log";
@@ -23,7 +23,7 @@ pub struct Launch {
     directory: Arc<TempDir>,
     settings: Vec<(String, String)>,
     /// Shell commands that run first, in the process that becomes the gateway.
-    preamble: Option<String>,
+    pub(crate) preamble: Option<String>,
 }
 
 /// Creates a directory for a gateway. It is removed after its last use.
@@ -92,30 +92,8 @@ impl Launch {
         command
     }
 
-    /// Starts the gateway, and returns when it has printed its addresses.
-    pub fn start(&self) -> Gateway {
-        let mut command = self.command();
-        if self.preamble.is_some() {
-            command.stderr(self.piped_log());
-        }
-        let mut process = command.spawn().expect("the gateway starts");
-        let Some(greeting) = Greeting::read(process.stdout.take().expect("a pipe")) else {
-            let _ = process.kill();
-            let _ = process.wait();
-            let log = fs::read_to_string(self.directory.path().join(LOG)).unwrap_or_default();
-            panic!("the gateway prints no address; its log: {log}");
-        };
-        Gateway::new(process, greeting, self.clone())
-    }
-
-    /// Starts the gateway on another thread, so that the test's own servers keep running.
-    pub async fn start_aside(&self) -> Gateway {
-        let launch = self.clone();
-        tokio::task::spawn_blocking(move || launch.start()).await.expect("the gateway starts")
-    }
-
     /// Returns the end of a pipe whose bytes this process appends to the log.
-    fn piped_log(&self) -> io::PipeWriter {
+    pub(crate) fn piped_log(&self) -> io::PipeWriter {
         let (mut lines, writer) = io::pipe().expect("a pipe");
         let path = self.directory.path().join(LOG);
         let mut log = OpenOptions::new().append(true).open(path).expect("a file for the log");
