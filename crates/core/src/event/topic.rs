@@ -20,6 +20,15 @@ pub struct Topic(Arc<str>);
 impl Topic {
     /// Parses a topic of an update or of an exact matcher.
     ///
+    /// ```
+    /// use tidegate_core::event::{Invalid, Topic};
+    ///
+    /// let topic = Topic::parse("https://example.com/books/1", 4096)?;
+    /// assert_eq!(topic.as_str(), "https://example.com/books/1");
+    /// assert!(Topic::parse("a\nb", 4096).is_err());
+    /// # Ok::<(), Invalid>(())
+    /// ```
+    ///
     /// # Errors
     /// Refuses a topic that is over `limit` bytes or breaks the string rule.
     pub fn parse(value: &str, limit: usize) -> Result<Self, Invalid> {
