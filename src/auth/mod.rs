@@ -4,6 +4,8 @@
 //! access tokens are supported. The `typ` of an access token decides whether all rules of draft-08
 //! apply to it, or those of draft-07. An access token is verified once per request, and a stream is
 //! one request. Nothing is remembered about bearers.
+//!
+//! An embedding program creates access tokens with [`mint`].
 
 mod claims;
 mod explain;
@@ -16,17 +18,19 @@ mod profile;
 mod strength;
 pub(crate) mod token;
 
-pub use self::{
-    claims::{Claims, Dialect},
+pub use tidegate_core::matching::MatcherKind;
+
+pub(crate) use self::{
+    claims::Claims,
     explain::explain,
-    grants::{Selector, Selectors},
-    keys::{KeyError, Keyring, Role},
-    mint::{Order, mint},
+    grants::{DETAIL, matchers},
+    identity::Identity,
+    keys::{Keyring, Role},
+    profile::Profile,
     strength::{check_keys, doubts},
     token::Flaw,
 };
-pub(crate) use self::{
-    grants::{DETAIL, matchers},
-    identity::Identity,
-    profile::Profile,
+pub use self::{
+    claims::Dialect,
+    mint::{Order, mint},
 };
