@@ -8,7 +8,7 @@ use url::Url;
 use super::text::{self, Invalid};
 
 /// The matcher for every topic. It is never a topic itself.
-pub const WILDCARD: &str = "*";
+pub(crate) const WILDCARD: &str = "*";
 
 /// The prefix of job topics.
 const JOBS: &str = "/jobs/";
@@ -36,7 +36,11 @@ impl Topic {
     }
 
     /// Parses a topic from a field other than `topic`.
-    pub fn parse_field(field: &'static str, value: &str, limit: usize) -> Result<Self, Invalid> {
+    pub(crate) fn parse_field(
+        field: &'static str,
+        value: &str,
+        limit: usize,
+    ) -> Result<Self, Invalid> {
         text::check(field, value, limit)?;
         Ok(Self(value.into()))
     }

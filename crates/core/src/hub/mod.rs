@@ -15,12 +15,9 @@ use std::sync::{
 
 use tokio::sync::watch;
 
-pub use self::{
-    doorbell::Doorbell,
-    sequencer::{PublishError, Sequencer},
-    stats::{ShardStats, Totals},
-    tail::{Found, Tail},
-};
+use self::sequencer::Sequencer;
+pub(crate) use self::{doorbell::Doorbell, stats::ShardStats, tail::Found};
+pub use self::{sequencer::PublishError, stats::Totals, tail::Tail};
 use crate::{
     event::{Event, Update},
     history::{Batch, History},
@@ -177,7 +174,7 @@ impl Hub {
     }
 
     /// Registers a shard: it is notified of events and included in the totals.
-    pub fn register(&self, doorbell: Arc<Doorbell>) {
+    pub(crate) fn register(&self, doorbell: Arc<Doorbell>) {
         self.0.doorbells.all().push(doorbell);
     }
 

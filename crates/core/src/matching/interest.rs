@@ -25,7 +25,7 @@ impl Rights {
 
     /// Whether a private update with only this topic may be seen.
     #[must_use]
-    pub fn cover(&self, topic: &Topic) -> bool {
+    pub(crate) fn cover(&self, topic: &Topic) -> bool {
         match self {
             Self::PublicOnly => false,
             Self::Everything => true,
@@ -126,7 +126,7 @@ impl Interest {
 
     /// Whether the subscriber may learn which event an id belongs to.
     #[must_use]
-    pub fn may_know(&self, update: &Update) -> bool {
+    pub(crate) fn may_know(&self, update: &Update) -> bool {
         !update.private || self.rights.covers_private(update)
     }
 
