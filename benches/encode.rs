@@ -4,7 +4,7 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use jiff::Timestamp;
-use tidegate::{
+use tidegate_core::{
     event::{Draft, Event, Limits, Position, Update},
     history::TokenKey,
     transport::{iframe, json, sse},

@@ -4,7 +4,7 @@
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use criterion::Criterion;
-use tidegate::{
+use tidegate_core::{
     event::{Draft, Limits, Update},
     matching::{Index, Interest, Matcher, Matchers, Rights},
 };

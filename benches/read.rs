@@ -10,7 +10,7 @@ use std::{
 
 use criterion::{Criterion, Throughput};
 use jiff::SignedDuration;
-use tidegate::{
+use tidegate_core::{
     clock::Clock,
     event::{Draft, Limits, Position, Update},
     history::{Batch, Budget, History as _, Memory, Retention},

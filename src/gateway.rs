@@ -30,6 +30,17 @@ use crate::{
 const CLOSING: Duration = Duration::from_secs(1);
 
 /// A handle to a gateway. Clones share it.
+///
+/// ```no_run
+/// use tidegate::{gateway::Gateway, server::Server, settings::Settings};
+///
+/// # async fn run() -> std::io::Result<()> {
+/// let gateway = Gateway::start(Settings::default())?;
+/// Server::bind(gateway.clone())?.run(|_| {}).await?;
+/// gateway.close();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Gateway(Arc<Inner>);
 
@@ -157,6 +168,20 @@ impl Gateway {
 
     /// Publishes one update, as `POST /events` does, and returns its id.
     ///
+    /// ```
+    /// use tidegate::{
+    ///     event::Draft,
+    ///     gateway::{Gateway, Refused},
+    /// };
+    ///
+    /// async fn announce(gateway: &Gateway, title: &str) -> Result<(), Refused> {
+    ///     let (topics, data) = (vec!["news".to_owned()], title.to_owned());
+    ///     let id = gateway.publish(Draft { topics, data, ..Draft::default() }).await?;
+    ///     println!("published as {}", id.as_str());
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// If the update breaks a rule or cannot be accepted. Nothing was published then.
     pub async fn publish(&self, draft: Draft) -> Result<EventId, Refused> {
@@ -167,14 +192,27 @@ impl Gateway {
         Ok(id)
     }
 
-    /// Checks an update against the rules and limits of this gateway.
-    pub(crate) fn validate(&self, draft: Draft) -> Result<Update, Invalid> {
+    /// Checks an update against the rules and limits of this gateway. The [hub](Self::hub) publishes
+    /// several such updates in order, all or none.
+    ///
+    /// ```
+    /// # use tidegate::{event::Draft, gateway::{Gateway, Refused}};
+    /// # async fn publish(gateway: &Gateway, drafts: Vec<Draft>) -> Result<(), Refused> {
+    /// let updates = drafts.into_iter().map(|draft| gateway.validate(draft));
+    /// gateway.hub().publish(updates.collect::<Result<_, _>>()?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The first rule that the update breaks.
+    pub fn validate(&self, draft: Draft) -> Result<Update, Invalid> {
         draft.validate(&self.0.limits, &self.0.hub_url)
     }
 
     /// Returns the bounds for the matchers of one subscriber or access token.
     #[must_use]
-    pub fn matcher_limits(&self) -> &MatcherLimits {
+    pub(crate) fn matcher_limits(&self) -> &MatcherLimits {
         &self.0.matcher_limits
     }
 
@@ -204,7 +242,7 @@ impl Gateway {
 
     /// Returns the keys that verify access tokens.
     #[must_use]
-    pub fn keyring(&self) -> &Keyring {
+    pub(crate) fn keyring(&self) -> &Keyring {
         &self.0.keyring
     }
 

@@ -35,7 +35,7 @@ impl Dialect {
 
 /// The claims of an access token whose signature is valid.
 #[derive(Debug, Clone)]
-pub struct Claims {
+pub(crate) struct Claims {
     dialect: Dialect,
     claims: Map<String, Value>,
 }
@@ -47,13 +47,13 @@ impl Claims {
 
     /// Returns the rules that apply to it.
     #[must_use]
-    pub fn dialect(&self) -> Dialect {
+    pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
     }
 
     /// Returns all claims, as the issuer wrote them.
     #[must_use]
-    pub fn all(&self) -> &Map<String, Value> {
+    pub(crate) fn all(&self) -> &Map<String, Value> {
         &self.claims
     }
 
@@ -118,7 +118,7 @@ impl Claims {
     ///
     /// # Errors
     /// If any grant is malformed. The whole access token is then invalid.
-    pub fn grants(&self, limit: usize) -> Result<Selectors, Flaw> {
+    pub(crate) fn grants(&self, limit: usize) -> Result<Selectors, Flaw> {
         match self.dialect {
             Dialect::Modern => grants::modern(&self.claims, limit),
             Dialect::Old => grants::old(&self.claims, limit),

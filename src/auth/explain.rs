@@ -17,7 +17,11 @@ use crate::settings::Settings;
 ///
 /// # Errors
 /// If the settings have no keys, or if the text is not a JWT.
-pub async fn explain(settings: &Settings, text: &str, now: Timestamp) -> Result<String, String> {
+pub(crate) async fn explain(
+    settings: &Settings,
+    text: &str,
+    now: Timestamp,
+) -> Result<String, String> {
     if settings.auth.is_development() {
         return Err("there are no keys, so tokens are not looked at (auth)".to_owned());
     }

@@ -18,7 +18,7 @@ pub(super) const OLD_CLAIMS: [&str; 2] = ["mercure", "https://mercure.rocks/"];
 
 /// A matcher as written in an access token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Selector {
+pub(crate) struct Selector {
     /// The type of the matcher.
     pub kind: MatcherKind,
     /// The text.
@@ -27,7 +27,7 @@ pub struct Selector {
 
 /// Everything that an access token grants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selectors {
+pub(crate) struct Selectors {
     /// What its bearer may publish under.
     pub publish: Vec<Selector>,
     /// The private events that its bearer may receive.

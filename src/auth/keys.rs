@@ -17,7 +17,7 @@ const USUAL: [Algorithm; 3] = [Algorithm::ES256, Algorithm::RS256, Algorithm::Ed
 /// The purpose of an access token. Each has its own keys, so an issuer of subscribers' access
 /// tokens cannot grant publishing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// Publishing, and every other change.
     Publisher,
     /// Receiving.
@@ -26,7 +26,7 @@ pub enum Role {
 
 /// All keys of a gateway.
 #[derive(Debug)]
-pub struct Keyring {
+pub(crate) struct Keyring {
     /// For access tokens of the old dialect, which name no issuer.
     own: Pair,
     by_issuer: HashMap<String, Pair>,
@@ -35,7 +35,7 @@ pub struct Keyring {
 /// An unusable key, described in one sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 #[error("{setting}: {reason}")]
-pub struct KeyError {
+pub(crate) struct KeyError {
     setting: String,
     reason: String,
 }
@@ -68,7 +68,7 @@ impl Keyring {
     ///
     /// # Errors
     /// If a key cannot be read or does not fit its algorithm.
-    pub fn new(settings: &AuthSettings) -> Result<Self, KeyError> {
+    pub(crate) fn new(settings: &AuthSettings) -> Result<Self, KeyError> {
         let mut sets = KeySets::new(settings.jwks_interval, settings.jwks_max_age);
         let mut verifier = |name: &str, keys: Option<&KeySettings>| {
             keys.map(|keys| Verifier::new(keys, settings.algorithm, &mut sets))
@@ -111,7 +111,7 @@ impl Keyring {
 
     /// Returns one sentence for each usable key that others may know or guess.
     #[must_use]
-    pub fn weak_keys(&self) -> Vec<String> {
+    pub(crate) fn weak_keys(&self) -> Vec<String> {
         let pair = |name: &dyn Fn(&str) -> String, pair: &Pair| -> Vec<String> {
             let roles = [("publisher", &pair.publisher), ("subscriber", &pair.subscriber)];
             roles

@@ -55,7 +55,36 @@ impl Order {
     }
 }
 
-/// Creates an access token.
+/// Creates an access token with a key of the settings.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use jiff::Timestamp;
+/// use tidegate::{
+///     auth::{MatcherKind, Order, mint},
+///     settings::Settings,
+/// };
+///
+/// # fn main() -> Result<(), String> {
+/// let mut settings = Settings::default();
+/// settings.auth.subscriber_key = "a secret of 32 bytes or more ...".into();
+/// let order = Order {
+///     publish: Vec::new(),
+///     subscribe: vec!["https://example.com/users/1".into()],
+///     kind: MatcherKind::Exact,
+///     lifetime: Duration::from_secs(600),
+///     dialect: None,
+///     issuer: None,
+///     audience: None,
+///     key_file: None,
+///     algorithm: None,
+/// };
+/// let token = mint(&settings, &order, Timestamp::now())?;
+/// # assert_eq!(token.split('.').count(), 3);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// Why it cannot be created, in one sentence for the operator.

@@ -3,6 +3,8 @@
 //! The outcome is the grants, or a [`Flaw`]. Two dialects are supported. The `typ` of an access
 //! token decides whether all rules of draft-08 apply to it, or those of draft-07. Nothing is
 //! remembered about bearers. Requests and their refusals belong to the room `http`.
+//!
+//! An embedding program creates access tokens with [`mint`].
 
 mod claims;
 mod explain;
@@ -15,17 +17,19 @@ mod profile;
 mod strength;
 pub(crate) mod token;
 
-pub use self::{
-    claims::{Claims, Dialect},
+pub use tidegate_core::matching::MatcherKind;
+
+pub(crate) use self::{
+    claims::Claims,
     explain::explain,
-    grants::{Selector, Selectors},
-    keys::{KeyError, Keyring, Role},
-    mint::{Order, mint},
+    grants::{DETAIL, matchers},
+    identity::Identity,
+    keys::{Keyring, Role},
+    profile::Profile,
     strength::{check_keys, doubts},
     token::Flaw,
 };
-pub(crate) use self::{
-    grants::{DETAIL, matchers},
-    identity::Identity,
-    profile::Profile,
+pub use self::{
+    claims::Dialect,
+    mint::{Order, mint},
 };

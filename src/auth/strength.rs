@@ -7,7 +7,7 @@ use crate::settings::Settings;
 ///
 /// # Errors
 /// If they are not. The text names the key.
-pub fn check_keys(settings: &Settings) -> Result<(), String> {
+pub(crate) fn check_keys(settings: &Settings) -> Result<(), String> {
     let weak = weak_keys(settings)?;
     let is_reachable = settings.listeners().any(|it| !it.ip().is_loopback());
     match weak.first() {
@@ -22,7 +22,7 @@ pub fn check_keys(settings: &Settings) -> Result<(), String> {
 /// Returns warnings about keys that an operator may not have intended, as sentences. The gateway
 /// starts all the same.
 #[must_use]
-pub fn doubts(settings: &Settings) -> Vec<String> {
+pub(crate) fn doubts(settings: &Settings) -> Vec<String> {
     let mut doubts = weak_keys(settings).unwrap_or_default();
     if !settings.auth.has_publishers() {
         doubts.push("nothing can be published over HTTP: auth.publisher_key is not set".to_owned());

@@ -12,7 +12,7 @@ use crate::settings::{MercureSettings, OldClaim};
 
 /// Why an access token is refused: for the log and the operator, never for the bearer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Flaw {
+pub(crate) enum Flaw {
     /// It exceeds its limit.
     #[error("it is longer than {0} bytes")]
     TooLong(usize),

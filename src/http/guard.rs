@@ -30,9 +30,16 @@ pub(crate) const QUERY: &str = "QUERY";
 /// Passes a request on, or refuses it with 421 for an unknown host or 403 for a write from a
 /// foreign origin.
 ///
-/// It wraps the gateway's own routes. An embedding application also wraps its routes that write:
-/// `web::resource("/items").wrap(from_fn(guard))`, in an application that [`Gateway::configure`]
-/// has configured.
+/// It wraps the gateway's own routes. An embedding application also wraps its routes that write, in
+/// an application that [`Gateway::configure`] has configured.
+///
+/// ```
+/// use actix_web::{middleware::from_fn, web};
+/// use tidegate::server::guard;
+///
+/// # async fn add() -> &'static str { "" }
+/// let items = web::resource("/items").wrap(from_fn(guard)).route(web::post().to(add));
+/// ```
 ///
 /// # Errors
 /// Those of the wrapped service.

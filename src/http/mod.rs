@@ -13,7 +13,7 @@ pub(crate) mod idempotency;
 pub(crate) mod metadata;
 mod prefer;
 mod presentation;
-pub mod problem;
+pub(crate) mod problem;
 mod public;
 pub(crate) mod refusals;
 mod resource;

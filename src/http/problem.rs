@@ -18,6 +18,20 @@ use tidegate_core::{
 use crate::gateway::Refused;
 
 /// A refused request: what the client learns, and the words that the log and the metrics use.
+///
+/// A handler of the embedding application can return it as its error:
+///
+/// ```
+/// use tidegate::{event::Draft, gateway::Gateway, problem::Problem};
+///
+/// async fn add(gateway: &Gateway, title: String) -> Result<String, Problem> {
+///     if title.is_empty() {
+///         return Err(Problem::field("title", "the item has no title"));
+///     }
+///     let draft = Draft { topics: vec!["items".into()], data: title, ..Draft::default() };
+///     Ok(gateway.publish(draft).await?.as_str().to_owned())
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Problem(Box<Details>);
 
@@ -98,7 +112,7 @@ impl Problem {
     /// 413 or 400: a field of an update exceeds its limit or breaks another rule. `at` is its index
     /// in an array.
     #[must_use]
-    pub fn update(at: Option<usize>, invalid: &Invalid) -> Self {
+    pub(crate) fn update(at: Option<usize>, invalid: &Invalid) -> Self {
         let (field, detail) = match at {
             None => (invalid.field().to_owned(), invalid.to_string()),
             Some(at) => (format!("[{at}].{}", invalid.field()), format!("[{at}]: {invalid}")),
@@ -112,7 +126,7 @@ impl Problem {
     /// 400 or 503: a parameter of a subscriber's request breaks a rule or exceeds a limit, or (503)
     /// the gateway is full.
     #[must_use]
-    pub fn parameter(invalid: &Invalid) -> Self {
+    pub(crate) fn parameter(invalid: &Invalid) -> Self {
         if let Invalid::NoRoom { field, limit } = invalid {
             let problem = Self::unavailable("patterns", invalid.to_string());
             return problem.with_field((*field).to_owned()).with_limit(*limit);
@@ -126,14 +140,14 @@ impl Problem {
 
     /// 401: a required access token is missing (RFC 6750, section 3.1: no error code). `metadata`
     /// is the URL of the document that says where to get one.
-    pub fn token_missing(metadata: &str) -> Self {
+    pub(crate) fn token_missing(metadata: &str) -> Self {
         let detail = "this needs a token: a header `Authorization: Bearer` or a cookie";
         Self::new(StatusCode::UNAUTHORIZED, "token_missing", "Unauthorized", detail)
             .with_challenge("", metadata)
     }
 
     /// 401: the access token is invalid. Only the log says why.
-    pub fn token_invalid(metadata: &str, cause: String) -> Self {
+    pub(crate) fn token_invalid(metadata: &str, cause: String) -> Self {
         let detail =
             "the token is not valid; the log of the gateway says why, under this `instance`";
         Self::new(StatusCode::UNAUTHORIZED, "token_invalid", "Unauthorized", detail)
@@ -142,19 +156,19 @@ impl Problem {
     }
 
     /// 400: the access token cannot be read, because of how it was sent.
-    pub fn token_unpresentable(metadata: &str, detail: String) -> Self {
+    pub(crate) fn token_unpresentable(metadata: &str, detail: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "token_presentation", "Malformed request", detail)
             .with_challenge("error=\"invalid_request\", ", metadata)
     }
 
     /// 403: the access token is valid, but does not grant this.
-    pub fn not_granted(metadata: &str, detail: String) -> Self {
+    pub(crate) fn not_granted(metadata: &str, detail: String) -> Self {
         Self::new(StatusCode::FORBIDDEN, "not_granted", "Forbidden", detail)
             .with_challenge("error=\"insufficient_scope\", ", metadata)
     }
 
     /// 403: pages of this origin may not do this.
-    pub fn foreign_origin(detail: impl Into<String>) -> Self {
+    pub(crate) fn foreign_origin(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "foreign_origin", "Origin not allowed", detail)
     }
 
@@ -177,7 +191,7 @@ impl Problem {
     }
 
     /// 408: the body did not arrive in time.
-    pub fn timeout(detail: impl Into<String>) -> Self {
+    pub(crate) fn timeout(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", "Request timeout", detail)
     }
 
@@ -187,7 +201,7 @@ impl Problem {
     }
 
     /// 409: the state of the resource does not allow it.
-    pub fn state(reason: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn state(reason: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, reason, "Conflict", detail)
     }
 
@@ -197,7 +211,7 @@ impl Problem {
     }
 
     /// 416: the range sent does not adjoin the existing `length` bytes.
-    pub fn range(length: u64, detail: impl Into<String>) -> Self {
+    pub(crate) fn range(length: u64, detail: impl Into<String>) -> Self {
         let range = HeaderValue::try_from(format!("bytes */{length}"));
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "log_hole", "Range not satisfiable", detail)
             .with_header(CONTENT_RANGE, range.unwrap_or(HeaderValue::from_static("bytes */*")))
@@ -214,12 +228,12 @@ impl Problem {
     }
 
     /// 421: the host name is not one of this gateway's.
-    pub fn misdirected(detail: impl Into<String>) -> Self {
+    pub(crate) fn misdirected(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", "Unknown host", detail)
     }
 
     /// 422: an idempotency key was already used for a different request.
-    pub fn key_reused(detail: impl Into<String>) -> Self {
+    pub(crate) fn key_reused(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", "Key reused", detail)
     }
 
@@ -231,7 +245,7 @@ impl Problem {
 
     /// 429 or 503: there is no room for another subscriber.
     #[must_use]
-    pub fn full(full: Full) -> Self {
+    pub(crate) fn full(full: Full) -> Self {
         const RETRY_SECONDS: std::ops::Range<u64> = 5..15;
         let (problem, limit) = match full {
             Full::InAll(limit) => {
@@ -356,13 +370,13 @@ impl Problem {
 
     /// Returns the reason of the refusal, as a word for metrics and logs.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         self.0.reason
     }
 
     /// Whether the refusal is only for lack of a subscriber's seat.
     #[must_use]
-    pub fn is_for_lack_of_room(&self) -> bool {
+    pub(crate) fn is_for_lack_of_room(&self) -> bool {
         matches!(self.0.reason, "subscribers" | "subscribers_per_address" | "strangers")
     }
 

@@ -29,6 +29,20 @@ use crate::{
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 
 /// A gateway with its listening sockets.
+///
+/// ```no_run
+/// use actix_web::web;
+/// use tidegate::{gateway::Gateway, server::Server};
+///
+/// # async fn run(gateway: Gateway) -> std::io::Result<()> {
+/// let server = Server::bind(gateway)?;
+/// println!("{}", server.urls().join(" "));
+/// let routes = |config: &mut web::ServiceConfig| {
+///     config.route("/about", web::get().to(async || "A feed"));
+/// };
+/// server.run(routes).await
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Server {
     gateway: Gateway,

@@ -33,6 +33,22 @@ use crate::{
 impl Gateway {
     /// Adds the gateway's routes to an actix application. Call it after adding the application's
     /// own routes, because the gateway answers every remaining path.
+    ///
+    /// ```no_run
+    /// use actix_web::{App, HttpServer, web};
+    /// use tidegate::{gateway::Gateway, settings::Settings};
+    ///
+    /// # async fn run() -> std::io::Result<()> {
+    /// let gateway = Gateway::start(Settings::default())?;
+    /// let app = move || {
+    ///     let gateway = gateway.clone();
+    ///     App::new()
+    ///         .route("/about", web::get().to(async || "A feed"))
+    ///         .configure(move |config| gateway.configure(config))
+    /// };
+    /// HttpServer::new(app).bind("127.0.0.1:8080")?.run().await
+    /// # }
+    /// ```
     pub fn configure(&self, config: &mut ServiceConfig) {
         let cors = &self.settings().cors;
         // A shard's subscribers live on the thread that serves them.

@@ -118,7 +118,7 @@ impl AuthSettings {
 
     /// Whether any request to publish over HTTP could be permitted.
     #[must_use]
-    pub fn has_publishers(&self) -> bool {
+    pub(crate) fn has_publishers(&self) -> bool {
         self.is_development()
             || self.publisher().is_some()
             || self.issuers.iter().any(|it| it.publisher.is_some())
@@ -126,14 +126,14 @@ impl AuthSettings {
 
     /// The key for publishers, if there is one.
     #[must_use]
-    pub fn publisher(&self) -> Option<KeySettings> {
+    pub(crate) fn publisher(&self) -> Option<KeySettings> {
         let algorithm = self.publisher_algorithm.unwrap_or(self.algorithm);
         key(&self.publisher_key, &self.publisher_key_file, algorithm)
     }
 
     /// The key for subscribers, if there is one.
     #[must_use]
-    pub fn subscriber(&self) -> Option<KeySettings> {
+    pub(crate) fn subscriber(&self) -> Option<KeySettings> {
         let algorithm = self.subscriber_algorithm.unwrap_or(self.algorithm);
         key(&self.subscriber_key, &self.subscriber_key_file, algorithm)
     }

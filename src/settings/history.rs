@@ -122,7 +122,7 @@ impl HistorySettings {
 
     /// The bounds of a history in memory.
     #[must_use]
-    pub fn retention(&self) -> Retention {
+    pub(crate) fn retention(&self) -> Retention {
         Retention {
             bytes: self.memory_bytes,
             events: self.max_events,
@@ -136,7 +136,7 @@ impl HistorySettings {
     ///
     /// # Errors
     /// If the matcher of a rule is malformed.
-    pub fn disk(&self, settings: &Settings) -> Result<DiskOptions, Invalid> {
+    pub(crate) fn disk(&self, settings: &Settings) -> Result<DiskOptions, Invalid> {
         let mut rules: Vec<Rule> =
             self.rules.iter().map(|it| it.to_rule(settings)).collect::<Result<_, _>>()?;
         if settings.mercure.subscriptions {

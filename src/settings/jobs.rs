@@ -128,7 +128,7 @@ impl Default for JobSettings {
 impl JobSettings {
     /// Whether jobs of this type may be created and claimed.
     #[must_use]
-    pub fn knows(&self, kind: &str) -> bool {
+    pub(crate) fn knows(&self, kind: &str) -> bool {
         self.types.is_empty() || self.types.contains_key(kind)
     }
 
@@ -167,7 +167,7 @@ impl JobSettings {
 
     /// The options of the tracker.
     #[must_use]
-    pub fn options(&self) -> JobOptions {
+    pub(crate) fn options(&self) -> JobOptions {
         let rules = Rules {
             lease: self.lease,
             max_attempts: self.max_attempts,

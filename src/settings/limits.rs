@@ -121,7 +121,7 @@ impl Default for LimitSettings {
 impl LimitSettings {
     /// The bounds for the matchers of one subscriber or access token.
     #[must_use]
-    pub fn matcher_limits(&self) -> MatcherLimits {
+    pub(crate) fn matcher_limits(&self) -> MatcherLimits {
         MatcherLimits {
             matchers: self.matchers,
             bytes: self.topic_bytes,

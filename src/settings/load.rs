@@ -69,6 +69,20 @@ pub enum SettingsError {
 
 /// Loads and checks the settings.
 ///
+/// ```
+/// use tidegate::settings::{Source, load};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let file = directory.path().join("feed.toml");
+/// std::fs::write(&file, "[server]\nlisten = '127.0.0.1:8080'")?;
+/// let environment = std::env::vars().collect();
+/// let settings = load(Source { file: Some(file), environment, ..Source::default() })?;
+/// assert_eq!(settings.server.listen, ["127.0.0.1:8080".parse()?]);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// If a source cannot be read, has an unknown key or a wrong type, or if the settings contradict
 /// each other.

@@ -37,6 +37,23 @@ pub use self::secret::Secret;
 use self::units::{addresses, duration, optional_url, size};
 
 /// All settings. `tidegate.toml` in the repository documents each.
+///
+/// A program sets what differs from the defaults:
+///
+/// ```
+/// use tidegate::settings::{HistorySettings, ServerSettings, Settings};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let listen = vec!["127.0.0.1:8080".parse()?];
+/// let settings = Settings {
+///     server: ServerSettings { listen, ..ServerSettings::default() },
+///     history: HistorySettings::in_memory(),
+///     ..Settings::default()
+/// };
+/// settings.check()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -324,7 +341,7 @@ impl Settings {
 impl Settings {
     /// Whether clients of the old Mercure dialect are supported (`mercure.compat`).
     #[must_use]
-    pub fn speaks_old_dialect(&self) -> bool {
+    pub(crate) fn speaks_old_dialect(&self) -> bool {
         match self.mercure.compat {
             Compat::Both => true,
             Compat::ModernOnly => false,
@@ -371,7 +388,7 @@ impl ServerSettings {
 
     /// Whether the address is one of a trusted proxy, whose header names the client's address.
     #[must_use]
-    pub fn trusts(&self, peer: IpAddr) -> bool {
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(&peer))
     }
 }

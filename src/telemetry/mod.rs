@@ -14,6 +14,16 @@ use crate::settings::{LogFormat, LogSettings};
 
 /// Sends log lines of the whole process to standard error from now on.
 ///
+/// ```
+/// use tidegate::{settings::LogSettings, telemetry};
+///
+/// # fn main() -> Result<(), tracing_subscriber::filter::ParseError> {
+/// let filter = "info,tidegate=debug".to_owned();
+/// telemetry::start(&LogSettings { filter, ..LogSettings::default() })?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// If the filter is malformed, which checked settings never are.
 pub fn start(settings: &LogSettings) -> Result<(), ParseError> {

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tidegate::{
+use tidegate_core::{
     event::{Draft, Event, Limits, Position, Update},
     history::{Missing, TokenKey},
     transport::{EndReason, Gap, StreamWriter, json as json_writer, sse},

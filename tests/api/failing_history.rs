@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::SignedDuration;
-use tidegate::{
+use tidegate_core::{
     clock::Clock,
     delivery::{Seats, Shard, Subscription, Terms},
     event::{Draft, Event, Limits, Position},

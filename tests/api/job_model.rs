@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use tidegate::jobs::{Job, NewJob, Now, Outcome, Report, Rules, State};
+use tidegate_core::jobs::{Job, NewJob, Now, Outcome, Report, Rules, State};
 
 #[derive(Debug, Clone)]
 enum Step {

@@ -2,7 +2,7 @@ use std::{cell::RefCell, sync::Arc};
 
 use jiff::SignedDuration;
 use proptest::prelude::*;
-use tidegate::{
+use tidegate_core::{
     clock::Clock,
     delivery::{Feed, Item, Seats, Shard, Subscription, Terms},
     event::{Draft, Limits, Position, Update},
@@ -231,7 +231,7 @@ async fn a_drain_that_begins_with_the_first_subscriber_ends_it() {
         feed.next().await
     });
     let ended = tokio::time::timeout(crate::support::DEADLINE, ended).await.expect("it ends");
-    assert!(matches!(ended, Item::End(tidegate::transport::EndReason::Drain)));
+    assert!(matches!(ended, Item::End(tidegate_core::transport::EndReason::Drain)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use std::{
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use socket2::SockRef;
-use tidegate::{
+use tidegate_core::{
     clock::Clock,
     delivery::{Seats, Shard, Subscription, Terms},
     event::{Draft, EventId, Limits, Position, Update},

@@ -6,6 +6,16 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 /// The result of a job.
+///
+/// ```
+/// use tidegate_client::JobResult;
+///
+/// # fn main() -> Result<(), serde_json::Error> {
+/// let sum = JobResult::inline(&42)?;
+/// let report = JobResult::link("/reports/2026-05");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub enum JobResult {
     /// A small result.

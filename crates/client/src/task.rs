@@ -73,6 +73,23 @@ impl WorkError {
 }
 
 /// A handle with which the work reports on its job. Clones share one job.
+///
+/// ```
+/// # async fn copy(file: &str) {}
+/// use tidegate_client::{JobResult, Task, WorkError};
+///
+/// async fn copy_all(task: Task) -> Result<JobResult, WorkError> {
+///     let files: Vec<String> = task.payload()?;
+///     for (n_copied, file) in files.iter().enumerate() {
+///         task.progress(n_copied as f64, Some(files.len() as f64), None, Some(file));
+///         tokio::select! {
+///             () = copy(file) => task.log(&format!("{file}\n")),
+///             () = task.cancelled() => return Err(WorkError::fatal("it was cancelled")),
+///         }
+///     }
+///     Ok(JobResult::link("/files"))
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Task(Arc<Inner>);
 

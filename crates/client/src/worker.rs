@@ -56,6 +56,19 @@ pub enum WorkerError {
 }
 
 /// A worker that claims jobs of some types from a gateway.
+///
+/// ```no_run
+/// use tidegate_client::{JobResult, Task, WorkError, Worker, WorkerError};
+///
+/// async fn count(task: Task) -> Result<JobResult, WorkError> {
+///     JobResult::inline(&task.payload::<Vec<u64>>()?.len()).map_err(WorkError::fatal)
+/// }
+///
+/// # async fn run(token: &str) -> Result<(), WorkerError> {
+/// let worker = Worker::new("https://push.example.com", &["count"])?.token(token)?;
+/// worker.concurrency(4).run(std::future::pending(), count).await
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Worker {
     client: Client,

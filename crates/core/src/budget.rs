@@ -14,6 +14,15 @@ use crate::shrink;
 const IPV6_NETWORK: u32 = 64;
 
 /// A budget. Clones share it.
+///
+/// ```
+/// use tidegate_core::budget::{Budget, Full};
+///
+/// let budget = Budget::new(100, 60);
+/// let mut share = budget.share(Some([192, 0, 2, 1].into()));
+/// assert_eq!(share.grow(60), Ok(()));
+/// assert_eq!(share.grow(1), Err(Full::Address(60)));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Budget(Arc<BudgetCore>);
 

@@ -17,6 +17,14 @@ impl Clock {
     }
 
     /// Creates a clock that shows what `now` returns.
+    ///
+    /// ```
+    /// use jiff::Timestamp;
+    /// use tidegate_core::clock::Clock;
+    ///
+    /// let clock = Clock::from_fn(|| Timestamp::UNIX_EPOCH);
+    /// assert_eq!(clock.now().as_second(), 0);
+    /// ```
     pub fn from_fn(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }

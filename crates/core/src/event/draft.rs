@@ -25,6 +25,18 @@ pub struct Limits {
 }
 
 /// The fields of an update as received. The same rules apply to every request format.
+///
+/// ```
+/// use tidegate_core::event::Draft;
+///
+/// let draft = Draft {
+///     topics: vec!["https://example.com/books/1".into(), "books".into()],
+///     data: r#"{"title":"Snow"}"#.into(),
+///     kind: Some("added".into()),
+///     private: true,
+///     ..Draft::default()
+/// };
+/// ```
 #[derive(Debug, Default)]
 pub struct Draft {
     /// The canonical topic, then the alternate ones.
@@ -46,6 +58,27 @@ pub struct Draft {
 impl Draft {
     /// Checks every field. Counts come first, so that a bad request is refused before it costs
     /// anything.
+    ///
+    /// ```
+    /// # use tidegate_core::event::{Draft, Invalid, Limits};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hub = "https://example.com/.well-known/mercure".parse()?;
+    /// # let limits = Limits {
+    /// #     topics: 100,
+    /// #     topic_bytes: 4096,
+    /// #     id_bytes: 1024,
+    /// #     type_bytes: 256,
+    /// #     except: 100,
+    /// #     client_key_bytes: 256,
+    /// # };
+    /// let update = Draft { topics: vec!["news".into()], ..Draft::default() }.validate(&limits, &hub)?;
+    /// assert!(update.id.as_str().starts_with("urn:uuid:"));
+    ///
+    /// let refused = Draft::default().validate(&limits, &hub).expect_err("there is no topic");
+    /// assert_eq!(refused, Invalid::Missing { field: "topic" });
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Returns the first rule that a field breaks. `hub` is the hub's own address, which reserved

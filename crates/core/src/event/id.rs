@@ -70,7 +70,7 @@ pub struct EventType(Box<str>);
 
 impl EventType {
     /// The type of the events that announce subscriptions (draft-08, "Active subscriptions").
-    pub const SUBSCRIPTION: &'static str = "mercure";
+    pub(crate) const SUBSCRIPTION: &'static str = "mercure";
 
     /// Parses a type chosen by a publisher.
     ///
@@ -94,7 +94,7 @@ impl EventType {
     }
 
     /// Creates a type for the hub's own events.
-    pub fn of_hub(value: &'static str) -> Self {
+    pub(crate) fn of_hub(value: &'static str) -> Self {
         Self(value.into())
     }
 

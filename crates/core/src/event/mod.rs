@@ -14,11 +14,12 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use jiff::Timestamp;
 
+pub(crate) use self::topic::WILDCARD;
 pub use self::{
     draft::{Draft, Limits},
     id::{ClientKey, EventId, EventType, Position},
     text::Invalid,
-    topic::{Topic, WILDCARD},
+    topic::Topic,
 };
 
 /// A valid and complete update: it has at least one topic and an id.
@@ -44,14 +45,14 @@ impl Update {
     /// Whether a subscriber that asked for one of its topics, or for all topics, may be refused the
     /// update.
     #[must_use]
-    pub fn is_restricted(&self) -> bool {
+    pub(crate) fn is_restricted(&self) -> bool {
         self.private || !self.except.is_empty() || self.topics.iter().any(Topic::is_job)
     }
 
     /// Whether the update announces that a subscription has begun or ended. Only the hub publishes
     /// these.
     #[must_use]
-    pub fn tells_of_subscription(&self) -> bool {
+    pub(crate) fn tells_of_subscription(&self) -> bool {
         self.kind.as_ref().is_some_and(|kind| kind.as_str() == EventType::SUBSCRIPTION)
     }
 
@@ -152,13 +153,13 @@ impl Event {
 
     /// Returns the variant of this event for some subscribers, or the event itself if it has none.
     /// The first call makes it with `make`.
-    pub fn variant(&self, make: impl FnOnce(&Self) -> Option<Self>) -> &Self {
+    pub(crate) fn variant(&self, make: impl FnOnce(&Self) -> Option<Self>) -> &Self {
         self.variant.get_or_init(|| make(self).map(Box::new)).as_deref().unwrap_or(self)
     }
 
     /// Returns this event with only those topics that `is_shown` accepts. Subscribers that may see
     /// the same topics share one copy, so it is encoded once for them.
-    pub fn showing(&self, is_shown: impl Fn(&Topic) -> bool) -> &Self {
+    pub(crate) fn showing(&self, is_shown: impl Fn(&Topic) -> bool) -> &Self {
         let topics: Vec<&Topic> = self.update.topics.iter().filter(|it| is_shown(it)).collect();
         if topics.len() == self.update.topics.len() {
             return self;

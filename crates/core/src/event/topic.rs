@@ -8,7 +8,7 @@ use url::Url;
 use super::text::{self, Invalid};
 
 /// The matcher for every topic. It is never a topic itself.
-pub const WILDCARD: &str = "*";
+pub(crate) const WILDCARD: &str = "*";
 
 /// The prefix of job topics.
 const JOBS: &str = "/jobs/";
@@ -20,6 +20,15 @@ pub struct Topic(Arc<str>);
 impl Topic {
     /// Parses a topic of an update or of an exact matcher.
     ///
+    /// ```
+    /// use tidegate_core::event::{Invalid, Topic};
+    ///
+    /// let topic = Topic::parse("https://example.com/books/1", 4096)?;
+    /// assert_eq!(topic.as_str(), "https://example.com/books/1");
+    /// assert!(Topic::parse("a\nb", 4096).is_err());
+    /// # Ok::<(), Invalid>(())
+    /// ```
+    ///
     /// # Errors
     /// Refuses a topic that is over `limit` bytes or breaks the string rule.
     pub fn parse(value: &str, limit: usize) -> Result<Self, Invalid> {
@@ -27,7 +36,11 @@ impl Topic {
     }
 
     /// Parses a topic from a field other than `topic`.
-    pub fn parse_field(field: &'static str, value: &str, limit: usize) -> Result<Self, Invalid> {
+    pub(crate) fn parse_field(
+        field: &'static str,
+        value: &str,
+        limit: usize,
+    ) -> Result<Self, Invalid> {
         text::check(field, value, limit)?;
         Ok(Self(value.into()))
     }

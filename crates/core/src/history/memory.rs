@@ -44,6 +44,48 @@ const SUBSCRIPTION_EVENTS: usize = 10_000;
 const SHARE_OF_SUBSCRIPTIONS: usize = 4;
 
 /// A history that lives as long as its process.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use tidegate_core::{
+///     clock::Clock,
+///     event::Position,
+///     history::{Budget, History as _, Memory},
+///     matching::{Interest, Matcher, Matchers, Rights},
+/// };
+/// # use jiff::SignedDuration;
+/// # use tidegate_core::{event::{Draft, Limits}, history::Retention};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let limits = Limits {
+/// #     topics: 100,
+/// #     topic_bytes: 4096,
+/// #     id_bytes: 1024,
+/// #     type_bytes: 256,
+/// #     except: 100,
+/// #     client_key_bytes: 256,
+/// # };
+/// # let retention = Retention {
+/// #     bytes: 1 << 20,
+/// #     events: 1000,
+/// #     age: SignedDuration::from_hours(1),
+/// #     remembered: 1000,
+/// # };
+/// # let draft = Draft { topics: vec!["news".into()], data: "Hello".into(), ..Draft::default() };
+/// # let update = draft.validate(&limits, &"https://example.com/.well-known/mercure".parse()?)?;
+/// let history = Memory::new(retention, Clock::system());
+/// history.commit(vec![update].into())?;
+///
+/// let all = Matchers::new([Matcher::Everything]);
+/// let interest = Arc::new(Interest::new(all, None, Rights::Everything));
+/// let budget = Budget { events: 100, bytes: 1 << 20 };
+/// let page = history.read_after(Position::START, &interest, budget).await?;
+/// assert_eq!(&*page.events[0].update.data, "Hello");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Memory {
     clock: Clock,

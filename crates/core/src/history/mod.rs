@@ -1,7 +1,7 @@
 //! The ordered log of accepted updates.
 //!
 //! Batches come in; each is committed as a whole and its events get growing positions. Pages of
-//! events go out, selected by interest. One writer, the [`Sequencer`](crate::hub::Sequencer), calls
+//! events go out, selected by interest. One writer, the [hub](crate::hub)'s sequencer, calls
 //! [`History::commit`], and any thread may read. A history reports what it has lost, but never
 //! decides how a subscriber is notified.
 //!
@@ -200,7 +200,7 @@ impl Search {
 /// interest. It counts each topic of an event, with more weight the more patterns are tested
 /// against it.
 #[derive(Debug)]
-pub struct Meter {
+pub(crate) struct Meter {
     left: usize,
     per_topic: usize,
     per_private_topic: usize,
@@ -208,7 +208,7 @@ pub struct Meter {
 
 impl Meter {
     /// Creates a full meter for reading with `interest`.
-    pub fn new(interest: &Interest) -> Self {
+    pub(crate) fn new(interest: &Interest) -> Self {
         const FULL: usize = 4096;
         const PATTERNS: usize = 4;
         let n_patterns = interest.matchers().patterns().len();
@@ -224,13 +224,13 @@ impl Meter {
     }
 
     /// Counts an event. At least one event always fits.
-    pub fn spend(&mut self, update: &Update) {
+    pub(crate) fn spend(&mut self, update: &Update) {
         let per_topic = if update.private { self.per_private_topic } else { self.per_topic };
         self.left = self.left.saturating_sub(update.topics.len() * per_topic);
     }
 
     /// Whether it is time to let other work run.
-    pub fn is_spent(&self) -> bool {
+    pub(crate) fn is_spent(&self) -> bool {
         self.left == 0
     }
 }

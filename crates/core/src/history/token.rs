@@ -66,7 +66,7 @@ impl TokenKey {
     /// Seals the position of an event into a cursor token that is always the same. An event that is
     /// half written may be encoded again for the rest.
     #[must_use]
-    pub fn seal_event(&self, position: Position) -> String {
+    pub(crate) fn seal_event(&self, position: Position) -> String {
         self.seal_with(position, 0)
     }
 

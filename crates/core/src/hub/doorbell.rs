@@ -33,7 +33,7 @@ const UNTOLD_PART: u64 = 8;
 /// A shard's doorbell, a tokio broadcast channel of positions. A ring says that there are new
 /// events; the shard reads them from the tail.
 #[derive(Debug)]
-pub struct Doorbell {
+pub(crate) struct Doorbell {
     rings: broadcast::Sender<Position>,
     stats: Arc<ShardStats>,
     /// Subscribers by the hash of each exact topic in their interest.
@@ -45,7 +45,7 @@ pub struct Doorbell {
 impl Doorbell {
     /// A doorbell without listeners.
     #[must_use]
-    pub fn new(stats: Arc<ShardStats>) -> Self {
+    pub(crate) fn new(stats: Arc<ShardStats>) -> Self {
         let wanted = std::iter::repeat_with(AtomicU32::default).take(COUNTERS).collect();
         let (rings, _) = broadcast::channel(RINGS);
         Self { rings, stats, wanted, wanting_more: AtomicU32::default() }
@@ -53,20 +53,20 @@ impl Doorbell {
 
     /// The shard's counters.
     #[must_use]
-    pub fn stats(&self) -> &ShardStats {
+    pub(crate) fn stats(&self) -> &ShardStats {
         &self.stats
     }
 
     /// Subscribes to the rings from now on.
     #[must_use]
-    pub fn listen(&self) -> broadcast::Receiver<Position> {
+    pub(crate) fn listen(&self) -> broadcast::Receiver<Position> {
         self.rings.subscribe()
     }
 
     /// Rings for events of `interest` from now on. Afterwards the shard has to read the tail once,
     /// for events appended at the same time. Either the shard finds such an event there, or the
     /// sequencer sees these counters and rings.
-    pub fn want(&self, interest: &Interest) {
+    pub(crate) fn want(&self, interest: &Interest) {
         self.each_counter(interest, |counter| {
             counter.fetch_add(1, SeqCst);
         });
@@ -74,7 +74,7 @@ impl Doorbell {
     }
 
     /// Undoes one [`Doorbell::want`].
-    pub fn unwant(&self, interest: &Interest) {
+    pub(crate) fn unwant(&self, interest: &Interest) {
         self.each_counter(interest, |counter| {
             counter.fetch_sub(1, SeqCst);
         });

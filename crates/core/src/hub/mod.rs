@@ -15,12 +15,9 @@ use std::sync::{
 
 use tokio::sync::watch;
 
-pub use self::{
-    doorbell::Doorbell,
-    sequencer::{PublishError, Sequencer},
-    stats::{ShardStats, Totals},
-    tail::{Found, Tail},
-};
+use self::sequencer::Sequencer;
+pub(crate) use self::{doorbell::Doorbell, stats::ShardStats, tail::Found};
+pub use self::{sequencer::PublishError, stats::Totals, tail::Tail};
 use crate::{
     event::{Event, Update},
     history::{Batch, History},
@@ -91,6 +88,39 @@ impl Hub {
     /// Publishes updates in order, all or none. Returns when they are committed and in the tail;
     /// never waits for subscribers.
     ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use tidegate_core::{clock::Clock, history::Memory, hub::Hub};
+    /// # use jiff::SignedDuration;
+    /// # use tidegate_core::{event::{Draft, Limits}, history::Retention};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let limits = Limits {
+    /// #     topics: 100,
+    /// #     topic_bytes: 4096,
+    /// #     id_bytes: 1024,
+    /// #     type_bytes: 256,
+    /// #     except: 100,
+    /// #     client_key_bytes: 256,
+    /// # };
+    /// # let retention = Retention {
+    /// #     bytes: 1 << 20,
+    /// #     events: 1000,
+    /// #     age: SignedDuration::from_hours(1),
+    /// #     remembered: 1000,
+    /// # };
+    /// # let draft = Draft { topics: vec!["news".into()], data: "Hello".into(), ..Draft::default() };
+    /// # let update = draft.validate(&limits, &"https://example.com/.well-known/mercure".parse()?)?;
+    /// let history = Arc::new(Memory::new(retention, Clock::system()));
+    /// let hub = Hub::start(history, 1 << 20, true)?;
+    /// hub.publish(vec![update]).await?;
+    /// assert_eq!(hub.n_events(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// If nothing was published, or if the outcome is unknown.
     pub async fn publish(&self, updates: Vec<Update>) -> Result<(), PublishError> {
@@ -144,7 +174,7 @@ impl Hub {
     }
 
     /// Registers a shard: it is notified of events and included in the totals.
-    pub fn register(&self, doorbell: Arc<Doorbell>) {
+    pub(crate) fn register(&self, doorbell: Arc<Doorbell>) {
         self.0.doorbells.all().push(doorbell);
     }
 

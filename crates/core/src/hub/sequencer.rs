@@ -75,7 +75,7 @@ struct Submission {
 
 /// A handle to the writer and its thread. The thread ends with the last handle.
 #[derive(Clone)]
-pub struct Sequencer {
+pub(crate) struct Sequencer {
     writer: Arc<Mutex<Writer>>,
     commits_at_once: bool,
     queue: mpsc::Sender<Submission>,
@@ -87,7 +87,7 @@ impl Sequencer {
     ///
     /// # Errors
     /// Fails if the thread cannot be started.
-    pub fn start(
+    pub(crate) fn start(
         history: Arc<dyn History>,
         announce: impl FnMut(&[Arc<Event>]) + Send + 'static,
     ) -> std::io::Result<Self> {
@@ -105,7 +105,7 @@ impl Sequencer {
 
     /// Whether the writer's thread is running.
     #[must_use]
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         !self.queue.is_closed()
     }
 
@@ -114,7 +114,7 @@ impl Sequencer {
     ///
     /// # Errors
     /// Fails if nothing was written, or if the outcome is unknown.
-    pub async fn submit(&self, batch: Batch) -> Result<(), PublishError> {
+    pub(crate) async fn submit(&self, batch: Batch) -> Result<(), PublishError> {
         if self.commits_at_once {
             return lock(&self.writer).write(batch);
         }

@@ -6,7 +6,7 @@ use crate::transport::Transport;
 
 /// The counters of one shard.
 #[derive(Debug)]
-pub struct ShardStats {
+pub(crate) struct ShardStats {
     /// The weight of all events that went through the tail up to the shard's position. The maximum
     /// before the shard runs and after it was dropped.
     seen: AtomicU64,
@@ -46,7 +46,7 @@ impl ShardStats {
 
     /// The part of `passed` that this shard has not read yet, in bytes.
     #[must_use]
-    pub fn lag(&self, passed: u64) -> u64 {
+    pub(crate) fn lag(&self, passed: u64) -> u64 {
         passed.saturating_sub(self.seen.load(Relaxed))
     }
 
@@ -69,7 +69,7 @@ impl ShardStats {
 
 impl Totals {
     /// Adds the counters of `stats`.
-    pub fn add(&mut self, stats: &ShardStats) {
+    pub(crate) fn add(&mut self, stats: &ShardStats) {
         for at in 0..Transport::COUNT {
             let closed = stats.closed[at].load(Relaxed);
             let opened = stats.opened[at].load(Relaxed);

@@ -41,7 +41,7 @@ struct Entry {
 
 /// The result of a search in the tail.
 #[derive(Debug)]
-pub enum Found {
+pub(crate) enum Found {
     /// The first event for the interest.
     Event(Arc<Event>),
     /// Nothing up to the requested position.
@@ -124,7 +124,7 @@ impl Tail {
     /// `meter`. When the meter is spent, exact topics are left to the history, whose index finds
     /// them.
     #[must_use]
-    pub fn find(
+    pub(crate) fn find(
         &self,
         after: Position,
         end: Position,

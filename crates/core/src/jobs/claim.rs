@@ -24,6 +24,22 @@ impl Tracker {
     /// Claims the oldest job of one of these types, and waits for one at most `wait`. Workers are
     /// served in the order in which they ask. A worker that stops waiting takes no job.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tidegate_core::jobs::{Claimed, JobError, Outcome, Tracker};
+    ///
+    /// async fn work(tracker: &Tracker) -> Result<(), JobError> {
+    ///     let kinds = ["report".to_owned()];
+    ///     while let Some(claimed) = tracker.claim(&kinds, Duration::from_secs(60)).await? {
+    ///         let Claimed { job, lease } = claimed;
+    ///         let outcome = Outcome::Link(format!("/reports/{}", job.number));
+    ///         tracker.complete(&job.id, lease, outcome).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// If the claim could not be stored.
     pub async fn claim(

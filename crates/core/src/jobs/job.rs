@@ -222,7 +222,7 @@ impl Job {
 
     /// Returns when `time` will have passed since the end, if the job has ended.
     #[must_use]
-    pub fn ended_for(&self, time: Duration) -> Option<Instant> {
+    pub(crate) fn ended_for(&self, time: Duration) -> Option<Instant> {
         Some(self.ended? + time.saturating_sub(self.passed.since_end))
     }
 
@@ -235,7 +235,7 @@ impl Job {
 
     /// Whether a worker can claim the job now.
     #[must_use]
-    pub fn is_claimable(&self, now: Instant) -> bool {
+    pub(crate) fn is_claimable(&self, now: Instant) -> bool {
         self.state == State::Queued && self.not_before.is_none_or(|it| it <= now)
     }
 

@@ -117,7 +117,7 @@ impl JobLog {
     /// Returns the text from `offset` on and its actual offset, which is higher if bytes were
     /// dropped.
     #[must_use]
-    pub fn text_from(&self, offset: u64) -> (u64, String) {
+    pub(crate) fn text_from(&self, offset: u64) -> (u64, String) {
         let offset = offset.max(self.start);
         let bytes = self.read(offset, usize::MAX);
         // The first byte may be within a character.

@@ -18,6 +18,19 @@ const REPORTS_PER_LEASE: u32 = 3;
 pub struct Stopped;
 
 /// The handle with which a job's future reports.
+///
+/// ```
+/// use tidegate_core::jobs::{JobHandle, Stopped};
+///
+/// async fn copy(job: &JobHandle, files: &[&str]) -> Result<(), Stopped> {
+///     let total = Some(files.len() as f64);
+///     for (n_copied, file) in files.iter().enumerate() {
+///         job.progress(n_copied as f64, total, Some("Copying"), Some(file)).await?;
+///         job.log(&format!("{file}\n")).await?;
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct JobHandle {
     tracker: Tracker,
@@ -31,6 +44,16 @@ impl Tracker {
     /// return value becomes the job's result. An error or a panic fails the job, without another
     /// attempt. If an unfinished job has the same type and key, that job is returned and `work` is
     /// dropped. Must be called within a tokio runtime.
+    ///
+    /// ```
+    /// # use tidegate_core::jobs::{JobError, JobResult, NewJob, Tracker};
+    /// # async fn sum(tracker: &Tracker) -> Result<(), JobError> {
+    /// let new = NewJob { kind: "sum".into(), title: "A sum".into(), payload: None, key: None };
+    /// let job = tracker.spawn(new, |_| async { JobResult::inline(&(1 + 1)) }).await?;
+    /// println!("/jobs/{}", job.id);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// If the job cannot be created.

@@ -135,6 +135,17 @@ impl Tracker {
     /// Creates a job, or finds the unfinished one of the same type and key. Returns whether it is
     /// new.
     ///
+    /// ```
+    /// # use tidegate_core::jobs::{JobError, NewJob, Tracker};
+    /// # async fn create(tracker: Tracker) -> Result<(), JobError> {
+    /// let (kind, title) = ("report".to_owned(), "Sales of May".to_owned());
+    /// let key = Some("2026-05".to_owned());
+    /// let (job, is_new) = tracker.create(NewJob { kind, title, payload: None, key }).await?;
+    /// println!("/jobs/{} {}", job.id, if is_new { "was created" } else { "is being done" });
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// If a limit of jobs is reached, or the job could not be stored.
     pub async fn create(&self, new: NewJob) -> Result<(Job, bool), JobError> {
@@ -238,6 +249,16 @@ impl Tracker {
     }
 
     /// Waits until `is_over` holds, `until` completes or the hub drains, and returns the job.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tidegate_core::jobs::{Job, JobError, Tracker};
+    /// # async fn wait(tracker: &Tracker, id: &str) -> Result<Job, JobError> {
+    /// let a_minute = tokio::time::sleep(Duration::from_secs(60));
+    /// let job = tracker.wait(id, a_minute, |job| job.state.is_final()).await?;
+    /// # Ok(job)
+    /// # }
+    /// ```
     pub async fn wait(
         &self,
         id: &str,

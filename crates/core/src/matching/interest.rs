@@ -25,7 +25,7 @@ impl Rights {
 
     /// Whether a private update with only this topic may be seen.
     #[must_use]
-    pub fn cover(&self, topic: &Topic) -> bool {
+    pub(crate) fn cover(&self, topic: &Topic) -> bool {
         match self {
             Self::PublicOnly => false,
             Self::Everything => true,
@@ -43,6 +43,32 @@ impl Rights {
 }
 
 /// Everything that decides whether an update is for a subscriber.
+///
+/// ```
+/// use tidegate_core::{
+///     event::{Draft, Limits},
+///     matching::{Interest, Matcher, Matchers, Rights},
+/// };
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let hub = "https://example.com/.well-known/mercure".parse()?;
+/// # let limits = Limits {
+/// #     topics: 100,
+/// #     topic_bytes: 4096,
+/// #     id_bytes: 1024,
+/// #     type_bytes: 256,
+/// #     except: 100,
+/// #     client_key_bytes: 256,
+/// # };
+/// let news = Matchers::new([Matcher::exact("news", 4096)?]);
+/// let interest = Interest::new(news, None, Rights::PublicOnly);
+///
+/// let draft = |private| Draft { topics: vec!["news".into()], private, ..Draft::default() };
+/// assert!(interest.covers(&draft(false).validate(&limits, &hub)?));
+/// assert!(!interest.covers(&draft(true).validate(&limits, &hub)?));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Interest {
     matchers: Matchers,
@@ -100,7 +126,7 @@ impl Interest {
 
     /// Whether the subscriber may learn which event an id belongs to.
     #[must_use]
-    pub fn may_know(&self, update: &Update) -> bool {
+    pub(crate) fn may_know(&self, update: &Update) -> bool {
         !update.private || self.rights.covers_private(update)
     }
 

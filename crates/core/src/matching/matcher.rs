@@ -71,6 +71,26 @@ pub struct MatcherLimits {
 }
 
 /// One condition on topics. An update matches if a matcher accepts one of its topics.
+///
+/// ```
+/// use tidegate_core::matching::{Matcher, MatcherKind, MatcherLimits};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let hub = "https://example.com/.well-known/mercure".parse()?;
+/// # let limits = MatcherLimits {
+/// #     matchers: 100,
+/// #     bytes: 4096,
+/// #     cost: 1000,
+/// #     cost_of_set: 10_000,
+/// #     cost_of_all: 100_000,
+/// # };
+/// let template = MatcherKind::UriTemplate;
+/// let books = Matcher::parse(template, "https://example.com/books/{id}", &hub, &limits)?;
+/// assert!(matches!(books, Matcher::Pattern(_)));
+/// assert!(Matcher::parse(template, "books/{", &hub, &limits).is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Matcher {
     /// `*`: every topic.
@@ -154,6 +174,30 @@ fn refusal(kind: MatcherKind, unusable: Unusable, limits: &MatcherLimits) -> Inv
 }
 
 /// A set of matchers, joined by "or".
+///
+/// ```
+/// use tidegate_core::{
+///     event::Topic,
+///     matching::{MatcherKind, MatcherLimits, Matchers},
+/// };
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let hub = "https://example.com/.well-known/mercure".parse()?;
+/// # let limits = MatcherLimits {
+/// #     matchers: 100,
+/// #     bytes: 4096,
+/// #     cost: 1000,
+/// #     cost_of_set: 10_000,
+/// #     cost_of_all: 100_000,
+/// # };
+/// let asked = [(MatcherKind::Exact, "news"), (MatcherKind::UrlPattern, "/books/:id")];
+/// let matchers = Matchers::parse(asked.into_iter(), &hub, &limits)?;
+/// assert!(matchers.matches(&Topic::parse("news", 4096)?));
+/// assert!(matchers.matches(&Topic::parse("https://example.com/books/1", 4096)?));
+/// assert!(!matchers.matches(&Topic::parse("https://example.com/authors/1", 4096)?));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Matchers {
     everything: bool,

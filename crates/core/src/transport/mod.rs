@@ -87,7 +87,7 @@ impl StreamWriter {
 
     /// Whether the encoded bytes contain the event's topics.
     #[must_use]
-    pub fn shows_topics(&self) -> bool {
+    pub(crate) fn shows_topics(&self) -> bool {
         matches!(self, Self::Iframe { .. })
     }
 

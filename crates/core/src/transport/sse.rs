@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The last chunk, which marks the body as complete.
-pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Space for the size line of a chunk: the hexadecimal digits of any `usize`, and a line end.
 const SIZE_LINE: usize = 2 * size_of::<usize>() + LINE_END.len();
@@ -45,7 +45,7 @@ pub fn event(event: &Event) -> Bytes {
 
 /// The bytes of an event as a chunk.
 #[must_use]
-pub fn event_chunk(event: &Event) -> Bytes {
+pub(crate) fn event_chunk(event: &Event) -> Bytes {
     let update = &*event.update;
     let mut lines = Lines::with_capacity(SIZE_LINE + update.data.len() + 128);
     // The size is known only after the lines are written, so its space is reserved.

@@ -64,7 +64,7 @@ impl Style {
     }
 
     /// Whether a stream with `n_bytes` after its head is to be recycled.
-    pub fn is_full(&self, n_bytes: usize) -> bool {
+    pub(crate) fn is_full(&self, n_bytes: usize) -> bool {
         self.ending.recycle_after.is_some_and(|limit| limit.max(1) <= n_bytes)
     }
 }
