@@ -53,8 +53,6 @@ const CORE: &[(&str, &[&str])] = &[
 
 /// Files that use each other.
 const KNOWN_CIRCLES: &[&str] = &[
-    "crates/client/src/task.rs",
-    "crates/client/src/worker.rs",
     "crates/core/src/delivery/feed.rs",
     "crates/core/src/delivery/shard.rs",
     "crates/core/src/delivery/sockets.rs",

@@ -21,8 +21,9 @@ use tracing::warn;
 
 use crate::{
     JobResult,
+    backoff::Backoff,
+    claim::{Claimed, Work},
     http::is_passing,
-    worker::{Backoff, Claimed, Work},
 };
 
 /// The shortest time between two reports; news within it is sent together.
