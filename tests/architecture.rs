@@ -72,10 +72,6 @@ const KNOWN_CIRCLES: &[&str] = &[
     "crates/core/src/matching/pattern/table.rs",
     "crates/core/src/subscriptions/announce.rs",
     "crates/core/src/subscriptions/recover.rs",
-    "src/auth/claims.rs",
-    "src/auth/grants.rs",
-    "src/auth/keys.rs",
-    "src/auth/token.rs",
     "src/settings/check.rs",
     "src/settings/load.rs",
 ];

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::token::Flaw;
+use super::flaw::Flaw;
 use tidegate_core::{
     event::{Invalid, Topic},
     matching::{MatcherKind, MatcherLimits, Matchers},

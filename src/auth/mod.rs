@@ -7,6 +7,7 @@
 
 mod claims;
 mod explain;
+mod flaw;
 mod grants;
 mod identity;
 mod jwks;
@@ -19,11 +20,11 @@ pub(crate) mod token;
 pub use self::{
     claims::{Claims, Dialect},
     explain::explain,
+    flaw::Flaw,
     grants::{Selector, Selectors},
     keys::{KeyError, Keyring, Role},
     mint::{Order, mint},
     strength::{check_keys, doubts},
-    token::Flaw,
 };
 pub(crate) use self::{
     grants::{DETAIL, matchers},
