@@ -72,8 +72,6 @@ const KNOWN_CIRCLES: &[&str] = &[
     "crates/core/src/matching/pattern/table.rs",
     "crates/core/src/subscriptions/announce.rs",
     "crates/core/src/subscriptions/recover.rs",
-    "src/settings/check.rs",
-    "src/settings/load.rs",
 ];
 
 fn root() -> PathBuf {
