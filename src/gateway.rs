@@ -31,10 +31,10 @@ const CLOSING: Duration = Duration::from_secs(1);
 
 /// A handle to a gateway. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Gateway(Arc<Inner>);
+pub struct Gateway(Arc<GatewayParts>);
 
 #[derive(Debug)]
-struct Inner {
+struct GatewayParts {
     settings: Settings,
     keyring: Keyring,
     limits: Limits,
@@ -96,7 +96,7 @@ impl Gateway {
         let on_end = OnEnd::new(move |job, now| webhooks.notify(job, now));
         let tracker =
             Tracker::start(hub.clone(), settings.jobs.options(), Clock::system(), on_end)?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(GatewayParts {
             keyring,
             limits: Limits {
                 topics: limits.topics_per_update,

@@ -1,4 +1,4 @@
-//! The reasons for which an access token is refused.
+//! The reasons why an access token is refused.
 
 use jsonwebtoken::Algorithm;
 

@@ -42,7 +42,7 @@ struct Cause {
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct ProblemDocument<'a> {
     #[serde(rename = "type")]
     kind: String,
     title: &'a str,
@@ -455,7 +455,7 @@ impl ResponseError for Problem {
         }
         response.insert_header(("cache-control", "no-store"));
         response.insert_header(("x-content-type-options", "nosniff"));
-        let document = Document {
+        let document = ProblemDocument {
             kind: format!("urn:tidegate:problem:{}", self.0.reason.replace('_', "-")),
             title: self.0.title,
             status: self.0.status.as_u16(),

@@ -1,4 +1,4 @@
-//! The reasons for which settings cannot be used.
+//! The reasons why settings cannot be used.
 
 use std::path::PathBuf;
 

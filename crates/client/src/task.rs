@@ -71,10 +71,11 @@ impl WorkError {
 
 /// A handle with which the work reports on its job. Clones share one job.
 #[derive(Debug, Clone)]
-pub struct Task(Arc<Inner>);
+pub struct Task(Arc<Attempt>);
 
+/// The attempt at a job that the clones of a task share.
 #[derive(Debug)]
-struct Inner {
+struct Attempt {
     client: Client,
     base: Url,
     job: Work,
@@ -83,7 +84,7 @@ struct Inner {
     report_every: Duration,
     cancelled: watch::Sender<bool>,
     news: Notify,
-    state: Mutex<Unsent>,
+    unsent: Mutex<Unsent>,
 }
 
 /// The progress of an attempt, as the gateway accepts it (`POST /jobs/{id}/progress`).
@@ -147,7 +148,7 @@ impl Task {
             chunk: String::new(),
             pending: String::new(),
         };
-        Self(Arc::new(Inner {
+        Self(Arc::new(Attempt {
             client,
             base: base.join(&format!("jobs/{}/", claimed.job.id)).unwrap_or_else(|_| base.clone()),
             job: claimed.job,
@@ -156,7 +157,7 @@ impl Task {
             report_every: seconds(claimed.report_seconds).max(PACE),
             cancelled: watch::Sender::new(false),
             news: Notify::new(),
-            state: Mutex::new(unsent),
+            unsent: Mutex::new(unsent),
         }))
     }
 
@@ -388,7 +389,7 @@ impl Task {
     }
 
     fn unsent(&self) -> std::sync::MutexGuard<'_, Unsent> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
