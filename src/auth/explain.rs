@@ -8,8 +8,8 @@ use tidegate_core::matching::{MatcherLimits, Matchers};
 
 use super::{
     Dialect, Flaw, Keyring, Role,
+    access_token::{self, Demands},
     grants::Selector,
-    token::{self, Demands},
 };
 use crate::settings::Settings;
 
@@ -41,7 +41,7 @@ pub async fn explain(settings: &Settings, text: &str, now: Timestamp) -> Result<
             mercure: &settings.mercure,
             speaks_old_dialect: settings.speaks_old_dialect(),
             audiences: &settings.audiences(),
-            token_bytes: settings.auth.token_bytes,
+            access_token_bytes: settings.auth.token_bytes,
             now,
         };
         let verdict = match verdict(settings, &keyring, text, &demands).await {
@@ -61,7 +61,7 @@ async fn verdict(
     demands: &Demands<'_>,
 ) -> Result<String, String> {
     let flaw = |flaw: Flaw| flaw.to_string();
-    let claims = token::verify(keyring, text, demands).await.map_err(flaw)?;
+    let claims = access_token::verify(keyring, text, demands).await.map_err(flaw)?;
     let limits = settings.limits.matcher_limits();
     let grants = claims.grants(limits.matchers).map_err(flaw)?;
     check(settings, &grants.publish, &limits)?;

@@ -5,6 +5,7 @@
 //! apply to it, or those of draft-07. An access token is verified once per request, and a stream is
 //! one request. Nothing is remembered about bearers.
 
+pub(crate) mod access_token;
 mod claims;
 mod explain;
 mod flaw;
@@ -15,7 +16,6 @@ mod keys;
 mod mint;
 mod profile;
 mod strength;
-pub(crate) mod token;
 
 pub use self::{
     claims::{Claims, Dialect},

@@ -126,14 +126,14 @@ impl Problem {
 
     /// 401: a required access token is missing (RFC 6750, section 3.1: no error code). `metadata`
     /// is the URL of the document that says where to get one.
-    pub fn token_missing(metadata: &str) -> Self {
+    pub fn access_token_missing(metadata: &str) -> Self {
         let detail = "this needs a token: a header `Authorization: Bearer` or a cookie";
         Self::new(StatusCode::UNAUTHORIZED, "token_missing", "Unauthorized", detail)
             .with_challenge("", metadata)
     }
 
     /// 401: the access token is invalid. Only the log says why.
-    pub fn token_invalid(metadata: &str, cause: String) -> Self {
+    pub fn access_token_invalid(metadata: &str, cause: String) -> Self {
         let detail =
             "the token is not valid; the log of the gateway says why, under this `instance`";
         Self::new(StatusCode::UNAUTHORIZED, "token_invalid", "Unauthorized", detail)
@@ -142,7 +142,7 @@ impl Problem {
     }
 
     /// 400: the access token cannot be read, because of how it was sent.
-    pub fn token_unpresentable(metadata: &str, detail: String) -> Self {
+    pub fn access_token_unpresentable(metadata: &str, detail: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "token_presentation", "Malformed request", detail)
             .with_challenge("error=\"invalid_request\", ", metadata)
     }

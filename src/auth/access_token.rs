@@ -20,7 +20,7 @@ pub(crate) struct Demands<'a> {
     pub(crate) speaks_old_dialect: bool,
     /// The accepted audiences.
     pub(crate) audiences: &'a [String],
-    pub(crate) token_bytes: usize,
+    pub(crate) access_token_bytes: usize,
     pub(crate) now: Timestamp,
 }
 
@@ -31,8 +31,8 @@ pub(crate) async fn verify(
     text: &str,
     demands: &Demands<'_>,
 ) -> Result<Claims, Flaw> {
-    if demands.token_bytes < text.len() {
-        return Err(Flaw::TooLong(demands.token_bytes));
+    if demands.access_token_bytes < text.len() {
+        return Err(Flaw::TooLong(demands.access_token_bytes));
     }
     let malformed = |error: jsonwebtoken::errors::Error| Flaw::Malformed(error.to_string());
     let header = jsonwebtoken::decode_header(text).map_err(malformed)?;
@@ -82,7 +82,7 @@ pub(crate) fn refuse_unsigned(text: &str) {
         mercure: &MercureSettings::default(),
         speaks_old_dialect: true,
         audiences: &[],
-        token_bytes: 4096,
+        access_token_bytes: 4096,
         now: Timestamp::UNIX_EPOCH,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
