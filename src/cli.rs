@@ -45,7 +45,7 @@ enum Command {
     Bench(Box<tidegate_bench::Flags>),
     /// Create an access token, or explain what one is valid for.
     #[command(subcommand)]
-    Token(TokenCommand),
+    Token(AccessTokenCommand),
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -68,14 +68,15 @@ enum StoreCommand {
 }
 
 #[derive(Debug, Subcommand)]
-enum TokenCommand {
+enum AccessTokenCommand {
     /// Create an access token with a key of the settings, or with your own private key, and print
     /// it.
     Mint(Mint),
     /// Print the rules for a token, what it grants, and why it would be refused.
     Explain {
         /// The access token; without it, standard input is read.
-        token: Option<String>,
+        #[arg(value_name = "TOKEN")]
+        access_token: Option<String>,
     },
 }
 
@@ -179,11 +180,11 @@ pub fn run() -> ExitCode {
         Command::Check => settings(cli.flags).and_then(|it| check(&it)),
         Command::Store(command) => settings(cli.flags).and_then(|it| look_after(command, &it)),
         Command::Bench(flags) => measure(&flags),
-        Command::Token(TokenCommand::Mint(order)) => {
+        Command::Token(AccessTokenCommand::Mint(order)) => {
             settings(cli.flags).and_then(|it| mint(&it, order))
         }
-        Command::Token(TokenCommand::Explain { token }) => {
-            settings(cli.flags).and_then(|it| explain(&it, token))
+        Command::Token(AccessTokenCommand::Explain { access_token }) => {
+            settings(cli.flags).and_then(|it| explain(&it, access_token))
         }
     };
     match outcome {
@@ -250,19 +251,19 @@ fn measure(flags: &tidegate_bench::Flags) -> Result<(), String> {
 }
 
 fn mint(settings: &Settings, order: Mint) -> Result<(), String> {
-    let token = auth::mint(settings, &order.into_order(), Timestamp::now())?;
-    print(&format!("{token}\n"));
+    let access_token = auth::mint(settings, &order.into_order(), Timestamp::now())?;
+    print(&format!("{access_token}\n"));
     Ok(())
 }
 
-fn explain(settings: &Settings, token: Option<String>) -> Result<(), String> {
-    let token = match token {
-        Some(token) => token,
+fn explain(settings: &Settings, access_token: Option<String>) -> Result<(), String> {
+    let access_token = match access_token {
+        Some(access_token) => access_token,
         None => io::read_to_string(io::stdin()).map_err(|error| error.to_string())?,
     };
-    let token = token.trim();
+    let access_token = access_token.trim();
     let system = actix_web::rt::System::new();
-    print(&system.block_on(auth::explain(settings, token, Timestamp::now()))?);
+    print(&system.block_on(auth::explain(settings, access_token, Timestamp::now()))?);
     Ok(())
 }
 

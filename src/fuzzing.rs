@@ -83,7 +83,7 @@ pub fn matchers(input: &[u8]) {
 /// If an unsigned access token is accepted.
 pub fn access_token(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    auth::token::refuse_unsigned(text);
+    auth::access_token::refuse_unsigned(text);
 }
 
 /// Opens a cursor token.

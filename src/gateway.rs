@@ -42,10 +42,10 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-pub struct Gateway(Arc<Inner>);
+pub struct Gateway(Arc<GatewayParts>);
 
 #[derive(Debug)]
-struct Inner {
+struct GatewayParts {
     settings: Settings,
     keyring: Keyring,
     limits: Limits,
@@ -107,7 +107,7 @@ impl Gateway {
         let on_end = OnEnd::new(move |job, now| webhooks.notify(job, now));
         let tracker =
             Tracker::start(hub.clone(), settings.jobs.options(), Clock::system(), on_end)?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(GatewayParts {
             keyring,
             limits: Limits {
                 topics: limits.topics_per_update,

@@ -54,10 +54,6 @@ const CORE: &[(&str, &[&str])] = &[
 
 /// Files that use each other.
 const KNOWN_CIRCLES: &[&str] = &[
-    "crates/bench/src/target.rs",
-    "crates/bench/src/tls.rs",
-    "crates/client/src/task.rs",
-    "crates/client/src/worker.rs",
     "crates/core/src/delivery/feed.rs",
     "crates/core/src/delivery/shard.rs",
     "crates/core/src/delivery/sockets.rs",
@@ -75,12 +71,6 @@ const KNOWN_CIRCLES: &[&str] = &[
     "crates/core/src/matching/pattern/table.rs",
     "crates/core/src/subscriptions/announce.rs",
     "crates/core/src/subscriptions/recover.rs",
-    "src/auth/claims.rs",
-    "src/auth/grants.rs",
-    "src/auth/keys.rs",
-    "src/auth/token.rs",
-    "src/settings/check.rs",
-    "src/settings/load.rs",
 ];
 
 fn root() -> PathBuf {

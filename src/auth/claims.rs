@@ -7,8 +7,8 @@ use jsonwebtoken::Header;
 use serde_json::{Map, Value};
 
 use super::{
+    flaw::Flaw,
     grants::{self, Selectors},
-    token::Flaw,
 };
 
 /// Seconds that the clock of an issuer may be ahead of this one.

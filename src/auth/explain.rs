@@ -8,8 +8,8 @@ use tidegate_core::matching::{MatcherLimits, Matchers};
 
 use super::{
     Dialect, Flaw, Keyring, Role,
+    access_token::{self, Demands},
     grants::Selector,
-    token::{self, Demands},
 };
 use crate::settings::Settings;
 
@@ -45,7 +45,7 @@ pub(crate) async fn explain(
             mercure: &settings.mercure,
             speaks_old_dialect: settings.speaks_old_dialect(),
             audiences: &settings.audiences(),
-            token_bytes: settings.auth.token_bytes,
+            access_token_bytes: settings.auth.token_bytes,
             now,
         };
         let verdict = match verdict(settings, &keyring, text, &demands).await {
@@ -65,7 +65,7 @@ async fn verdict(
     demands: &Demands<'_>,
 ) -> Result<String, String> {
     let flaw = |flaw: Flaw| flaw.to_string();
-    let claims = token::verify(keyring, text, demands).await.map_err(flaw)?;
+    let claims = access_token::verify(keyring, text, demands).await.map_err(flaw)?;
     let limits = settings.limits.matcher_limits();
     let grants = claims.grants(limits.matchers).map_err(flaw)?;
     check(settings, &grants.publish, &limits)?;

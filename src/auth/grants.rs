@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::token::Flaw;
+use super::flaw::Flaw;
 use tidegate_core::{
     event::{Invalid, Topic},
     matching::{MatcherKind, MatcherLimits, Matchers},
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_detail_spoils_the_token() {
+    fn one_bad_detail_spoils_the_access_token() {
         let good = json!({ "type": DETAIL, "actions": ["publish"], "topics": [{ "match": "a" }] });
         let with = |key: &str, value: Value| {
             let mut bad = good.clone();
@@ -237,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_token_says_is_grants_within_the_limit_or_a_flaw(value in any_json()) {
+        fn whatever_an_access_token_says_is_grants_within_the_limit_or_a_flaw(value in any_json()) {
             let both = json!({ "authorization_details": [value], "mercure": value });
             let both = both.as_object().expect("an object");
             for granted in [modern(both, 3), old(both, 3)].into_iter().flatten() {

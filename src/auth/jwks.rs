@@ -200,14 +200,14 @@ fn max_age(header: &str) -> Option<Duration> {
 }
 
 #[derive(Deserialize)]
-struct Document<'a> {
+struct KeySetDocument<'a> {
     #[serde(borrow)]
     keys: Vec<&'a RawValue>,
 }
 
 /// Returns the keys that can verify signatures. Other keys and unknown types are skipped.
 fn parse(body: &[u8]) -> Result<Vec<Key>, String> {
-    let document: Document<'_> =
+    let document: KeySetDocument<'_> =
         serde_json::from_slice(body).map_err(|error| format!("it is not a key set: {error}"))?;
     if MOST_KEYS < document.keys.len() {
         return Err(format!("it has more than {MOST_KEYS} keys"));

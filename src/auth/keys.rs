@@ -6,8 +6,8 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Header, Validation};
 use serde_json::{Map, Value};
 
 use super::{
+    flaw::Flaw,
     jwks::{KeySet, KeySets},
-    token::Flaw,
 };
 use crate::settings::{AuthSettings, KeySettings};
 

@@ -6,8 +6,10 @@
 //!
 //! An embedding program creates access tokens with [`mint`].
 
+pub(crate) mod access_token;
 mod claims;
 mod explain;
+mod flaw;
 mod grants;
 mod identity;
 mod jwks;
@@ -15,19 +17,18 @@ mod keys;
 mod mint;
 mod profile;
 mod strength;
-pub(crate) mod token;
 
 pub use tidegate_core::matching::MatcherKind;
 
 pub(crate) use self::{
     claims::Claims,
     explain::explain,
+    flaw::Flaw,
     grants::{DETAIL, matchers},
     identity::Identity,
     keys::{Keyring, Role},
     profile::Profile,
     strength::{check_keys, doubts},
-    token::Flaw,
 };
 pub use self::{
     claims::Dialect,

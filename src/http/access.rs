@@ -14,8 +14,9 @@ use tracing::warn;
 use super::{metadata::metadata_url, presentation, problem::Problem};
 use crate::{
     auth::{
-        Claims, Dialect, Flaw, Identity, Profile, Role, matchers,
-        token::{self, Demands},
+        Claims, Dialect, Flaw, Identity, Profile, Role,
+        access_token::{self, Demands},
+        matchers,
     },
     gateway::Gateway,
     settings::WildcardGrants,
@@ -66,7 +67,7 @@ pub(crate) async fn publisher(request: &HttpRequest) -> Result<Publisher, Proble
             let identity = Identity::of_claims(&bearer.claims, has_own_keys);
             Ok(Publisher { granted: Some(bearer.granted), identity, gateway, metadata_url })
         }
-        None => Err(Problem::token_missing(&metadata_url)),
+        None => Err(Problem::access_token_missing(&metadata_url)),
     }
 }
 
@@ -154,7 +155,7 @@ impl Subscriber {
             && matchers.patterns().is_empty()
             && matchers.topics().iter().all(Topic::is_job);
         if self.is_uninvited && !names_only_jobs {
-            return Err(Problem::token_missing(&self.metadata_url));
+            return Err(Problem::access_token_missing(&self.metadata_url));
         }
         Ok(())
     }
@@ -165,13 +166,13 @@ impl Subscriber {
     }
 
     /// Returns the problem that an access token is needed.
-    pub(crate) fn token_missing(&self) -> Problem {
-        Problem::token_missing(&self.metadata_url)
+    pub(crate) fn access_token_missing(&self) -> Problem {
+        Problem::access_token_missing(&self.metadata_url)
     }
 
     /// Returns the problem for a bad request. A stranger learns only that it needs an access token.
     pub(crate) fn refuse(&self, problem: Problem) -> Problem {
-        if self.is_uninvited { Problem::token_missing(&self.metadata_url) } else { problem }
+        if self.is_uninvited { Problem::access_token_missing(&self.metadata_url) } else { problem }
     }
 
     /// Checks that a topic is granted, whether or not its events are public.
@@ -181,7 +182,7 @@ impl Subscriber {
     pub(crate) fn check(&self, topic: &Topic) -> Result<(), Problem> {
         let is_granted = match &self.rights {
             Rights::Everything => true,
-            Rights::PublicOnly => return Err(Problem::token_missing(&self.metadata_url)),
+            Rights::PublicOnly => return Err(Problem::access_token_missing(&self.metadata_url)),
             Rights::Of(granted) => granted.matches(topic),
         };
         if is_granted {
@@ -220,27 +221,29 @@ async fn bearer(
 ) -> Result<Option<Bearer>, Problem> {
     let settings = gateway.settings();
     let metadata_url = || metadata_url(request, settings);
-    let token = presentation::token(request, gateway)
-        .map_err(|error| Problem::token_unpresentable(&metadata_url(), error.to_string()))?;
-    let Some(token) = token else { return Ok(None) };
+    let access_token = presentation::access_token(request, gateway)
+        .map_err(|error| Problem::access_token_unpresentable(&metadata_url(), error.to_string()))?;
+    let Some(access_token) = access_token else { return Ok(None) };
     let demands = Demands {
         role,
         mercure: &settings.mercure,
         speaks_old_dialect: settings.speaks_old_dialect(),
         audiences: &settings.audiences(),
-        token_bytes: settings.auth.token_bytes,
+        access_token_bytes: settings.auth.token_bytes,
         now: Timestamp::now(),
     };
-    let refused = |flaw: Flaw| Problem::token_invalid(&metadata_url(), flaw.to_string());
-    let claims = token::verify(gateway.keyring(), &token, &demands).await.map_err(refused)?;
+    let refused = |flaw: Flaw| Problem::access_token_invalid(&metadata_url(), flaw.to_string());
+    let claims =
+        access_token::verify(gateway.keyring(), &access_token, &demands).await.map_err(refused)?;
     let selectors = claims.grants(gateway.matcher_limits().matchers).map_err(refused)?;
     // Parses both lists, so that validity does not depend on what the access token is used for.
-    let refused = |invalid: Invalid| Problem::token_invalid(&metadata_url(), invalid.to_string());
+    let refused =
+        |invalid: Invalid| Problem::access_token_invalid(&metadata_url(), invalid.to_string());
     let (hub, limits) = (gateway.hub_url(), gateway.matcher_limits());
     let publish = matchers(&selectors.publish, hub, limits).map_err(refused)?;
     let subscribe = matchers(&selectors.subscribe, hub, limits).map_err(refused)?;
     if claims.dialect() == Dialect::Old {
-        gateway.metrics().old_dialect(OldFeature::Token);
+        gateway.metrics().old_dialect(OldFeature::AccessToken);
     }
     let granted = match role {
         Role::Publisher => publish,

@@ -15,7 +15,7 @@ use crate::{
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct MetadataDocument<'a> {
     resource: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     authorization_servers: Vec<&'a str>,
@@ -53,7 +53,7 @@ pub(crate) async fn metadata(
         Some(_) => "public, max-age=300",
         None => "private, max-age=300",
     };
-    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, caching)).json(Document {
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, caching)).json(MetadataDocument {
         resource: pinned.cloned().unwrap_or_else(|| hub.into()),
         authorization_servers: servers
             .filter(|it| has_server(&it.publisher) || has_server(&it.subscriber))

@@ -40,7 +40,7 @@ pub(super) enum Unpresentable {
 
 /// Returns the access token of a request: from the header, else the query, else a cookie. The first
 /// one found is used, even if it is invalid.
-pub(super) fn token(
+pub(super) fn access_token(
     request: &HttpRequest,
     gateway: &Gateway,
 ) -> Result<Option<String>, Unpresentable> {
@@ -54,34 +54,34 @@ pub(super) fn token(
         return bearer(header).map(|it| Some(it.to_owned())).ok_or(Unpresentable::Scheme);
     }
     let understands_old = settings.speaks_old_dialect();
-    if understands_old && let Some(token) = in_address(request) {
-        gateway.metrics().old_dialect(OldFeature::TokenInAddress);
-        return Ok(Some(token));
+    if understands_old && let Some(access_token) = in_address(request) {
+        gateway.metrics().old_dialect(OldFeature::AccessTokenInAddress);
+        return Ok(Some(access_token));
     }
     let new = Some(settings.auth.cookie.as_str()).filter(|it| !it.is_empty());
-    let mut token = new.and_then(|name| in_cookie(request, name));
-    if token.is_none() && understands_old {
-        token = in_cookie(request, OLD_COOKIE);
-        if token.is_some() {
+    let mut access_token = new.and_then(|name| in_cookie(request, name));
+    if access_token.is_none() && understands_old {
+        access_token = in_cookie(request, OLD_COOKIE);
+        if access_token.is_some() {
             gateway.metrics().old_dialect(OldFeature::Cookie);
         }
     }
-    if token.is_some() && !is_safe(request) && !comes_from_own_page(request, settings) {
+    if access_token.is_some() && !is_safe(request) && !comes_from_own_page(request, settings) {
         return Err(Unpresentable::Origin);
     }
-    Ok(token)
+    Ok(access_token)
 }
 
 fn bearer(header: &str) -> Option<&str> {
-    let (scheme, token) = header.trim().split_once(' ')?;
-    let token = token.trim();
-    let is_token = !token.is_empty() && !token.contains([' ', ',']);
-    (scheme.eq_ignore_ascii_case(SCHEME) && is_token).then_some(token)
+    let (scheme, access_token) = header.trim().split_once(' ')?;
+    let access_token = access_token.trim();
+    let is_one_word = !access_token.is_empty() && !access_token.contains([' ', ',']);
+    (scheme.eq_ignore_ascii_case(SCHEME) && is_one_word).then_some(access_token)
 }
 
 fn in_address(request: &HttpRequest) -> Option<String> {
     let mut pairs = form::pairs(request.query_string().as_bytes()).filter_map(Result::ok);
-    pairs.find(|(name, _)| name == "authorization").map(|(_, token)| token)
+    pairs.find(|(name, _)| name == "authorization").map(|(_, access_token)| access_token)
 }
 
 /// Returns the first non-empty cookie of this name. Browsers send the most specific path first, and
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scheme_is_bearer_in_any_case_with_one_token() {
+    fn the_scheme_is_bearer_in_any_case_with_one_access_token() {
         for good in ["Bearer abc", "bearer abc", "BEARER  abc"] {
             assert_eq!(bearer(good), Some("abc"), "{good}");
         }

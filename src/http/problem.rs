@@ -56,7 +56,7 @@ struct Cause {
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct ProblemDocument<'a> {
     #[serde(rename = "type")]
     kind: String,
     title: &'a str,
@@ -140,14 +140,14 @@ impl Problem {
 
     /// 401: a required access token is missing (RFC 6750, section 3.1: no error code). `metadata`
     /// is the URL of the document that says where to get one.
-    pub(crate) fn token_missing(metadata: &str) -> Self {
+    pub(crate) fn access_token_missing(metadata: &str) -> Self {
         let detail = "this needs a token: a header `Authorization: Bearer` or a cookie";
         Self::new(StatusCode::UNAUTHORIZED, "token_missing", "Unauthorized", detail)
             .with_challenge("", metadata)
     }
 
     /// 401: the access token is invalid. Only the log says why.
-    pub(crate) fn token_invalid(metadata: &str, cause: String) -> Self {
+    pub(crate) fn access_token_invalid(metadata: &str, cause: String) -> Self {
         let detail =
             "the token is not valid; the log of the gateway says why, under this `instance`";
         Self::new(StatusCode::UNAUTHORIZED, "token_invalid", "Unauthorized", detail)
@@ -156,7 +156,7 @@ impl Problem {
     }
 
     /// 400: the access token cannot be read, because of how it was sent.
-    pub(crate) fn token_unpresentable(metadata: &str, detail: String) -> Self {
+    pub(crate) fn access_token_unpresentable(metadata: &str, detail: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "token_presentation", "Malformed request", detail)
             .with_challenge("error=\"invalid_request\", ", metadata)
     }
@@ -469,7 +469,7 @@ impl ResponseError for Problem {
         }
         response.insert_header(("cache-control", "no-store"));
         response.insert_header(("x-content-type-options", "nosniff"));
-        let document = Document {
+        let document = ProblemDocument {
             kind: format!("urn:tidegate:problem:{}", self.0.reason.replace('_', "-")),
             title: self.0.title,
             status: self.0.status.as_u16(),

@@ -6,6 +6,7 @@
 mod aliases;
 mod auth;
 mod check;
+mod error;
 mod history;
 mod jobs;
 mod limits;
@@ -29,10 +30,11 @@ pub use self::auth::{
     AuthSettings, Compat, CorsSettings, IssuerSettings, KeySettings, MercureSettings, OldClaim,
     UnknownIds,
 };
+pub use self::error::SettingsError;
 pub use self::history::{DurabilityKind, HistorySettings, RuleSettings, StoreKind};
 pub use self::jobs::{JobSettings, JobTypeSettings, WildcardGrants};
 pub use self::limits::{LimitSettings, Refusal};
-pub use self::load::{SettingsError, Source, load};
+pub use self::load::{Source, load};
 pub use self::secret::Secret;
 use self::units::{addresses, duration, optional_url, size};
 

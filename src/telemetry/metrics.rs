@@ -45,11 +45,11 @@ pub(crate) struct Metrics {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OldFeature {
     /// An access token with a claim `mercure`.
-    Token,
+    AccessToken,
     /// The cookie `mercureAuthorization`.
     Cookie,
     /// The parameter `authorization`.
-    TokenInAddress,
+    AccessTokenInAddress,
     /// The parameter `topic`.
     Selector,
     /// The parameters `lastEventID` and `Last-Event-ID`.
@@ -59,9 +59,9 @@ pub(crate) enum OldFeature {
 impl OldFeature {
     fn as_str(self) -> &'static str {
         match self {
-            Self::Token => "token",
+            Self::AccessToken => "token",
             Self::Cookie => "cookie",
-            Self::TokenInAddress => "token_in_address",
+            Self::AccessTokenInAddress => "token_in_address",
             Self::Selector => "selector",
             Self::Cursor => "cursor",
         }

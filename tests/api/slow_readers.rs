@@ -145,10 +145,11 @@ async fn whoever_stalls_within_an_event_when_the_gateway_stops_gets_the_rest_and
         let mut stalled = stalled(&gateway).await;
         let large = "x".repeat(6 << 20);
         gateway.publish("t", &large).await;
+        let begin = stalled.until("data: x").await;
         gateway.signal("-TERM");
         crate::support::watch::eventually("it stops", async || gateway.log().contains("stopping"))
             .await;
-        let rest = stalled.until_end().await;
+        let rest = begin + &stalled.until_end().await;
         let end = rest.rsplit_once("\n\n").expect("the event is whole").1;
         assert!(rest.contains(&large) && end.starts_with("retry: "), "{end:?}");
         assert!(stalled.is_complete());
@@ -160,14 +161,15 @@ async fn whoever_stalls_within_an_event_when_the_gateway_stops_gets_the_rest_and
 
 #[tokio::test]
 async fn whoever_stalls_within_an_event_when_its_time_is_over_gets_the_rest_and_the_end() {
-    let settings = [("LIMITS__BODY_BYTES", "8MiB"), ("DELIVERY__LIFETIME", "1s")];
+    let settings = [("LIMITS__BODY_BYTES", "8MiB"), ("DELIVERY__LIFETIME", "5s")];
     with_both_sinks(&settings, async |gateway| {
         let mut stalled = stalled(&gateway).await;
         let large = "x".repeat(6 << 20);
         gateway.publish("t", &large).await;
+        let begin = stalled.until("data: x").await;
         // The end of a stalled client's lifetime cannot be observed from outside.
-        tokio::time::sleep(Duration::from_millis(1500)).await;
-        let rest = stalled.until_end().await;
+        tokio::time::sleep(Duration::from_millis(5500)).await;
+        let rest = begin + &stalled.until_end().await;
         assert!(rest.contains(&large) && rest.ends_with("retry: 2000\n"));
         assert!(stalled.is_complete());
         gateway.until_metric(SSE, 0.0).await;

@@ -105,7 +105,7 @@ async fn a_stream_ends_with_its_token_and_whoever_comes_back_with_it_is_refused(
     let address = format!("{}?match=x", gateway.hub());
     let mut clients = Vec::new();
     for library in installed().await {
-        let token = format!("Bearer {}", expiring_subscriber("x", 8));
+        let token = format!("Bearer {}", expiring_subscriber("x", 20));
         clients.push(Client::start(*library, &address, &[("Authorization", &token)]));
     }
     for client in &mut clients {

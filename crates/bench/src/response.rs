@@ -16,11 +16,12 @@ pub(super) struct Malformed;
 pub(super) struct Response {
     status: Option<u16>,
     closes: bool,
-    state: State,
+    progress: Progress,
 }
 
+/// How much of a response has arrived.
 #[derive(Debug)]
-enum State {
+enum Progress {
     /// The received part of an incomplete head.
     Head(Vec<u8>),
     /// Bytes of the body that have not arrived.
@@ -47,7 +48,7 @@ enum Chunked {
 
 impl Response {
     pub(super) fn new() -> Self {
-        Self { status: None, closes: false, state: State::Head(Vec::new()) }
+        Self { status: None, closes: false, progress: Progress::Head(Vec::new()) }
     }
 
     /// Returns the status, once the head is complete.
@@ -58,7 +59,7 @@ impl Response {
     /// Returns whether the response has ended. One that lasts until the connection closes never
     /// does.
     pub(super) fn is_complete(&self) -> bool {
-        matches!(self.state, State::Complete)
+        matches!(self.progress, Progress::Complete)
     }
 
     /// Returns whether the connection cannot be reused.
@@ -74,7 +75,7 @@ impl Response {
         mut body: impl FnMut(u16, &[u8]),
     ) -> Result<(), Malformed> {
         let mut rest = bytes;
-        if let State::Head(kept) = &mut self.state {
+        if let Progress::Head(kept) = &mut self.progress {
             let before = kept.len();
             // The first read nearly always contains the whole head, and then nothing is copied.
             let joined: &[u8] = if kept.is_empty() {
@@ -94,18 +95,18 @@ impl Response {
                 *self = Self::new();
                 return self.take_in(rest, body);
             }
-            (self.status, self.closes, self.state) = (Some(head.status), head.closes, head.body);
+            (self.status, self.closes, self.progress) = (Some(head.status), head.closes, head.body);
         }
         let status = self.status.unwrap_or_default();
         while !rest.is_empty() {
-            let used = self.state.step(rest, |bytes| body(status, bytes))?;
+            let used = self.progress.step(rest, |bytes| body(status, bytes))?;
             rest = &rest[used..];
         }
         Ok(())
     }
 }
 
-impl State {
+impl Progress {
     /// Consumes the beginning of `bytes` and returns its length.
     fn step(&mut self, bytes: &[u8], body: impl FnOnce(&[u8])) -> Result<usize, Malformed> {
         let used = |left: u64| usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
@@ -172,7 +173,7 @@ struct Head {
     length: usize,
     status: u16,
     closes: bool,
-    body: State,
+    body: Progress,
 }
 
 /// Parses a head. Returns `None` if it is incomplete.
@@ -189,13 +190,13 @@ fn head(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
     };
     let chunked = value("transfer-encoding").is_some_and(|it| it.ends_with("chunked"));
     let body = match value("content-length") {
-        _ if matches!(status, 204 | 304) => State::Complete,
-        _ if chunked => State::Chunked(Chunked::Size(0)),
+        _ if matches!(status, 204 | 304) => Progress::Complete,
+        _ if chunked => Progress::Chunked(Chunked::Size(0)),
         Some(length) => match length.trim().parse().map_err(|_| Malformed)? {
-            0 => State::Complete,
-            length => State::Length(length),
+            0 => Progress::Complete,
+            length => Progress::Length(length),
         },
-        None => State::UntilClose,
+        None => Progress::UntilClose,
     };
     let keeps = parsed.version == Some(1) && value("connection").is_none_or(|it| it != "close");
     Ok(Some(Head { length, status, closes: !keeps, body }))

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 
-use rustls::pki_types::ServerName;
-use tokio_rustls::TlsConnector;
 use url::{Url, form_urlencoded};
 
-use super::transport::Transport;
-use super::{BenchError, marker::Marker, tls};
+use super::{
+    BenchError,
+    marker::Marker,
+    tls::{self, Tls},
+    transport::Transport,
+};
 
 /// The path of a Mercure hub (draft-08, "Discovery").
 const HUB: &str = "/.well-known/mercure";
@@ -24,13 +26,6 @@ pub(super) struct Target {
     base: Option<String>,
     subscribe_head: String,
     publish_head: String,
-}
-
-/// What connections over TLS need.
-#[derive(Clone)]
-pub(super) struct Tls {
-    pub(super) connector: TlsConnector,
-    pub(super) name: ServerName<'static>,
 }
 
 // Written by hand, because the heads contain access tokens.

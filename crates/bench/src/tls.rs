@@ -12,7 +12,14 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
-use super::{BenchError, target::Tls};
+use super::BenchError;
+
+/// What connections over TLS need.
+#[derive(Clone)]
+pub(super) struct Tls {
+    pub(super) connector: TlsConnector,
+    pub(super) name: ServerName<'static>,
+}
 
 /// Returns what connections to `url` need. With `insecure` every certificate is accepted.
 pub(super) fn prepare(url: &Url, insecure: bool) -> Result<Tls, BenchError> {

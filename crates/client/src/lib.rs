@@ -19,6 +19,10 @@
 //! ```
 
 #[cfg(feature = "worker")]
+mod backoff;
+#[cfg(feature = "worker")]
+mod claim;
+#[cfg(feature = "worker")]
 pub mod http;
 mod result;
 #[cfg(feature = "worker")]

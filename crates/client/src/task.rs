@@ -21,8 +21,9 @@ use tracing::warn;
 
 use crate::{
     JobResult,
+    backoff::Backoff,
+    claim::{Claimed, Work},
     http::is_passing,
-    worker::{Backoff, Claimed, Work},
 };
 
 /// The shortest time between two reports; news within it is sent together.
@@ -91,10 +92,11 @@ impl WorkError {
 /// }
 /// ```
 #[derive(Debug, Clone)]
-pub struct Task(Arc<Inner>);
+pub struct Task(Arc<Attempt>);
 
+/// The attempt at a job that the clones of a task share.
 #[derive(Debug)]
-struct Inner {
+struct Attempt {
     client: Client,
     base: Url,
     job: Work,
@@ -103,7 +105,7 @@ struct Inner {
     report_every: Duration,
     cancelled: watch::Sender<bool>,
     news: Notify,
-    state: Mutex<Unsent>,
+    unsent: Mutex<Unsent>,
 }
 
 /// The progress of an attempt, as the gateway accepts it (`POST /jobs/{id}/progress`).
@@ -166,7 +168,7 @@ impl Task {
             chunk: String::new(),
             pending: String::new(),
         };
-        Self(Arc::new(Inner {
+        Self(Arc::new(Attempt {
             client,
             base: base.join(&format!("jobs/{}/", claimed.job.id)).unwrap_or_else(|_| base.clone()),
             job: claimed.job,
@@ -175,7 +177,7 @@ impl Task {
             report_every: term(claimed.report_seconds).max(PACE),
             cancelled: watch::Sender::new(false),
             news: Notify::new(),
-            state: Mutex::new(unsent),
+            unsent: Mutex::new(unsent),
         }))
     }
 
@@ -411,7 +413,7 @@ impl Task {
     }
 
     fn unsent(&self) -> std::sync::MutexGuard<'_, Unsent> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,8 +9,7 @@ use reqwest::{
     Client, StatusCode, Url,
     header::{AUTHORIZATION, HeaderMap, HeaderValue},
 };
-use serde::Deserialize;
-use serde_json::{json, value::RawValue};
+use serde_json::json;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -20,6 +19,8 @@ use tracing::{info, warn};
 
 use crate::{
     JobResult,
+    backoff::Backoff,
+    claim::Claimed,
     http::{causes, client, is_passing},
     task::{Task, WorkError, short},
 };
@@ -76,26 +77,6 @@ pub struct Worker {
     kinds: Vec<String>,
     concurrency: usize,
     grace: Duration,
-}
-
-/// The response to `POST /jobs/claim`.
-#[derive(Debug, Deserialize)]
-pub(super) struct Claimed {
-    pub(super) job: Work,
-    pub(super) lease: String,
-    pub(super) lease_seconds: f64,
-    pub(super) report_seconds: f64,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Work {
-    pub(super) id: String,
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) title: String,
-    pub(super) payload: Option<Box<RawValue>>,
-    pub(super) attempt: u32,
-    pub(super) log_length: u64,
 }
 
 impl Worker {
@@ -294,24 +275,4 @@ async fn carry_out(
 /// Waits until the worker stops. The sender exists, because the worker waits for its jobs.
 async fn told(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-/// Waits that double, each shortened at random, so that workers do not return all at once.
-#[derive(Debug)]
-pub(super) struct Backoff(Duration);
-
-impl Backoff {
-    const LONGEST: Duration = Duration::from_secs(10);
-
-    pub(super) fn next(&mut self) -> Duration {
-        let wait = self.0;
-        self.0 = (wait * 2).min(Self::LONGEST);
-        wait.mul_f64(0.5 + fastrand::f64() / 2.0)
-    }
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self(Duration::from_millis(100))
-    }
 }

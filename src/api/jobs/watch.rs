@@ -31,7 +31,7 @@ pub(super) async fn watch(
     // the repetition.
     let after = gateway.hub().history().last();
     let job = gateway.tracker().job(id).await?;
-    let token = gateway.hub().history().token_key().seal(after);
+    let cursor_token = gateway.hub().history().token_key().seal(after);
     let document =
         serde_json::to_string(&Status::of(&job, gateway.tracker().now().time)).unwrap_or_default();
     let mut head = sse::head(gateway.settings().delivery.retry).to_vec();
@@ -44,10 +44,10 @@ pub(super) async fn watch(
         if request.headers().contains_key("last-event-id") {
             return Ok(HttpResponse::NoContent().finish());
         }
-        head.extend_from_slice(&sse::named("job.done", &document, &token));
+        head.extend_from_slice(&sse::named("job.done", &document, &cursor_token));
         return Ok(response.body(head));
     }
-    head.extend_from_slice(&sse::named("job.state", &document, &token));
+    head.extend_from_slice(&sse::named("job.state", &document, &cursor_token));
     if request.method() == Method::HEAD {
         return Ok(response.finish());
     }

@@ -87,7 +87,7 @@ async fn prepare(
     let body = match query {
         None => Bytes::new(),
         // Strangers watch single jobs, for which a URL is long enough.
-        Some(_) if subscriber.is_stranger() => return Err(subscriber.token_missing()),
+        Some(_) if subscriber.is_stranger() => return Err(subscriber.access_token_missing()),
         Some(payload) => {
             check_form(request)?;
             let _seat = admission::seat(request, gateway, false)?;
@@ -110,8 +110,8 @@ fn open(
     let mut head = BytesMut::from(&*sse::head(retry));
     // A gap has to be reported first: this cursor token is after it.
     if params.visible_heartbeats && admitted.gap.is_none() {
-        let token = gateway.hub().history().token_key().seal(admitted.after);
-        head.extend_from_slice(&sse::visible_heartbeat(&token));
+        let cursor_token = gateway.hub().history().token_key().seal(admitted.after);
+        head.extend_from_slice(&sse::visible_heartbeat(&cursor_token));
     }
     let response = response(&admitted);
     let terms = admission::stream_terms(gateway, Transport::Sse, params.expires);

@@ -1,0 +1,25 @@
+//! A claimed job and its lease, as the gateway sends them.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The response to `POST /jobs/claim`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Claimed {
+    pub(crate) job: Work,
+    pub(crate) lease: String,
+    pub(crate) lease_seconds: f64,
+    pub(crate) report_seconds: f64,
+}
+
+/// A claimed job.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Work {
+    pub(crate) id: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) title: String,
+    pub(crate) payload: Option<Box<RawValue>>,
+    pub(crate) attempt: u32,
+    pub(crate) log_length: u64,
+}
