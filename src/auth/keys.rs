@@ -325,6 +325,7 @@ mod tests {
         assert!(with(PUBLIC, Algorithm::ES256).is_ok());
         assert!(with(&PUBLIC.replace('\n', "\\n"), Algorithm::ES256).is_ok());
         for (key, algorithm, named) in [
+            (" ", Algorithm::HS256, "empty"),
             (PUBLIC, Algorithm::HS256, "PEM"),
             (PUBLIC, Algorithm::RS256, "fit"),
             ("secret", Algorithm::EdDSA, "not PEM"),

@@ -250,7 +250,6 @@ mod tests {
             (with_variable("TIDEGATE_AUTH__PUBLISHER_KEY_FILE", ""), "PUBLISHER_KEY_FILE is set"),
             (with_variable("MERCURE_PUBLISHER_JWT_KEY", ""), "MERCURE_PUBLISHER_JWT_KEY is set"),
             (with_variable("MERCURE_SUBSCRIBER_JWT_KEY", "\n"), "MERCURE_SUBSCRIBER_JWT_KEY"),
-            (with_file("[auth]\nanonymous = true\npublisher_key = ' '"), "empty"),
             (
                 with_file(
                     "[auth]\nissuers = [{ name = 'https://a.test' }]\npublisher_key = 'k'\nsubscriber_key = 'k'\n[server]\ntrusted_proxies = ['10.0.0.0/8']",
