@@ -192,8 +192,8 @@ impl Gateway {
         Ok(id)
     }
 
-    /// Checks an update against the rules and limits of this gateway. The [hub](Self::hub) publishes
-    /// several such updates in order, all or none.
+    /// Checks an update against the rules and limits of this gateway. The [hub](Self::hub)
+    /// publishes several such updates in order, all or none.
     ///
     /// ```
     /// # use tidegate::{event::Draft, gateway::{Gateway, Refused}};

@@ -1,6 +1,6 @@
 //! Access tokens: from the text of one to what it grants its bearer.
 //!
-//! The outcome is the grants, or a [`Flaw`]. Two dialects are supported. The `typ` of an access
+//! The outcome is the grants, or a flaw. Two dialects are supported. The `typ` of an access
 //! token decides whether all rules of draft-08 apply to it, or those of draft-07. Nothing is
 //! remembered about bearers. Requests and their refusals belong to the room `http`.
 //!

@@ -71,7 +71,8 @@ impl Draft {
     /// #     except: 100,
     /// #     client_key_bytes: 256,
     /// # };
-    /// let update = Draft { topics: vec!["news".into()], ..Draft::default() }.validate(&limits, &hub)?;
+    /// let draft = Draft { topics: vec!["news".into()], ..Draft::default() };
+    /// let update = draft.validate(&limits, &hub)?;
     /// assert!(update.id.as_str().starts_with("urn:uuid:"));
     ///
     /// let refused = Draft::default().validate(&limits, &hub).expect_err("there is no topic");

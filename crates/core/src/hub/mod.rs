@@ -111,8 +111,9 @@ impl Hub {
     /// #     age: SignedDuration::from_hours(1),
     /// #     remembered: 1000,
     /// # };
-    /// # let draft = Draft { topics: vec!["news".into()], data: "Hello".into(), ..Draft::default() };
-    /// # let update = draft.validate(&limits, &"https://example.com/.well-known/mercure".parse()?)?;
+    /// # let (topics, data) = (vec!["news".into()], "Hello".into());
+    /// # let hub_url = "https://example.com/.well-known/mercure".parse()?;
+    /// # let update = Draft { topics, data, ..Draft::default() }.validate(&limits, &hub_url)?;
     /// let history = Arc::new(Memory::new(retention, Clock::system()));
     /// let hub = Hub::start(history, 1 << 20, true)?;
     /// hub.publish(vec![update]).await?;
