@@ -295,13 +295,13 @@ fn greet(gateway: &Gateway, server: &Server) {
     let settings = gateway.settings();
     text += match (settings.auth.is_development(), settings.server.open_to_everybody) {
         (true, true) => {
-            "  access   development mode, no keys: everybody who reaches these addresses may publish and subscribe;\n"
+            "  access   development mode, no keys: every client that reaches these addresses may publish and subscribe;\n"
         }
         (true, false) => {
-            "  access   development mode, no keys: everybody on this machine may publish and subscribe;\n"
+            "  access   development mode, no keys: every program on this machine may publish and subscribe;\n"
         }
         (false, _) if settings.auth.anonymous => {
-            "  access   with tokens; public events for everybody\n"
+            "  access   with tokens; public events without one\n"
         }
         (false, _) => "  access   with tokens only\n",
     };

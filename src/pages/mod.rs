@@ -39,9 +39,9 @@ pub(crate) async fn start(request: HttpRequest) -> Result<HttpResponse, Problem>
     let reach = if !settings.auth.is_development() {
         None
     } else if settings.server.open_to_everybody {
-        Some("everybody who reaches this address")
+        Some("every client that reaches this address")
     } else {
-        Some("everybody on this machine")
+        Some("every program on this machine")
     };
     let base = public_base(&request, gateway.settings());
     let base = base.as_str().trim_end_matches('/');

@@ -48,7 +48,7 @@ fn check_listen(settings: &Settings) -> Result<(), String> {
     match open {
         Some(address) if settings.auth.is_development() && !server.open_to_everybody => {
             Err(format!(
-                "{address} is not a loopback address, but there are no keys, so everybody who reaches that address could publish \
+                "{address} is not a loopback address, but there are no keys, so every client that reaches that address could publish \
              and subscribe; set auth.publisher_key and auth.subscriber_key, listen on a loopback address, or set server.open_to_everybody = true"
             ))
         }
@@ -89,7 +89,7 @@ fn check_auth(settings: &Settings) -> Result<(), String> {
         || auth.issuers.iter().any(|it| it.subscriber.is_some());
     if !may_subscribe {
         return Err(
-            "nobody could subscribe: set auth.subscriber_key, or auth.anonymous = true".to_owned()
+            "no client could subscribe: set auth.subscriber_key, or auth.anonymous = true".to_owned()
         );
     }
     let is_pinned = server.public_url.is_some() || !auth.audiences.is_empty();

@@ -103,7 +103,7 @@ impl Report {
             (delivery.lost, "deliveries were lost", &None),
             (delivery.duplicates, "deliveries came more than once", &None),
             (delivery.out_of_order, "deliveries came out of order", &None),
-            (delivery.stray, "deliveries came to somebody else", &None),
+            (delivery.stray, "deliveries came to another subscriber", &None),
         ];
         let told = faults.iter().filter(|it| 0 < it.0).map(|(count, what, why)| match why {
             Some(why) => format!("{count} {what} ({why})"),
