@@ -71,8 +71,6 @@ const KNOWN_CIRCLES: &[&str] = &[
     "crates/core/src/history/parts.rs",
     "crates/core/src/jobs/due.rs",
     "crates/core/src/jobs/tracker.rs",
-    "crates/core/src/subscriptions/announce.rs",
-    "crates/core/src/subscriptions/recover.rs",
     "src/auth/claims.rs",
     "src/auth/grants.rs",
     "src/auth/keys.rs",

@@ -12,11 +12,11 @@ use tracing::{error, warn};
 use super::{
     Names, name, recover,
     registry::{Change, Inner, Matched},
+    update::{document, update},
 };
 use crate::{
-    event::{EventId, EventType, Topic, Update},
+    event::{Topic, Update},
     hub::{Hub, PublishError},
-    transport::subscription::Document,
 };
 
 /// Events published at once. Even with the largest payloads they are a small part of the tail.
@@ -137,48 +137,6 @@ impl Announcer {
     }
 }
 
-/// The document about a subscription.
-pub fn document<'a>(
-    names: &Names,
-    matched: &'a Matched,
-    subscriber: &'a str,
-    active: bool,
-) -> Document<'a> {
-    Document {
-        id: names.path(&name::key(matched.kind, &matched.matcher, subscriber)).into(),
-        kind: "subscription".into(),
-        match_type: matched.kind.as_str().into(),
-        matcher: (&*matched.matcher).into(),
-        subscriber: subscriber.into(),
-        active,
-        payload: matched.payload.as_deref(),
-    }
-}
-
-/// The update about a subscription. It has the topics of both dialects, because the receiver's
-/// dialect decides how it is written.
-pub(super) fn update(topics: Box<[Topic]>, document: &Document<'_>) -> Update {
-    update_with(topics, &text(document))
-}
-
-/// The document as the data of an update.
-pub(super) fn text(document: &Document<'_>) -> String {
-    serde_json::to_string(document).expect("it has no map, and no field whose `Serialize` fails")
-}
-
-/// The update with a document that is text already.
-pub(super) fn update_with(topics: Box<[Topic]>, document: &str) -> Update {
-    Update {
-        topics,
-        data: document.into(),
-        id: EventId::random(),
-        kind: Some(EventType::of_hub(EventType::SUBSCRIPTION)),
-        retry: None,
-        private: true,
-        except: Box::default(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use jiff::SignedDuration;
@@ -190,6 +148,7 @@ mod tests {
         history::{Budget, Memory, Retention},
         matching::{Interest, Matcher, Matchers, Rights},
         subscriptions::{self, Newcomer, Signs},
+        transport::subscription::Document,
     };
 
     /// Time after which a missing announcement counts as lost.

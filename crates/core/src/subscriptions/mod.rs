@@ -10,13 +10,14 @@ pub mod name;
 mod presence;
 mod recover;
 mod registry;
+mod update;
 
 use std::{io, time::Duration};
 
 pub use self::{
-    announce::document,
     presence::{Newcomer, Presence, Signs},
     registry::{Full, Listed, Registry},
+    update::document,
 };
 use crate::{hub::Hub, matching::Interest};
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use tracing::warn;
 use url::Url;
 
-use super::{Names, announce};
+use super::{Names, update};
 use crate::{
     event::{Event, Position, Topic, Update},
     history::{Budget, HistoryError},
@@ -29,13 +29,13 @@ pub(super) struct Left {
 
 impl Left {
     fn new(start: &Event, document: Document<'_>) -> Self {
-        let ended = announce::text(&Document { active: false, ..document }).into();
+        let ended = update::text(&Document { active: false, ..document }).into();
         Self { position: start.position, topics: start.update.topics.clone(), ended }
     }
 
     /// The update that announces its end.
     pub(super) fn end(&self) -> Update {
-        announce::update_with(self.topics.clone(), &self.ended)
+        update::update_with(self.topics.clone(), &self.ended)
     }
 }
 
@@ -130,7 +130,7 @@ mod tests {
                 active,
                 payload: None,
             };
-            announce::update(Box::new([Topic::of_subscription(&path)]), &document)
+            update::update(Box::new([Topic::of_subscription(&path)]), &document)
         };
         let updates = vec![told("1", true), told("2", true), told("1", false), told("3", true)];
         hub.publish(updates).await.expect("room");
