@@ -69,8 +69,6 @@ const KNOWN_CIRCLES: &[&str] = &[
     "crates/core/src/history/disk/seal.rs",
     "crates/core/src/history/memory.rs",
     "crates/core/src/history/parts.rs",
-    "crates/core/src/jobs/due.rs",
-    "crates/core/src/jobs/tracker.rs",
     "src/auth/claims.rs",
     "src/auth/grants.rs",
     "src/auth/keys.rs",

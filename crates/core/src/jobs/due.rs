@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::{
     Job, JobError, Now, State, Tracker,
+    agenda::Look,
     redact::Redacted,
     table::Cell,
     tracker::{agenda, lock, status_event},
@@ -18,13 +19,6 @@ use super::{
 
 /// The wait before a timed change is retried after the history refused it.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-
-/// A scheduled check of a job.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Look {
-    due: Instant,
-    id: String,
-}
 
 impl Tracker {
     /// Whether progress must wait because the last progress event is too recent. If so, its event

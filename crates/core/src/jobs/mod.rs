@@ -4,6 +4,7 @@
 //! its event is committed, and the changes of one job are made one after the other. If the history
 //! outlives the process, so do the jobs. What a job does is unknown to this module.
 
+mod agenda;
 mod claim;
 mod counts;
 mod due;

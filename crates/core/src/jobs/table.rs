@@ -3,13 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::Instant,
 };
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, oneshot, watch};
 
-use super::{Job, State, record};
+use super::{Job, State, agenda::Agenda, record};
 use crate::history::Record;
 
 /// A job and its watchers. The lock of the job is held while a change is committed. It is taken
@@ -25,17 +24,6 @@ pub(super) struct Cell {
     /// The job's version, for watchers.
     pub(super) version: watch::Sender<u64>,
     pub(super) agenda: std::sync::Mutex<Agenda>,
-}
-
-/// The timed changes of a job.
-#[derive(Debug, Default)]
-pub(super) struct Agenda {
-    /// When the tracker checks the job next.
-    pub(super) next_look: Option<Instant>,
-    /// When progress was last published.
-    pub(super) told: Option<Instant>,
-    /// When progress that is not yet published is due.
-    pub(super) tell: Option<Instant>,
 }
 
 /// A worker that waits for a job.

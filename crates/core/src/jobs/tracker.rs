@@ -14,9 +14,9 @@ use tokio::{runtime::Handle, sync::Notify};
 
 use super::{
     Change, Job, JobOptions, NewJob, Now, OnEnd, Outcome, Refusal, Report, Rules,
-    due::Look,
+    agenda::{Agenda, Look},
     status::Status,
-    table::{Agenda, Cell, Table},
+    table::{Cell, Table},
 };
 use crate::{
     clock::Clock,
