@@ -67,8 +67,6 @@ const KNOWN_CIRCLES: &[&str] = &[
     "crates/core/src/history/disk/open.rs",
     "crates/core/src/history/disk/place.rs",
     "crates/core/src/history/disk/seal.rs",
-    "crates/core/src/history/memory.rs",
-    "crates/core/src/history/parts.rs",
     "src/auth/claims.rs",
     "src/auth/grants.rs",
     "src/auth/keys.rs",

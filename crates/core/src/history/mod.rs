@@ -13,6 +13,7 @@ mod disk;
 mod hash;
 mod lost;
 mod memory;
+mod part;
 mod parts;
 mod token;
 
@@ -25,7 +26,8 @@ use prometheus_client::metrics::histogram::Histogram;
 pub use self::disk::codec::read_back;
 pub use self::{
     disk::{Disk, DiskError, DiskOptions, Durability, Rule, store},
-    memory::{Memory, Retention},
+    memory::Memory,
+    part::Retention,
     token::TokenKey,
 };
 use crate::{

@@ -1,5 +1,6 @@
-//! A log in two parts: the events of publishers, and the hub's own subscription events. The parts
-//! share positions, but have separate limits, so that neither evicts the other's events.
+//! The history in memory, in two parts: the events of publishers, and the hub's own subscription
+//! events. The parts share positions, but have separate limits, so that neither evicts the other's
+//! events.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use jiff::Timestamp;
 use super::{
     Budget, Located, Meter, Missing, Page, Search, Start,
     lost::Begin,
-    memory::{Log, Retention},
+    part::{Part, Retention},
 };
 use crate::{
     event::{Event, Position, Update},
@@ -20,13 +21,13 @@ const SAMPLE: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Parts {
-    published: Log,
-    subscriptions: Log,
+    published: Part,
+    subscriptions: Part,
 }
 
 impl Parts {
     pub(super) fn new(published: Retention, subscriptions: Retention) -> Self {
-        Self { published: Log::new(published), subscriptions: Log::new(subscriptions) }
+        Self { published: Part::new(published), subscriptions: Part::new(subscriptions) }
     }
 
     pub(super) fn last(&self) -> Position {
