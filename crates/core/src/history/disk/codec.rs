@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::seal::Place;
+use super::{damage::Unreadable, seal::Place};
 use crate::{
     event::{ClientKey, Event, EventId, EventType, Position, Topic, Update},
     history::{
@@ -23,23 +23,6 @@ const VERSION: u8 = 1;
 const PRIVATE: u8 = 1;
 const KIND: u8 = 2;
 const RETRY: u8 = 4;
-
-/// An error for a record that this program would not have written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unreadable {
-    /// A newer program wrote it.
-    #[error("a record has version {0}, which is newer than this program")]
-    Version(u8),
-    /// It ends early, or has bytes that are not text where text is expected.
-    #[error("a record is damaged")]
-    Damaged,
-    /// It is not what was written under its key.
-    #[error("a record of the table {table} is damaged: its checksum is wrong")]
-    Checksum {
-        /// The table of the record.
-        table: &'static str,
-    },
-}
 
 /// The stored form of a time: microseconds since 1970.
 pub(super) fn micros(time: Timestamp) -> i64 {
@@ -173,17 +156,6 @@ impl From<&Event> for Remembered {
             has_reach: true,
         }
     }
-}
-
-impl From<Unreadable> for redb::Error {
-    fn from(unreadable: Unreadable) -> Self {
-        Self::Corrupted(unreadable.to_string())
-    }
-}
-
-/// The error for content that contradicts the rest of the store.
-pub(super) fn damaged(what: &str) -> redb::Error {
-    redb::Error::Corrupted(what.to_owned())
 }
 
 impl Remembered {

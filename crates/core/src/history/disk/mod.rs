@@ -7,8 +7,10 @@
 
 pub(super) mod codec;
 mod create;
+mod damage;
 #[cfg(test)]
 mod damage_tests;
+mod error;
 mod export;
 mod inspect;
 mod migrate;
@@ -42,8 +44,9 @@ use tracing::{error, warn};
 
 use self::{
     codec::micros,
+    damage::guarded,
     inspect::Inspection,
-    open::{Opened, guarded, open_or_freeze},
+    open::{Opened, open_or_freeze},
     pace::Pace,
     place::Claim,
     readers::Readers,
@@ -54,7 +57,7 @@ use self::{
     writing::Writer,
 };
 pub use self::{
-    open::DiskError,
+    error::DiskError,
     options::{DiskOptions, Durability, Rule},
 };
 use super::{

@@ -12,8 +12,9 @@ use tracing::{error, info, warn};
 use super::{
     Disk, DiskOptions, Durability,
     codec::micros,
+    damage::guarded,
     inspect::Inspection,
-    open::{self, Opened, guarded, open_claimed, put_away},
+    open::{self, Opened, open_claimed, put_away},
     place::Identity,
     reading::Reading,
     tables::BYTES,

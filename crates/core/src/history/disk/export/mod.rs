@@ -19,10 +19,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DiskError, DiskOptions,
-    codec::{Unreadable, decode},
+    codec::decode,
     create::create,
+    damage::{Unreadable, guarded},
     migrate,
-    open::{self, guarded, prepare_new},
+    open::{self, prepare_new},
     place::{Claim, Waiting},
     seal::Place,
     store::{StoreError, contained, there},
