@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::{
     catch_up::{Leg, PAGE},
-    shard::Inner,
+    shard_core::ShardCore,
     subscriber::Served,
     turn::{Standing, Turn},
 };
@@ -39,7 +39,7 @@ pub enum Item {
 
 /// A subscription, which ends when this is dropped.
 pub struct Feed {
-    shard: Rc<Inner>,
+    shard: Rc<ShardCore>,
     key: usize,
     interest: Arc<Interest>,
     transport: Transport,
@@ -62,7 +62,7 @@ enum CatchUp {
 
 impl Feed {
     pub(super) fn new(
-        shard: Rc<Inner>,
+        shard: Rc<ShardCore>,
         key: usize,
         interest: Arc<Interest>,
         gap: Option<Gap>,

@@ -12,8 +12,11 @@ mod recent;
 mod seats;
 mod session;
 mod shard;
+mod shard_core;
 #[cfg(unix)]
 mod socket;
+#[cfg(unix)]
+mod socket_set;
 #[cfg(unix)]
 mod sockets;
 mod state;

@@ -7,9 +7,9 @@ use tracing::warn;
 
 use super::{
     catch_up::Leg,
-    shard::Inner,
+    shard_core::ShardCore,
     socket::{Connection, Encoded, Wrote},
-    state::{State, number},
+    state::{ShardState, number},
     subscriber::{Served, Sink, Subscriber},
     turn::{Standing, Turn},
     wheel::Tick,
@@ -38,14 +38,14 @@ pub(super) enum Outcome {
     AskHistory(Position),
 }
 
-impl Inner {
+impl ShardCore {
     /// Writes to a socket, within the limits of one turn.
     ///
     /// # Errors
     /// If the connection is broken.
-    pub(super) fn write(&self, state: &mut State, key: usize) -> io::Result<Outcome> {
+    pub(super) fn write(&self, state: &mut ShardState, key: usize) -> io::Result<Outcome> {
         let token_key = self.hub.history().token_key();
-        let State { subscribers, position, tick, is_draining, .. } = state;
+        let ShardState { subscribers, position, tick, is_draining, .. } = state;
         // A queued subscriber may be gone, and its number reused.
         let Some(subscriber) = subscribers.get_mut(key) else { return Ok(Outcome::Done) };
         let Sink::Socket(connection) = &mut subscriber.sink else { return Ok(Outcome::Done) };
@@ -96,8 +96,8 @@ impl Inner {
     }
 
     /// Writes the next events.
-    fn write_events(&self, state: &mut State, key: usize) -> io::Result<Outcome> {
-        let State { subscribers, position, tick, recent, ahead, .. } = state;
+    fn write_events(&self, state: &mut ShardState, key: usize) -> io::Result<Outcome> {
+        let ShardState { subscribers, position, tick, recent, ahead, .. } = state;
         let subscriber = &mut subscribers[key];
         let after = subscriber.served.cursor(*position);
         if *position < after {
@@ -184,7 +184,7 @@ impl Inner {
         page: Result<Page, HistoryError>,
     ) -> io::Result<()> {
         let mut state = self.state.borrow_mut();
-        let State { subscribers, position, tick, .. } = &mut *state;
+        let ShardState { subscribers, position, tick, .. } = &mut *state;
         let Some(subscriber) = subscribers.get_mut(key) else { return Ok(()) };
         if subscriber.arrival != arrival {
             return Ok(());
