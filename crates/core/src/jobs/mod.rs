@@ -5,6 +5,7 @@
 //! outlives the process, so do the jobs. What a job does is unknown to this module.
 
 mod agenda;
+mod change;
 mod claim;
 mod counts;
 mod due;
@@ -24,14 +25,15 @@ mod tracker;
 pub use tidegate_client::JobResult;
 
 pub use self::{
+    change::Change,
     claim::Claimed,
-    job::{Change, Job, Lease, NewJob, Now, Outcome, Rules},
+    job::{Job, Lease, NewJob, Now, Outcome, Rules},
     log::JobLog,
     options::{JobOptions, OnEnd},
     progress::{Progress, Report},
     redact::{Redacted, redact_paths},
     spawn::{JobHandle, Stopped},
-    state::{Refusal, State},
+    state::{JobState, Refusal},
     status::Status,
     tracker::{JobError, Keep, Tracker},
 };
