@@ -11,7 +11,7 @@ use tracing::{error, warn};
 
 use super::{
     Names, name, recover,
-    registry::{Change, Inner, Matched},
+    registry::{Change, Matched, RegistryCore},
     update::{document, update},
 };
 use crate::{
@@ -33,7 +33,12 @@ const LAG_TICK: Duration = Duration::from_millis(5);
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Starts the thread, which ends when the list is dropped.
-pub(super) fn start(list: &Arc<Inner>, hub: &Hub, names: Names, limit: usize) -> io::Result<()> {
+pub(super) fn start(
+    list: &Arc<RegistryCore>,
+    hub: &Hub,
+    names: Names,
+    limit: usize,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let announcer = Announcer { list: Arc::downgrade(list), hub: hub.clone(), names };
     let changed = list.changed.clone();
@@ -65,7 +70,7 @@ enum Next {
 }
 
 struct Announcer {
-    list: Weak<Inner>,
+    list: Weak<RegistryCore>,
     hub: Hub,
     names: Names,
 }
@@ -148,7 +153,7 @@ mod tests {
         history::{Budget, Memory, Retention},
         matching::{Interest, Matcher, Matchers, Rights},
         subscriptions::{self, Newcomer, Signs},
-        transport::subscription::Document,
+        transport::subscription::SubscriptionDocument,
     };
 
     /// Time after which a missing announcement counts as lost.
@@ -193,7 +198,8 @@ mod tests {
         }
         let mut here = std::collections::HashSet::new();
         for event in events {
-            let document: Document<'_> = serde_json::from_str(&event.update.data).expect("valid");
+            let document: SubscriptionDocument<'_> =
+                serde_json::from_str(&event.update.data).expect("valid");
             let subscriber = document.subscriber.into_owned();
             if document.active {
                 assert!(here.insert(subscriber));

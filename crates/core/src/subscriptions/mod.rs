@@ -51,6 +51,6 @@ impl Names {
 /// If the thread cannot be started.
 pub fn start(hub: &Hub, names: Names, capacity: usize, grace: Duration) -> io::Result<Registry> {
     let registry = Registry::new(capacity, grace);
-    announce::start(registry.inner(), hub, names, capacity)?;
+    announce::start(registry.core(), hub, names, capacity)?;
     Ok(registry)
 }

@@ -11,7 +11,7 @@ use crate::{
     history::{Budget, HistoryError},
     hub::Hub,
     matching::{Interest, MatcherKind, MatcherLimits, Matchers, Rights},
-    transport::subscription::Document,
+    transport::subscription::SubscriptionDocument,
 };
 
 /// Size of a page read from the history.
@@ -28,8 +28,8 @@ pub(super) struct Left {
 }
 
 impl Left {
-    fn new(start: &Event, document: Document<'_>) -> Self {
-        let ended = update::text(&Document { active: false, ..document }).into();
+    fn new(start: &Event, document: SubscriptionDocument<'_>) -> Self {
+        let ended = update::text(&SubscriptionDocument { active: false, ..document }).into();
         Self { position: start.position, topics: start.update.topics.clone(), ended }
     }
 
@@ -39,7 +39,7 @@ impl Left {
     }
 }
 
-fn read(update: &Update) -> Option<Document<'_>> {
+fn read(update: &Update) -> Option<SubscriptionDocument<'_>> {
     serde_json::from_str(&update.data).ok()
 }
 
@@ -121,7 +121,7 @@ mod tests {
         let names = Names { root: "/subscriptions".to_owned(), has_old: true };
         let told = |subscriber: &str, active| {
             let path = names.path(&format!("exact/a/{subscriber}"));
-            let document = Document {
+            let document = SubscriptionDocument {
                 id: path.as_str().into(),
                 kind: "subscription".into(),
                 match_type: "exact".into(),

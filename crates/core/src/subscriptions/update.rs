@@ -3,7 +3,7 @@
 use super::{Names, name, registry::Matched};
 use crate::{
     event::{EventId, EventType, Topic, Update},
-    transport::subscription::Document,
+    transport::subscription::SubscriptionDocument,
 };
 
 /// The document about a subscription.
@@ -12,8 +12,8 @@ pub fn document<'a>(
     matched: &'a Matched,
     subscriber: &'a str,
     active: bool,
-) -> Document<'a> {
-    Document {
+) -> SubscriptionDocument<'a> {
+    SubscriptionDocument {
         id: names.path(&name::key(matched.kind, &matched.matcher, subscriber)).into(),
         kind: "subscription".into(),
         match_type: matched.kind.as_str().into(),
@@ -26,12 +26,12 @@ pub fn document<'a>(
 
 /// The update about a subscription. It has the topics of both dialects, because the receiver's
 /// dialect decides how it is written.
-pub(super) fn update(topics: Box<[Topic]>, document: &Document<'_>) -> Update {
+pub(super) fn update(topics: Box<[Topic]>, document: &SubscriptionDocument<'_>) -> Update {
     update_with(topics, &text(document))
 }
 
 /// The document as the data of an update.
-pub(super) fn text(document: &Document<'_>) -> String {
+pub(super) fn text(document: &SubscriptionDocument<'_>) -> String {
     serde_json::to_string(document).expect("it has no map, and no field whose `Serialize` fails")
 }
 
