@@ -134,7 +134,7 @@ impl<'a> View<'a> {
         let history = gateway.hub().history();
         let cursor = match history.last() {
             Position::START => EventId::EARLIEST.to_owned(),
-            last => history.token_key().seal(last),
+            last => history.cursor_key().seal(last),
         };
         // The reply in the old dialect also has the cursor token.
         let etag = match is_old {

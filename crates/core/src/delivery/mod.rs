@@ -30,7 +30,7 @@ pub use self::{
     body::Body,
     feed::{Feed, Item},
     seats::{Seat, Seats},
-    session::{Sessions, Turn as PollTurn},
+    session::{SessionPoll, Sessions},
     shard::Shard,
     subscriber::{Subscription, Terms},
 };

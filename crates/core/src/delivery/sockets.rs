@@ -26,7 +26,7 @@ impl ShardCore {
         let mut state = self.state.borrow_mut();
         let Some(connection) = state.connection(key) else { return Ok(()) };
         if let Some(gap) = gap {
-            let notice = connection.style.writer.gap(&gap, self.hub.history().token_key());
+            let notice = connection.style.writer.gap(&gap, self.hub.history().cursor_key());
             connection.notify(notice);
             self.stats.gap();
         }

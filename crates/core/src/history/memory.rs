@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Answer, Batch, Budget, History, HistoryError, Located, Page, Record, Search, Shelf, Start,
-    TokenKey, part::Retention, parts::Parts,
+    Answer, Batch, Budget, CursorKey, History, HistoryError, Located, Page, Record, Search, Shelf,
+    Start, part::Retention, parts::Parts,
 };
 use crate::{
     clock::Clock,
@@ -25,7 +25,7 @@ const SHARE_OF_SUBSCRIPTIONS: usize = 4;
 #[derive(Debug)]
 pub struct Memory {
     clock: Clock,
-    token_key: TokenKey,
+    cursor_key: CursorKey,
     log: RwLock<Parts>,
 }
 
@@ -43,7 +43,7 @@ impl Memory {
         let bytes = retention.bytes / SHARE_OF_SUBSCRIPTIONS;
         let subscriptions = Retention { bytes, events, ..retention };
         let log = RwLock::new(Parts::new(retention, subscriptions));
-        Self { clock, token_key: TokenKey::random(), log }
+        Self { clock, cursor_key: CursorKey::random(), log }
     }
 
     // A panic while the lock is held would be a bug. Continuing with the present state beats
@@ -120,7 +120,7 @@ impl History for Memory {
         self.read().last()
     }
 
-    fn token_key(&self) -> &TokenKey {
-        &self.token_key
+    fn cursor_key(&self) -> &CursorKey {
+        &self.cursor_key
     }
 }

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     event::Position,
     history::{
-        Shelf, TokenKey,
+        CursorKey, Shelf,
         lost::{Dropped, Lost, Reach},
     },
 };
@@ -46,7 +46,7 @@ pub(super) struct Opened {
     pub(super) database: Database,
     pub(super) log: Log,
     pub(super) lost: Lost,
-    pub(super) token_key: TokenKey,
+    pub(super) cursor_key: CursorKey,
     /// Whether events must be sorted again, because the rules have changed.
     pub(super) is_to_be_sorted: bool,
     pub(super) identity: Identity,
@@ -237,7 +237,7 @@ fn check_length(path: &Path, file: &fs::File) -> Result<(), DiskError> {
 }
 
 fn read(database: Database, identity: Identity, options: &DiskOptions) -> Result<Opened, Error> {
-    let token_key = prepare(&database, options)?;
+    let cursor_key = prepare(&database, options)?;
     let transaction = database.begin_read()?;
     let numbers = transaction.open_table(NUMBERS)?;
     let number = |name| Ok::<_, Error>(numbers.get(name)?.map_or(0, |it| it.value()));
@@ -282,7 +282,7 @@ fn read(database: Database, identity: Identity, options: &DiskOptions) -> Result
         reply_bytes: number(number::REPLY_BYTES)? as u64,
     };
     let frozen = None;
-    Ok(Opened { database, log, lost, token_key, is_to_be_sorted, identity, frozen })
+    Ok(Opened { database, log, lost, cursor_key, is_to_be_sorted, identity, frozen })
 }
 
 /// The format that a store claims to have.
@@ -316,7 +316,7 @@ pub(super) fn prepare_new(database: &Database, options: &DiskOptions) -> Result<
         let mut keep = |name: &str, value: Vec<u8>| {
             kept.insert(name, &*Place::new("bytes", name.as_bytes()).seal(value)).map(drop)
         };
-        keep(bytes::TOKEN_KEY, TokenKey::random().as_bytes().to_vec())?;
+        keep(bytes::TOKEN_KEY, CursorKey::random().as_bytes().to_vec())?;
         keep(bytes::RULES, options.fingerprint())?;
         tables.numbers.insert(number::FORMAT, FORMAT)?;
         seal_numbers(&mut tables.numbers)?;
@@ -326,14 +326,14 @@ pub(super) fn prepare_new(database: &Database, options: &DiskOptions) -> Result<
 
 /// Notes that a gateway runs on a store. This writes immediately, so an unwritable store is found
 /// here.
-fn prepare(database: &Database, options: &DiskOptions) -> Result<TokenKey, Error> {
+fn prepare(database: &Database, options: &DiskOptions) -> Result<CursorKey, Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
-    let token_key = {
+    let cursor_key = {
         let known = kept_bytes(&transaction.open_table(BYTES)?, bytes::TOKEN_KEY)?;
         let known = known.and_then(|it| it.try_into().ok());
-        let token_key = known.map(TokenKey::from_bytes);
-        let token_key = token_key.ok_or_else(|| damaged("it has no key for cursor tokens"))?;
+        let cursor_key = known.map(CursorKey::from_bytes);
+        let cursor_key = cursor_key.ok_or_else(|| damaged("it has no key for cursor tokens"))?;
         let mut numbers = transaction.open_table(NUMBERS)?;
         check_numbers(&numbers)?;
         let was_unsynced = numbers.get(number::UNSYNCED)?.is_some_and(|it| it.value() != 0);
@@ -349,8 +349,8 @@ fn prepare(database: &Database, options: &DiskOptions) -> Result<TokenKey, Error
         let is_unsynced = options.durability != Durability::Sync;
         numbers.insert(number::UNSYNCED, i64::from(is_unsynced))?;
         seal_numbers(&mut numbers)?;
-        token_key
+        cursor_key
     };
     transaction.commit()?;
-    Ok(token_key)
+    Ok(cursor_key)
 }
