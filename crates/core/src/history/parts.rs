@@ -12,7 +12,7 @@ use super::{
     part::{Part, Retention},
 };
 use crate::{
-    event::{Event, Position, Update},
+    event::{Event, Lane, Position, Update},
     matching::Interest,
 };
 
@@ -36,9 +36,9 @@ impl Parts {
 
     pub(super) fn append(&mut self, update: Arc<Update>, now: Timestamp) -> Arc<Event> {
         let position = Position(self.last().0 + 1);
-        let part = match update.tells_of_subscription() {
-            true => &mut self.subscriptions,
-            false => &mut self.published,
+        let part = match update.lane {
+            Lane::Ordinary => &mut self.published,
+            Lane::Subscriptions => &mut self.subscriptions,
         };
         part.append(position, update, now)
     }
@@ -178,6 +178,7 @@ mod tests {
     fn update(topic: &str, kind: Option<EventType>) -> Arc<Update> {
         Arc::new(Update {
             topics: Box::new([Topic::parse(topic, 99).expect("valid")]),
+            lane: Lane::of_stored(kind.as_ref()),
             data: topic.into(),
             id: EventId::random(),
             kind,

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    event::{EventId, EventType, Topic, Update},
+    event::{EventId, EventType, Lane, Topic, Update},
     history::KeyedReply,
     hub::{Hub, PublishError},
     random::random_text,
@@ -466,6 +466,7 @@ fn event(job: &Job, kind: &'static str, data: String) -> Update {
         retry: None,
         private: false,
         except: Box::new([]),
+        lane: Lane::Ordinary,
     }
 }
 

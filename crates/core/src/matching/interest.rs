@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::EventId,
+        event::{EventId, Lane},
         matching::{Matcher, MatcherKind, MatcherLimits},
     };
 
@@ -147,6 +147,7 @@ mod tests {
             retry: None,
             private,
             except: Box::default(),
+            lane: Lane::Ordinary,
         }
     }
 

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{Names, update};
 use crate::{
-    event::{Event, Position, Topic, Update},
+    event::{Event, Lane, Position, Topic, Update},
     history::{Budget, HistoryError},
     hub::Hub,
     matching::{Interest, MatcherKind, MatcherLimits, Matchers, Rights},
@@ -56,7 +56,7 @@ pub(super) async fn left_behind(
     let mut after = Position::START;
     loop {
         let page = history.read_after(after, &interest, PAGE).await?;
-        for event in page.events.into_iter().filter(|it| it.update.tells_of_subscription()) {
+        for event in page.events.into_iter().filter(|it| it.update.lane == Lane::Subscriptions) {
             let (Some(topic), Some(document)) = (event.update.topics.first(), read(&event.update))
             else {
                 continue;

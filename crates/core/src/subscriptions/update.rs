@@ -2,7 +2,7 @@
 
 use super::{Names, name, registry::Matched};
 use crate::{
-    event::{EventId, EventType, Topic, Update},
+    event::{EventId, EventType, Lane, Topic, Update},
     transport::subscription::SubscriptionDocument,
 };
 
@@ -45,5 +45,6 @@ pub(super) fn update_with(topics: Box<[Topic]>, document: &str) -> Update {
         retry: None,
         private: true,
         except: Box::default(),
+        lane: Lane::Subscriptions,
     }
 }

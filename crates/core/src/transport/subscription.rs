@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::event::{Event, Update};
+use crate::event::{Event, Lane, Update};
 
 /// The JSON-LD context of documents in the old dialect.
 pub const OLD_CONTEXT: &str = "https://mercure.rocks/";
@@ -81,7 +81,10 @@ impl<'a> SubscriptionDocument<'a> {
 /// and topic there, and no type. All other events are unchanged.
 #[must_use]
 pub fn in_old_dialect(event: &Event) -> &Event {
-    if event.update.tells_of_subscription() { event.variant(old_event) } else { event }
+    match event.update.lane {
+        Lane::Subscriptions => event.variant(old_event),
+        Lane::Ordinary => event,
+    }
 }
 
 fn old_event(event: &Event) -> Option<Event> {
@@ -97,6 +100,7 @@ fn old_event(event: &Event) -> Option<Event> {
         retry: update.retry,
         private: update.private,
         except: update.except.clone(),
+        lane: update.lane,
     };
     Some(Event::new(event.position, event.accepted_at, update.into()))
 }

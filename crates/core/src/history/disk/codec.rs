@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{damage::Unreadable, seal::Place};
 use crate::{
-    event::{ClientKey, Event, EventId, EventType, Position, Topic, Update},
+    event::{ClientKey, Event, EventId, EventType, Lane, Position, Topic, Update},
     history::{
         hash::{Hash, hash},
         lost::{Dropped, Lost, Reach, Trace},
@@ -101,7 +101,8 @@ pub(super) fn decode(position: Position, sealed: &[u8]) -> Result<Event, Unreada
         (0..count).map(|_| Ok(ClientKey::kept(input.array()?))).collect::<Result<_, _>>()?;
     let data = std::str::from_utf8(input.0).map_err(|_| Unreadable::Damaged)?.into();
     let private = flags & PRIVATE != 0;
-    let update = Update { topics, data, id, kind, retry, private, except };
+    let lane = Lane::of_stored(kind.as_ref());
+    let update = Update { topics, data, id, kind, retry, private, except, lane };
     Ok(Event::new(position, time(accepted), Arc::new(update)))
 }
 
@@ -250,14 +251,18 @@ mod tests {
             any::<bool>(),
             prop::collection::vec(any::<[u8; 16]>(), 0..3),
         )
-            .prop_map(|(topics, (data, id), kind, retry, private, except)| Update {
-                topics: topics.iter().map(|it| Topic::kept(it)).collect(),
-                data: data.into(),
-                id: EventId::kept(&id),
-                kind: kind.map(|it| EventType::kept(&it)),
-                retry,
-                private,
-                except: except.into_iter().map(ClientKey::kept).collect(),
+            .prop_map(|(topics, (data, id), kind, retry, private, except)| {
+                let kind = kind.map(|it| EventType::kept(&it));
+                Update {
+                    topics: topics.iter().map(|it| Topic::kept(it)).collect(),
+                    data: data.into(),
+                    id: EventId::kept(&id),
+                    lane: Lane::of_stored(kind.as_ref()),
+                    kind,
+                    retry,
+                    private,
+                    except: except.into_iter().map(ClientKey::kept).collect(),
+                }
             })
     }
 
