@@ -6,7 +6,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use jiff::Timestamp;
 use tidegate_core::{
     event::{Draft, Event, Limits, Position, Update},
-    history::TokenKey,
+    history::CursorKey,
     transport::{iframe, json, sse},
 };
 use url::Url;
@@ -33,7 +33,7 @@ fn update(bytes: usize) -> Arc<Update> {
 fn main() {
     let mut criterion =
         Criterion::default().measurement_time(Duration::from_secs(2)).configure_from_args();
-    let key = TokenKey::random();
+    let key = CursorKey::random();
     let mut group = criterion.benchmark_group("encode");
     for size in SIZES {
         let update = update(size);

@@ -7,7 +7,7 @@
 use actix_web::{http::header::HeaderValue, test::TestRequest};
 use tidegate_core::{
     event,
-    history::{TokenKey, read_back},
+    history::{CursorKey, read_back},
     matching::{Matcher, MatcherKind, Matchers},
 };
 use url::Url;
@@ -89,7 +89,7 @@ pub fn access_token(input: &[u8]) {
 /// Opens a cursor token.
 pub fn cursor_token(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let key = TokenKey::random();
+    let key = CursorKey::random();
     assert_eq!(key.open(text), None, "it was not made by this key");
 }
 

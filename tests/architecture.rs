@@ -53,25 +53,7 @@ const CORE: &[(&str, &[&str])] = &[
 ];
 
 /// Files that use each other.
-const KNOWN_CIRCLES: &[&str] = &[
-    "crates/core/src/delivery/feed.rs",
-    "crates/core/src/delivery/shard.rs",
-    "crates/core/src/delivery/sockets.rs",
-    "crates/core/src/delivery/writing.rs",
-    "crates/core/src/history/disk/codec.rs",
-    "crates/core/src/history/disk/create.rs",
-    "crates/core/src/history/disk/open.rs",
-    "crates/core/src/history/disk/place.rs",
-    "crates/core/src/history/disk/seal.rs",
-    "crates/core/src/history/memory.rs",
-    "crates/core/src/history/parts.rs",
-    "crates/core/src/jobs/due.rs",
-    "crates/core/src/jobs/tracker.rs",
-    "crates/core/src/matching/pattern/subscribed.rs",
-    "crates/core/src/matching/pattern/table.rs",
-    "crates/core/src/subscriptions/announce.rs",
-    "crates/core/src/subscriptions/recover.rs",
-];
+const KNOWN_CIRCLES: &[&str] = &[];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

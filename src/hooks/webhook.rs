@@ -13,7 +13,7 @@ use sha2::Sha256;
 use tidegate_client::http::{causes, client, is_passing};
 use tidegate_core::{
     clock::Clock,
-    jobs::{Job, Redacted, State, Status},
+    jobs::{Job, JobState, Redacted, Status},
 };
 use tokio::{sync::Semaphore, time::sleep};
 use tracing::{debug, warn};
@@ -58,7 +58,7 @@ struct Notice<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     id: &'a str,
-    state: State,
+    state: JobState,
     status: Status<'a>,
 }
 

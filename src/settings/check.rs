@@ -88,9 +88,8 @@ fn check_auth(settings: &Settings) -> Result<(), String> {
         || auth.subscriber().is_some()
         || auth.issuers.iter().any(|it| it.subscriber.is_some());
     if !may_subscribe {
-        return Err(
-            "no client could subscribe: set auth.subscriber_key, or auth.anonymous = true".to_owned()
-        );
+        return Err("no client could subscribe: set auth.subscriber_key, or auth.anonymous = true"
+            .to_owned());
     }
     let is_pinned = server.public_url.is_some() || !auth.audiences.is_empty();
     let needs_audience =

@@ -23,7 +23,7 @@ use prometheus_client::{
 use tidegate_core::{
     delivery::Sessions,
     hub::Hub,
-    jobs::{State, Tracker},
+    jobs::{JobState, Tracker},
     matching::pattern_stats,
     transport::Transport,
 };
@@ -233,7 +233,7 @@ impl JobCollector {
         let help = "Jobs, by type and state";
         let mut family = encoder.encode_descriptor("jobs", help, None, MetricType::Gauge)?;
         let counts = self.tracker.counts();
-        for state in State::ALL {
+        for state in JobState::ALL {
             let of_state = counts.iter().filter(|((_, it), _)| *it == state);
             let of_state = of_state.map(|((kind, _), count)| (kind.clone(), *count));
             for (label, count) in self.by_label(of_state, |a, b| a + b) {

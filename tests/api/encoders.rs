@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegate_core::{
     event::{Draft, Event, Limits, Position, Update},
-    history::{Missing, TokenKey},
+    history::{CursorKey, Missing},
     transport::{EndReason, Gap, StreamWriter, json as json_writer, sse},
 };
 
@@ -106,7 +106,7 @@ proptest! {
         let event = event(update);
         // In both orders of encoding.
         let first = is_first.then(|| sse::event(&event));
-        let key = TokenKey::random();
+        let key = CursorKey::random();
         let writer = StreamWriter::Sse { visible_heartbeats: false, is_chunked: true };
         let mut chunks = Chunks::default();
         let unframed = chunks.feed(writer.event(&event, &key));
@@ -149,7 +149,7 @@ proptest! {
         });
         let polled: Value = serde_json::from_slice(json_writer::event(&event)).expect("JSON");
         prop_assert_eq!(&polled, &expected);
-        let key = TokenKey::random();
+        let key = CursorKey::random();
         let writer = StreamWriter::Iframe { nonce: "n0nce".into() };
         let script = writer.event(&event, &key);
         let calls = calls(std::str::from_utf8(script).expect("UTF-8"));

@@ -16,8 +16,8 @@ use tidegate_core::{
     delivery::{Seats, Shard, Subscription, Terms},
     event::{Draft, Event, Limits, Position},
     history::{
-        Answer, Batch, Budget, History, HistoryError, Located, Memory, Page, Record, Retention,
-        Search, Shelf, Start, TokenKey,
+        Answer, Batch, Budget, CursorKey, History, HistoryError, Located, Memory, Page, Record,
+        Retention, Search, Shelf, Start,
     },
     hub::Hub,
     matching::{Interest, Matcher, Matchers, Rights},
@@ -90,8 +90,8 @@ impl History for Failing {
         self.memory.last()
     }
 
-    fn token_key(&self) -> &TokenKey {
-        self.memory.token_key()
+    fn cursor_key(&self) -> &CursorKey {
+        self.memory.cursor_key()
     }
 }
 

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use tidegate_core::jobs::{Job, NewJob, Now, Outcome, Report, Rules, State};
+use tidegate_core::jobs::{Job, JobState, NewJob, Now, Outcome, Report, Rules};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -210,7 +210,7 @@ proptest! {
             prop_assert_eq!(did, should, "{:?}", &model);
             prop_assert_eq!(job.state.as_str(), model.state);
             prop_assert_eq!(job.attempt, model.attempt);
-            prop_assert_eq!(job.ended_at.is_some(), State::is_final(job.state));
+            prop_assert_eq!(job.ended_at.is_some(), JobState::is_final(job.state));
         }
     }
 }

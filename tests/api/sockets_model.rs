@@ -122,7 +122,7 @@ impl Client {
     /// Resumes with the id of the last event that it received completely.
     async fn come(&mut self, world: &World) {
         let history = world.hub.history();
-        let key = history.token_key();
+        let key = history.cursor_key();
         let start = match &self.last_id {
             None => Start::Position(Position::START),
             Some(id) => key

@@ -100,10 +100,10 @@ pub struct Capacity {
 
 /// The recently used keys.
 #[derive(Debug, Clone)]
-pub struct Ledger(Arc<Inner>);
+pub struct Ledger(Arc<LedgerCore>);
 
 #[derive(Debug)]
-struct Inner {
+struct LedgerCore {
     retention: Duration,
     capacity: Capacity,
     entries: Mutex<Entries>,
@@ -167,7 +167,7 @@ impl Ledger {
     /// Creates an empty ledger that keeps replies within `capacity`, each for `retention`.
     #[must_use]
     pub fn new(retention: Duration, capacity: Capacity) -> Self {
-        Self(Arc::new(Inner { retention, capacity, entries: Mutex::default() }))
+        Self(Arc::new(LedgerCore { retention, capacity, entries: Mutex::default() }))
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {

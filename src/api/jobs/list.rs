@@ -9,7 +9,7 @@ use actix_web::{
 use serde::Serialize;
 use tidegate_core::{
     event::Topic,
-    jobs::{Job, State, Status},
+    jobs::{Job, JobState, Status},
 };
 
 use super::parameter;
@@ -60,7 +60,7 @@ pub(super) async fn list_jobs(request: HttpRequest) -> Result<HttpResponse, Prob
         let older = next.map(|before| {
             url::form_urlencoded::Serializer::new(String::new())
                 .append_pair("type", &kind)
-                .append_pair("state", state.map_or("", State::as_str))
+                .append_pair("state", state.map_or("", JobState::as_str))
                 .append_pair("limit", &limit.to_string())
                 .append_pair("before", before)
                 .finish()
@@ -99,10 +99,10 @@ struct List<'a> {
     before: Option<&'a str>,
 }
 
-fn state_named(name: &str) -> Result<State, Problem> {
-    let state = State::ALL.into_iter().find(|state| state.as_str() == name);
+fn state_named(name: &str) -> Result<JobState, Problem> {
+    let state = JobState::ALL.into_iter().find(|state| state.as_str() == name);
     state.ok_or_else(|| {
-        let names = State::ALL.map(State::as_str).join(", ");
+        let names = JobState::ALL.map(JobState::as_str).join(", ");
         Problem::field("state", format!("`state` is none of {names}"))
     })
 }

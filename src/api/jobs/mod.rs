@@ -24,7 +24,7 @@ use actix_web::{
 };
 use tidegate_core::{
     event::Topic,
-    jobs::{Job, Keep, Outcome, State, Status},
+    jobs::{Job, JobState, Keep, Outcome, Status},
     ledger::{Fingerprint, Reply},
 };
 
@@ -122,7 +122,7 @@ async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpR
     let job = gateway.tracker().wait(id, waiting, is_over).await?;
     let location = format!("{}/jobs/{id}", root(&request, &gateway));
     let mut response = match job.state {
-        State::Succeeded if wait.is_some() => {
+        JobState::Succeeded if wait.is_some() => {
             let mut response = HttpResponse::SeeOther();
             response.insert_header((LOCATION, format!("{location}/result")));
             response
@@ -253,7 +253,7 @@ fn asked(request: &HttpRequest, gateway: &Gateway, job: &Job) -> HttpResponse {
             .insert_header((REFERRER_POLICY, NO_REFERRER))
             .finish();
     }
-    let mut response = HttpResponse::build(if job.state == State::Cancelling {
+    let mut response = HttpResponse::build(if job.state == JobState::Cancelling {
         StatusCode::ACCEPTED
     } else {
         StatusCode::OK
@@ -265,14 +265,14 @@ fn asked(request: &HttpRequest, gateway: &Gateway, job: &Job) -> HttpResponse {
 async fn read_result(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let job = Gateway::of(&request).tracker().job(&id).await?;
     match (&job.outcome, job.state) {
-        (Some(Outcome::Inline(value)), State::Succeeded) => Ok(HttpResponse::Ok()
+        (Some(Outcome::Inline(value)), JobState::Succeeded) => Ok(HttpResponse::Ok()
             .content_type("application/json")
             .insert_header((CACHE_CONTROL, "private, no-cache"))
             .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
             .insert_header((CONTENT_SECURITY_POLICY, NOT_A_PAGE))
             .insert_header((REFERRER_POLICY, NO_REFERRER))
             .body(value.get().to_owned())),
-        (Some(Outcome::Link(link)), State::Succeeded) => Ok(HttpResponse::SeeOther()
+        (Some(Outcome::Link(link)), JobState::Succeeded) => Ok(HttpResponse::SeeOther()
             .insert_header((LOCATION, link.as_str()))
             .insert_header((REFERRER_POLICY, NO_REFERRER))
             .finish()),

@@ -31,7 +31,7 @@ pub(super) async fn watch(
     // the repetition.
     let after = gateway.hub().history().last();
     let job = gateway.tracker().job(id).await?;
-    let cursor_token = gateway.hub().history().token_key().seal(after);
+    let cursor_token = gateway.hub().history().cursor_key().seal(after);
     let document =
         serde_json::to_string(&Status::of(&job, gateway.tracker().now().time)).unwrap_or_default();
     let mut head = sse::head(gateway.settings().delivery.retry).to_vec();

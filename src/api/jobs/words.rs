@@ -4,25 +4,25 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidegate_core::jobs::{Job, State};
+use tidegate_core::jobs::{Job, JobState};
 
 /// Describes a state. For a queued job, says whether it was tried before.
-pub(super) fn state(state: State, attempt: u32) -> &'static str {
+pub(super) fn state(state: JobState, attempt: u32) -> &'static str {
     match state {
-        State::Queued if attempt == 0 => "Waiting for a worker",
-        State::Queued => "Waiting for another attempt",
-        State::Running => "Running",
-        State::Cancelling => "Being cancelled",
-        State::Succeeded => "Done",
-        State::Failed => "Failed",
-        State::Cancelled => "Cancelled",
-        State::Lost => "Lost: its worker fell silent",
+        JobState::Queued if attempt == 0 => "Waiting for a worker",
+        JobState::Queued => "Waiting for another attempt",
+        JobState::Running => "Running",
+        JobState::Cancelling => "Being cancelled",
+        JobState::Succeeded => "Done",
+        JobState::Failed => "Failed",
+        JobState::Cancelled => "Cancelled",
+        JobState::Lost => "Lost: its worker fell silent",
     }
 }
 
 /// Returns whole percents, rounded down, if the progress is known. A job that succeeded has 100.
 pub(super) fn percent(job: &Job) -> Option<u8> {
-    if job.state == State::Succeeded {
+    if job.state == JobState::Succeeded {
         return Some(100);
     }
     let percent = job.progress.percent()?.clamp(0.0, 100.0);
@@ -60,8 +60,8 @@ pub(super) fn estimate(seconds: f64) -> String {
     }
 }
 
-pub(super) fn is_cancellable(state: State) -> bool {
-    matches!(state, State::Queued | State::Running)
+pub(super) fn is_cancellable(state: JobState) -> bool {
+    matches!(state, JobState::Queued | JobState::Running)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{json, value::RawValue};
 use tidegate_core::{
     event::Topic,
-    jobs::{Job, Report, State},
+    jobs::{Job, JobState, Report},
 };
 
 use super::parameter;
@@ -177,7 +177,7 @@ pub(super) async fn fail_job(
 fn reported(job: &Job) -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(json!({
         "state": job.state,
-        "cancel": job.state == State::Cancelling || job.state == State::Cancelled,
+        "cancel": job.state == JobState::Cancelling || job.state == JobState::Cancelled,
         "log_length": job.log.end(),
         "report_seconds": (job.lease_term() / REPORTS_PER_LEASE).as_secs_f64(),
     }))

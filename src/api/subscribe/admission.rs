@@ -10,7 +10,7 @@ use actix_web::{
 use tidegate_core::{
     delivery::{Seat, Subscription, Terms},
     event::{Invalid, Position},
-    history::{HistoryError, Located, Missing, Search, Start, TokenKey},
+    history::{CursorKey, HistoryError, Located, Missing, Search, Start},
     matching::SubscribedPatterns,
     subscriptions::{Newcomer, Signs},
     transport::{Gap, Transport},
@@ -95,10 +95,10 @@ pub(super) async fn admit(
     let located = match n_newest {
         Some(count) => search(gateway, params, count).await,
         None => {
-            { history.locate(params.start(history.token_key(), limits.id_bytes), &params.interest) }
-                .await
-                .map_err(|error| unreadable(&error))
+            history.locate(params.start(history.cursor_key(), limits.id_bytes), &params.interest)
         }
+        .await
+        .map_err(|error| unreadable(&error)),
     }?;
     let cursor = params.cursor.as_ref().map(|it| it.text.as_str());
     let cursor_echo = cursor.map(|cursor| echo(cursor, located.missing));
@@ -191,7 +191,7 @@ impl Admitted {
     }
 
     /// Where the client can resume before it has received anything. A gap has to be reported again.
-    pub(super) fn resume_point(&self, key: &TokenKey) -> String {
+    pub(super) fn resume_point(&self, key: &CursorKey) -> String {
         match &self.gap {
             Some(gap) if !gap.cursor.is_empty() => gap.cursor.clone(),
             _ => key.seal(self.after),

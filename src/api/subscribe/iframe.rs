@@ -70,7 +70,7 @@ pub(crate) async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Pr
         Ok(admitted) => admitted,
         Err(problem) => return Ok(later(&request, &gateway, &params, &target, problem)),
     };
-    let cursor = admitted.resume_point(gateway.hub().history().token_key());
+    let cursor = admitted.resume_point(gateway.hub().history().cursor_key());
     let head = head(&gateway, &params, &target, &params.lasting_query, &cursor);
     let response = admitted_response(&gateway, &target, &admitted);
     let terms = admission::stream_terms(&gateway, Transport::Iframe, params.expires);

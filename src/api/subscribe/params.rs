@@ -12,7 +12,7 @@ use actix_web::{
 use jiff::Timestamp;
 use tidegate_core::{
     event::{ClientKey, EventId, Invalid, Topic},
-    history::{Start, TokenKey},
+    history::{CursorKey, Start},
     matching::{Interest, MatcherKind, Matchers},
 };
 
@@ -183,7 +183,7 @@ impl Params {
     }
 
     /// Where to begin, unless the newest events are requested.
-    pub(super) fn start(&self, key: &TokenKey, id_bytes: usize) -> Start {
+    pub(super) fn start(&self, key: &CursorKey, id_bytes: usize) -> Start {
         match &self.cursor {
             None => match self.backlog {
                 Backlog::None | Backlog::Last(_) => Start::Now,
@@ -192,7 +192,7 @@ impl Params {
             // Present but empty: a client that has received no event yet may send this.
             Some(cursor) if cursor.text.is_empty() => Start::Now,
             Some(cursor) if cursor.text == EventId::EARLIEST => Start::Earliest,
-            Some(cursor) if TokenKey::is_token(&cursor.text) => {
+            Some(cursor) if CursorKey::is_token(&cursor.text) => {
                 key.open(&cursor.text).map_or(Start::Unknown, Start::Position)
             }
             Some(cursor) => {

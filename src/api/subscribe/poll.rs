@@ -22,7 +22,7 @@ use actix_web::{
 };
 use bytes::Bytes;
 use tidegate_core::{
-    delivery::{Feed, Item, PollTurn as Turn, Shard, Terms},
+    delivery::{Feed, Item, SessionPoll, Shard, Terms},
     transport::{Transport, json, subscription},
 };
 
@@ -55,15 +55,15 @@ pub(crate) async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Pr
     let settings = &gateway.settings().poll;
     let (wait, preferred) = wait(&request, &params, settings)?;
     let wait = admission::within(wait, params.expires);
-    let mut turn = gateway.sessions().begin(params.session.as_deref());
-    let admitted = admitted.join(&request, &gateway, &params, Some(turn.number()))?;
+    let mut session_poll = gateway.sessions().begin(params.session.as_deref());
+    let admitted = admitted.join(&request, &gateway, &params, Some(session_poll.number()))?;
     let cursor_echo = admitted.cursor_echo.clone();
     let terms = Terms { transport: Transport::Poll, heartbeat: None, lifetime: wait };
     let shard =
         request.app_data::<Shard>().expect("`Gateway::configure` adds a shard to its routes");
     let mut feed = shard.subscribe(admitted.subscription(&params, terms));
     let peer = Peer::of(&request);
-    let batch = collect(&mut feed, &mut turn, &peer, wait, &params, settings).await;
+    let batch = collect(&mut feed, &mut session_poll, &peer, wait, &params, settings).await;
 
     let mut response = HttpResponse::Ok();
     headers::uncached(&mut response);
@@ -81,7 +81,7 @@ pub(crate) async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Pr
         return Ok(response.finish());
     }
     let cursor = feed.token();
-    let next = next(&request, &gateway, &params, &turn, &cursor);
+    let next = next(&request, &gateway, &params, &session_poll, &cursor);
     response.insert_header((ETAG, format!("\"{cursor}\"")));
     let mut pieces = batch.into_json(&cursor, &next);
     match &params.callback {
@@ -96,7 +96,7 @@ pub(crate) async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Pr
         }
     }
     let size = pieces.iter().map(|piece| piece.len() as u64).sum();
-    Ok(response.body(Reply { pieces, size, _feed: feed, _turn: turn }))
+    Ok(response.body(Reply { pieces, size, _feed: feed, _session_poll: session_poll }))
 }
 
 /// Answers with the head that a reply would have, without waiting. `HEAD` subscribes to nothing.
@@ -155,7 +155,7 @@ fn wait(
 /// until the peer ends its side.
 async fn collect(
     feed: &mut Feed,
-    turn: &mut Turn,
+    session_poll: &mut SessionPoll,
     peer: &Peer,
     wait: Duration,
     params: &Params,
@@ -171,7 +171,7 @@ async fn collect(
         let item = if is_waiting {
             tokio::select! {
                 item = feed.next() => Some(item),
-                () = turn.replaced() => None,
+                () = session_poll.replaced() => None,
                 // The peer may still read, so the reply is sent with what there is.
                 () = peer.clone().ended() => continue,
             }
@@ -183,7 +183,7 @@ async fn collect(
                 json::event(subscription::in_old_dialect(&event)).clone()
             }
             Some(Item::Event(event)) => json::event(params.interest.shown(&event)).clone(),
-            Some(Item::Gap(gap)) => json::gap_event(&gap, feed.token_key()).into(),
+            Some(Item::Gap(gap)) => json::gap_event(&gap, feed.cursor_key()).into(),
             Some(Item::Heartbeat(_)) => continue,
             Some(Item::End(_)) | None => {
                 batch.more = feed.is_behind();
@@ -201,7 +201,7 @@ struct Reply {
     pieces: VecDeque<Bytes>,
     size: u64,
     _feed: Feed,
-    _turn: Turn,
+    _session_poll: SessionPoll,
 }
 
 impl MessageBody for Reply {
@@ -240,7 +240,7 @@ fn next(
     request: &HttpRequest,
     gateway: &Gateway,
     params: &Params,
-    turn: &Turn,
+    session_poll: &SessionPoll,
     cursor: &str,
 ) -> String {
     let mut url = public_base(request, gateway.settings());
@@ -249,6 +249,6 @@ fn next(
     url.set_query(Some(&params.lasting_query));
     url.query_pairs_mut()
         .append_pair("last_event_id", cursor)
-        .append_pair("session", &turn.session());
+        .append_pair("session", &session_poll.session());
     url.into()
 }

@@ -110,7 +110,7 @@ fn open(
     let mut head = BytesMut::from(&*sse::head(retry));
     // A gap has to be reported first: this cursor token is after it.
     if params.visible_heartbeats && admitted.gap.is_none() {
-        let cursor_token = gateway.hub().history().token_key().seal(admitted.after);
+        let cursor_token = gateway.hub().history().cursor_key().seal(admitted.after);
         head.extend_from_slice(&sse::visible_heartbeat(&cursor_token));
     }
     let response = response(&admitted);

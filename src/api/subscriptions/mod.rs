@@ -11,7 +11,7 @@ use serde::Serialize;
 use tidegate_core::{
     event::{EventId, Position, Topic},
     subscriptions::{Listed, Names, Registry, document, name},
-    transport::subscription::{Document, OLD_CONTEXT},
+    transport::subscription::{OLD_CONTEXT, SubscriptionDocument},
 };
 
 use self::asked::{Asked, Filter};
@@ -134,7 +134,7 @@ impl<'a> View<'a> {
         let history = gateway.hub().history();
         let cursor = match history.last() {
             Position::START => EventId::EARLIEST.to_owned(),
-            last => history.token_key().seal(last),
+            last => history.cursor_key().seal(last),
         };
         // The reply in the old dialect also has the cursor token.
         let etag = match is_old {
@@ -179,7 +179,7 @@ impl<'a> View<'a> {
         )
     }
 
-    fn document<'d>(&self, listed: &'d Listed) -> Document<'d> {
+    fn document<'d>(&self, listed: &'d Listed) -> SubscriptionDocument<'d> {
         document(self.names, listed.matched(), listed.subscriber(), true)
     }
 
@@ -218,7 +218,8 @@ impl<'a> View<'a> {
             }
         }
         let next = found.last().filter(|_| has_more).map(|last| self.next(last));
-        let documents: Vec<Document<'_>> = found.iter().map(|it| self.document(it)).collect();
+        let documents: Vec<SubscriptionDocument<'_>> =
+            found.iter().map(|it| self.document(it)).collect();
         let next = next.as_deref();
         if !self.is_old {
             let subscriptions = Some(documents);

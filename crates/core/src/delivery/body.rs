@@ -65,7 +65,7 @@ impl Body {
     fn poll_encoded(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
         let is_full = self.style.is_full(self.written);
         let item = ready!(self.feed.poll_turn(cx, is_full));
-        let key = self.feed.token_key();
+        let key = self.feed.cursor_key();
         Poll::Ready(match item {
             Item::Event(event) => {
                 self.has_ended = self.style.is_last(&event);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     event::{Event, Position},
-    history::{Budget, Missing, Page, TokenKey},
+    history::{Budget, CursorKey, Missing, Page},
     transport::Gap,
 };
 
@@ -32,7 +32,7 @@ impl Leg {
         cursor: Position,
         position: Position,
         told: &mut u64,
-        key: &TokenKey,
+        key: &CursorKey,
     ) -> Self {
         let Page { mut events, scanned_to, torn, .. } = page;
         let after = torn.map_or(cursor, |torn| torn.begins.max(cursor));

@@ -12,13 +12,13 @@ use tracing::warn;
 
 use super::{
     catch_up::{Leg, PAGE},
-    shard::Inner,
+    shard_core::ShardCore,
     subscriber::Served,
     turn::{Standing, Turn},
 };
 use crate::{
     event::{Event, Position},
-    history::{Answer, Meter, Page, TokenKey},
+    history::{Answer, CursorKey, Meter, Page},
     hub::Found,
     matching::Interest,
     transport::{EndReason, Gap, Transport},
@@ -39,7 +39,7 @@ pub enum Item {
 
 /// A subscription, which ends when this is dropped.
 pub struct Feed {
-    shard: Rc<Inner>,
+    shard: Rc<ShardCore>,
     key: usize,
     interest: Arc<Interest>,
     transport: Transport,
@@ -62,7 +62,7 @@ enum CatchUp {
 
 impl Feed {
     pub(super) fn new(
-        shard: Rc<Inner>,
+        shard: Rc<ShardCore>,
         key: usize,
         interest: Arc<Interest>,
         gap: Option<Gap>,
@@ -89,7 +89,7 @@ impl Feed {
     /// The cursor token for [`Feed::position`].
     #[must_use]
     pub fn token(&self) -> String {
-        self.token_key().seal(self.position())
+        self.cursor_key().seal(self.position())
     }
 
     /// What the subscriber subscribes to and may see.
@@ -100,8 +100,8 @@ impl Feed {
 
     /// The key for cursor tokens of its history.
     #[must_use]
-    pub fn token_key(&self) -> &TokenKey {
-        self.shard.hub.history().token_key()
+    pub fn cursor_key(&self) -> &CursorKey {
+        self.shard.hub.history().cursor_key()
     }
 
     /// Waits for the next item.
@@ -270,7 +270,7 @@ impl Feed {
         let position = state.position;
         let subscriber = &mut state.subscribers[self.key];
         let cursor = subscriber.served.cursor(position);
-        let leg = Leg::new(page, cursor, position, &mut subscriber.told, self.token_key());
+        let leg = Leg::new(page, cursor, position, &mut subscriber.told, self.cursor_key());
         subscriber.served = Served::Behind(leg.after);
         drop(state);
         let (events, scanned_to) = (leg.events.into(), leg.scanned_to);

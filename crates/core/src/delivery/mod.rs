@@ -12,8 +12,11 @@ mod recent;
 mod seats;
 mod session;
 mod shard;
+mod shard_core;
 #[cfg(unix)]
 mod socket;
+#[cfg(unix)]
+mod socket_set;
 #[cfg(unix)]
 mod sockets;
 mod state;
@@ -27,7 +30,7 @@ pub use self::{
     body::Body,
     feed::{Feed, Item},
     seats::{Seat, Seats},
-    session::{Sessions, Turn as PollTurn},
+    session::{SessionPoll, Sessions},
     shard::Shard,
     subscriber::{Subscription, Terms},
 };

@@ -11,15 +11,15 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::{event::Position, history::TokenKey};
+use crate::history::Seal;
 
 /// The live sessions: those with a poll in progress, or whose lease has not expired.
 #[derive(Debug, Clone)]
-pub struct Sessions(Arc<Inner>);
+pub struct Sessions(Arc<SessionsCore>);
 
 #[derive(Debug)]
-struct Inner {
-    key: TokenKey,
+struct SessionsCore {
+    seal: Seal,
     lease: Duration,
     capacity: usize,
     alive: Mutex<Alive>,
@@ -37,17 +37,17 @@ struct Session {
     /// When the lease expires; `None` during a poll.
     expires: Option<Instant>,
     /// The number of the current poll, to tell it from earlier ones.
-    turn: u64,
+    poll: u64,
     /// Dropped to end the current poll: a client that polls again has abandoned it.
     waiting: Option<oneshot::Sender<()>>,
 }
 
 /// A poll of a session. Dropping it starts the lease.
 #[derive(Debug)]
-pub struct Turn {
+pub struct SessionPoll {
     sessions: Sessions,
     number: u64,
-    turn: u64,
+    poll: u64,
     /// `None` for a first poll, which cannot be replaced.
     replaced: Option<oneshot::Receiver<()>>,
 }
@@ -57,7 +57,12 @@ impl Sessions {
     /// are stored.
     #[must_use]
     pub fn new(lease: Duration, capacity: usize) -> Self {
-        Self(Arc::new(Inner { key: TokenKey::random(), lease, capacity, alive: Mutex::default() }))
+        Self(Arc::new(SessionsCore {
+            seal: Seal::random(),
+            lease,
+            capacity,
+            alive: Mutex::default(),
+        }))
     }
 
     fn alive(&self) -> MutexGuard<'_, Alive> {
@@ -73,19 +78,18 @@ impl Sessions {
     }
 
     /// Begins a poll: of the session named by the client, or the first one of a new session.
-    pub fn begin(&self, named: Option<&str>) -> Turn {
-        let named = named.and_then(|name| self.0.key.open(&format!("#{name}")));
-        match named {
-            Some(Position(number)) => self.go_on(number),
+    pub fn begin(&self, named: Option<&str>) -> SessionPoll {
+        match named.and_then(|name| self.0.seal.open(name)) {
+            Some(number) => self.go_on(number),
             None => self.first(),
         }
     }
 
-    fn first(&self) -> Turn {
-        Turn { sessions: self.clone(), number: fastrand::u64(..), turn: 0, replaced: None }
+    fn first(&self) -> SessionPoll {
+        SessionPoll { sessions: self.clone(), number: fastrand::u64(..), poll: 0, replaced: None }
     }
 
-    fn go_on(&self, number: u64) -> Turn {
+    fn go_on(&self, number: u64) -> SessionPoll {
         let mut alive = self.alive();
         if alive.sweep_at <= alive.by_number.len() {
             alive.sweep();
@@ -96,11 +100,11 @@ impl Sessions {
         }
         let (waiting, replaced) = oneshot::channel();
         let session = alive.by_number.entry(number).or_default();
-        session.turn += 1;
+        session.poll += 1;
         session.expires = None;
         session.waiting = Some(waiting);
-        let turn = session.turn;
-        Turn { sessions: self.clone(), number, turn, replaced: Some(replaced) }
+        let poll = session.poll;
+        SessionPoll { sessions: self.clone(), number, poll, replaced: Some(replaced) }
     }
 }
 
@@ -113,7 +117,7 @@ impl Alive {
     }
 }
 
-impl Turn {
+impl SessionPoll {
     /// The number of the session.
     pub fn number(&self) -> u64 {
         self.number
@@ -121,7 +125,7 @@ impl Turn {
 
     /// The name of the session.
     pub fn session(&self) -> String {
-        self.sessions.0.key.name(self.number).trim_start_matches('#').to_owned()
+        self.sessions.0.seal.name(self.number)
     }
 
     /// Returns when another poll of the same session has begun.
@@ -136,11 +140,11 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for SessionPoll {
     fn drop(&mut self) {
         let mut alive = self.sessions.alive();
         if let Some(session) = alive.by_number.get_mut(&self.number)
-            && session.turn == self.turn
+            && session.poll == self.poll
         {
             session.waiting = None;
             session.expires = Some(Instant::now() + self.sessions.0.lease);
@@ -170,10 +174,10 @@ mod tests {
         let sessions = Sessions::new(Duration::ZERO, 1);
         assert_ne!(sessions.begin(Some("made up")).session(), "made up");
         let (one, other) = (sessions.begin(None).session(), sessions.begin(None).session());
-        let turn = sessions.begin(Some(&one));
-        assert_eq!(turn.session(), one);
+        let poll = sessions.begin(Some(&one));
+        assert_eq!(poll.session(), one);
         assert_ne!(sessions.begin(Some(&other)).session(), other);
-        drop(turn);
+        drop(poll);
         assert_eq!(sessions.count(), 0);
         assert_eq!(sessions.begin(Some(&other)).session(), other);
     }

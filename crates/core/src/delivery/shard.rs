@@ -1,43 +1,33 @@
 //! A shard: the subscribers of one thread, and the task that delivers events to them.
 
-use std::{cell::RefCell, fmt, rc::Rc, rc::Weak, sync::Arc, time::Instant};
+use std::{
+    cell::RefCell,
+    fmt,
+    rc::{Rc, Weak},
+};
 
-use tokio::sync::{Notify, broadcast::error::RecvError};
+use tokio::sync::broadcast::error::RecvError;
 
+#[cfg(unix)]
+use super::socket::Connection;
 use super::{
     Feed,
-    state::State,
+    shard_core::ShardCore,
     subscriber::{Sink, Subscription},
 };
-#[cfg(unix)]
-use super::{socket::Connection, sockets::Sockets};
-use crate::{
-    hub::{Doorbell, Hub, ShardStats},
-    transport::Style,
-};
+use crate::{hub::Hub, transport::Style};
 
 /// Events read from the tail at a time, and sockets written to from each queue.
 const BATCH: usize = 64;
 
 thread_local! {
     /// The shards of this thread, one for each hub.
-    static SHARDS: RefCell<Vec<Weak<Inner>>> = const { RefCell::new(Vec::new()) };
+    static SHARDS: RefCell<Vec<Weak<ShardCore>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A handle to the subscribers of this thread. The shard's task starts with its first subscriber.
 #[derive(Clone)]
-pub struct Shard(Rc<Inner>);
-
-pub(super) struct Inner {
-    pub(super) hub: Hub,
-    pub(super) stats: Arc<ShardStats>,
-    doorbell: Arc<Doorbell>,
-    pub(super) state: RefCell<State>,
-    #[cfg(unix)]
-    pub(super) sockets: Sockets,
-    /// Wakes the task for work that it does not wait for otherwise.
-    nudge: Notify,
-}
+pub struct Shard(Rc<ShardCore>);
 
 impl Shard {
     /// Returns this thread's shard for `hub`, whatever number of listeners and applications the
@@ -50,18 +40,7 @@ impl Shard {
             if let Some(shard) = here {
                 return Self(shard);
             }
-            let stats = Arc::new(ShardStats::new());
-            let doorbell = Arc::new(Doorbell::new(stats.clone()));
-            hub.register(doorbell.clone());
-            let shard = Rc::new(Inner {
-                hub: hub.clone(),
-                stats,
-                doorbell,
-                state: RefCell::new(State::new(Instant::now())),
-                #[cfg(unix)]
-                sockets: Sockets::default(),
-                nudge: Notify::new(),
-            });
+            let shard = Rc::new(ShardCore::new(hub.clone()));
             shards.push(Rc::downgrade(&shard));
             Self(shard)
         })
@@ -119,7 +98,7 @@ impl fmt::Debug for Shard {
     }
 }
 
-impl Inner {
+impl ShardCore {
     fn add(self: &Rc<Self>, subscription: Subscription, sink: Sink) -> usize {
         self.run();
         self.doorbell.want(&subscription.interest);
@@ -130,12 +109,6 @@ impl Inner {
         while !self.advance() {}
         self.nudge();
         key
-    }
-
-    pub(super) fn remove(&self, key: usize) {
-        let (interest, transport) = self.state.borrow_mut().remove(key);
-        self.doorbell.unwant(&interest);
-        self.stats.closed(transport);
     }
 
     /// Starts the task that follows the tail, unless it is running.
@@ -208,26 +181,15 @@ impl Inner {
             self.remove(key as usize);
         }
     }
-
-    pub(super) fn nudge(&self) {
-        self.nudge.notify_one();
-    }
 }
 
 #[cfg(not(unix))]
-impl Inner {
+impl ShardCore {
     fn serve_sockets(&self, _: usize) -> bool {
         true
     }
 
     async fn watch_sockets(&self) {
         std::future::pending().await
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // A dropped shard must not count as lagging.
-        self.stats.saw(u64::MAX);
     }
 }

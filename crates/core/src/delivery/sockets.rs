@@ -1,66 +1,16 @@
-//! The sockets of a shard: which of them are ready, and serving those.
-//!
-//! They are in one epoll set, which the shard's task watches as a single descriptor. An idle socket
-//! costs its subscriber's slot and what the kernel keeps, but no task.
+//! The sockets of a shard: handling those that are ready, and serving the queued ones.
 
-use std::{
-    cell::{OnceCell, RefCell},
-    io,
-    rc::Rc,
-    time::Duration,
-};
+use std::{io, rc::Rc};
 
-use mio::{Events, Poll, Registry};
-use tokio::io::{Interest, unix::AsyncFd};
+use mio::event::Event;
 
 use super::{
-    catch_up::PAGE, shard::Inner, socket::Connection, state::number, subscriber::Sink,
+    catch_up::PAGE, shard_core::ShardCore, socket::Connection, state::number, subscriber::Sink,
     writing::Outcome,
 };
 use crate::{event::Position, transport::Gap};
 
-/// Ready sockets reported at a time.
-const READY: usize = 256;
-
-/// The epoll set; opened with the first socket.
-#[derive(Default)]
-pub(super) struct Sockets(OnceCell<Set>);
-
-struct Set {
-    poll: RefCell<(Poll, Events)>,
-    /// The set itself, as a descriptor that becomes readable.
-    registry: AsyncFd<Registry>,
-}
-
-impl Sockets {
-    /// The registry for sockets. If the set cannot be opened, for lack of descriptors, the next
-    /// socket tries again.
-    fn registry(&self) -> io::Result<&Registry> {
-        let set = match self.0.get() {
-            Some(set) => set,
-            None => {
-                let opened = Set::open()?;
-                self.0.get_or_init(|| opened)
-            }
-        };
-        Ok(set.registry.get_ref())
-    }
-}
-
-impl Set {
-    fn open() -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let registry = watch(poll.registry().try_clone()?)?;
-        Ok(Self { poll: RefCell::new((poll, Events::with_capacity(READY))), registry })
-    }
-}
-
-#[expect(deprecated, reason = "what replaces it is unsafe; a registry keeps its descriptor")]
-fn watch(registry: Registry) -> io::Result<AsyncFd<Registry>> {
-    AsyncFd::with_interest(registry, Interest::READABLE)
-}
-
-impl Inner {
+impl ShardCore {
     /// Starts to serve a socket that was just added.
     pub(super) fn welcome(&self, key: usize, gap: Option<Gap>) -> io::Result<()> {
         let watched = self.watch(key, gap);
@@ -76,7 +26,7 @@ impl Inner {
         let mut state = self.state.borrow_mut();
         let Some(connection) = state.connection(key) else { return Ok(()) };
         if let Some(gap) = gap {
-            let notice = connection.style.writer.gap(&gap, self.hub.history().token_key());
+            let notice = connection.style.writer.gap(&gap, self.hub.history().cursor_key());
             connection.notify(notice);
             self.stats.gap();
         }
@@ -87,21 +37,12 @@ impl Inner {
 
     /// Waits until sockets are ready, and handles them.
     pub(super) async fn watch_sockets(&self) {
-        let Some(set) = self.sockets.0.get() else { return std::future::pending().await };
-        let Ok(mut ready) = set.registry.readable().await else { return };
-        let (poll, events) = &mut *set.poll.borrow_mut();
-        if poll.poll(events, Some(Duration::ZERO)).is_err() {
-            // Interrupted; the set is still ready.
-            return;
-        }
-        let mut n_ready = 0;
-        for event in &*events {
-            n_ready += 1;
+        let handle = |event: &Event| {
             let key = event.token().0;
             // A client that has closed its sending side is taken for gone.
             if event.is_read_closed() || event.is_error() {
                 self.remove(key);
-                continue;
+                return;
             }
             if event.is_readable() {
                 self.discard_input(key);
@@ -109,10 +50,8 @@ impl Inner {
             if event.is_writable() {
                 self.unblock(key);
             }
-        }
-        if n_ready < READY {
-            ready.clear_ready();
-        }
+        };
+        self.sockets.handle_ready(handle).await;
     }
 
     fn unblock(&self, key: usize) {

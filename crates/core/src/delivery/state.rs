@@ -27,7 +27,7 @@ use crate::{
 /// more.
 const FEW: usize = 32;
 
-pub(super) struct State {
+pub(super) struct ShardState {
     pub(super) is_running: bool,
     pub(super) is_draining: bool,
     /// The position up to which events were read. A subscriber that is [`Served::Live`] has
@@ -94,7 +94,7 @@ impl Ready {
     }
 }
 
-impl State {
+impl ShardState {
     pub(super) fn new(now: Instant) -> Self {
         let wheel = Wheel::new(now);
         Self {

@@ -7,16 +7,16 @@ use tracing::warn;
 
 use super::{
     catch_up::Leg,
-    shard::Inner,
+    shard_core::ShardCore,
     socket::{Connection, Encoded, Wrote},
-    state::{State, number},
+    state::{ShardState, number},
     subscriber::{Served, Sink, Subscriber},
     turn::{Standing, Turn},
     wheel::Tick,
 };
 use crate::{
     event::{Event, Position},
-    history::{HistoryError, Meter, Page, TokenKey},
+    history::{CursorKey, HistoryError, Meter, Page},
     hub::{Found, Tail},
     matching::Interest,
     transport::EndReason,
@@ -38,14 +38,14 @@ pub(super) enum Outcome {
     AskHistory(Position),
 }
 
-impl Inner {
+impl ShardCore {
     /// Writes to a socket, within the limits of one turn.
     ///
     /// # Errors
     /// If the connection is broken.
-    pub(super) fn write(&self, state: &mut State, key: usize) -> io::Result<Outcome> {
-        let token_key = self.hub.history().token_key();
-        let State { subscribers, position, tick, is_draining, .. } = state;
+    pub(super) fn write(&self, state: &mut ShardState, key: usize) -> io::Result<Outcome> {
+        let cursor_key = self.hub.history().cursor_key();
+        let ShardState { subscribers, position, tick, is_draining, .. } = state;
         // A queued subscriber may be gone, and its number reused.
         let Some(subscriber) = subscribers.get_mut(key) else { return Ok(Outcome::Done) };
         let Sink::Socket(connection) = &mut subscriber.sink else { return Ok(Outcome::Done) };
@@ -75,13 +75,13 @@ impl Inner {
                     return Ok(Outcome::Wait);
                 }
                 Turn::End(reason) => {
-                    let notice = connection.style.end(reason, &token_key.seal(cursor));
+                    let notice = connection.style.end(reason, &cursor_key.seal(cursor));
                     connection.end(Some(notice));
                 }
                 Turn::Rest | Turn::Events => break,
                 Turn::Heartbeat => {
                     subscriber.owes_heartbeat = false;
-                    let notice = connection.style.writer.heartbeat(&token_key.seal(cursor));
+                    let notice = connection.style.writer.heartbeat(&cursor_key.seal(cursor));
                     connection.notify(notice);
                 }
                 Turn::Live => return Ok(Outcome::Done),
@@ -96,8 +96,8 @@ impl Inner {
     }
 
     /// Writes the next events.
-    fn write_events(&self, state: &mut State, key: usize) -> io::Result<Outcome> {
-        let State { subscribers, position, tick, recent, ahead, .. } = state;
+    fn write_events(&self, state: &mut ShardState, key: usize) -> io::Result<Outcome> {
+        let ShardState { subscribers, position, tick, recent, ahead, .. } = state;
         let subscriber = &mut subscribers[key];
         let after = subscriber.served.cursor(*position);
         if *position < after {
@@ -105,7 +105,7 @@ impl Inner {
             return Ok(Outcome::Done);
         }
         let Sink::Socket(connection) = &subscriber.sink else { return Ok(Outcome::Done) };
-        let token_key = self.hub.history().token_key();
+        let cursor_key = self.hub.history().cursor_key();
         let interest = &subscriber.interest;
         let mut from_tail = Vec::new();
         let (events, is_whole) = match (recent.behind(after), subscriber.served) {
@@ -114,13 +114,13 @@ impl Inner {
                 let only = behind
                     .next()
                     .filter(|it| !it.update.is_restricted() || interest.covers(&it.update));
-                gather(only, interest, connection, token_key)
+                gather(only, interest, connection, cursor_key)
             }
             (Some(behind), _) => gather(
                 behind.filter(|it| interest.covers(&it.update)),
                 interest,
                 connection,
-                token_key,
+                cursor_key,
             ),
             (None, _) => {
                 let found =
@@ -132,7 +132,7 @@ impl Inner {
                     subscriber.served = Served::Behind(*position);
                     return Ok(Outcome::Again);
                 }
-                let (events, is_whole) = gather(&from_tail, interest, connection, token_key);
+                let (events, is_whole) = gather(&from_tail, interest, connection, cursor_key);
                 (events, is_whole && matches!(found, Found::Nothing))
             }
         };
@@ -184,14 +184,14 @@ impl Inner {
         page: Result<Page, HistoryError>,
     ) -> io::Result<()> {
         let mut state = self.state.borrow_mut();
-        let State { subscribers, position, tick, .. } = &mut *state;
+        let ShardState { subscribers, position, tick, .. } = &mut *state;
         let Some(subscriber) = subscribers.get_mut(key) else { return Ok(()) };
         if subscriber.arrival != arrival {
             return Ok(());
         }
         let Sink::Socket(connection) = &mut subscriber.sink else { return Ok(()) };
         connection.end_reading();
-        let token_key = self.hub.history().token_key();
+        let cursor_key = self.hub.history().cursor_key();
         let cursor = subscriber.served.cursor(*position);
         let page = match page {
             Ok(page) => page,
@@ -201,14 +201,14 @@ impl Inner {
                     // The end would be written into the middle of the event.
                     return Err(io::ErrorKind::NotFound.into());
                 }
-                let token = token_key.seal(cursor);
+                let token = cursor_key.seal(cursor);
                 let notice = connection.style.end(EndReason::Unavailable, &token);
                 connection.end(Some(notice));
                 state.rouse(number(key), false);
                 return Ok(());
             }
         };
-        let leg = Leg::new(page, cursor, *position, &mut subscriber.told, token_key);
+        let leg = Leg::new(page, cursor, *position, &mut subscriber.told, cursor_key);
         subscriber.served = Served::Behind(leg.after);
         if let Some(gap) = leg.gap {
             if connection.is_within_event() {
@@ -216,13 +216,13 @@ impl Inner {
                 // before it.
                 return Err(io::ErrorKind::NotFound.into());
             }
-            let notice = connection.style.writer.gap(&gap, token_key);
+            let notice = connection.style.writer.gap(&gap, cursor_key);
             connection.notify(notice);
             self.stats.gap();
         }
         let turn = if connection.write_notice(*tick)? == Wrote::All {
             let (events, is_whole) =
-                gather(&leg.events, &subscriber.interest, connection, token_key);
+                gather(&leg.events, &subscriber.interest, connection, cursor_key);
             let then = is_whole.then_some(Served::Behind(leg.scanned_to));
             self.send(&events, subscriber, *tick, leg.after, then)?
         } else {
@@ -262,7 +262,7 @@ fn gather<'a>(
     events: impl IntoIterator<Item = &'a Arc<Event>>,
     interest: &Interest,
     connection: &Connection,
-    key: &TokenKey,
+    key: &CursorKey,
 ) -> (SmallVec<[Encoded<'a>; 4]>, bool) {
     let mut gathered: SmallVec<[Encoded<'a>; 4]> = SmallVec::new();
     let mut n_bytes = 0;

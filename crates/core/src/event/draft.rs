@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::{ClientKey, EventId, EventType, Invalid, Topic, Update, text, topic::WILDCARD};
+use super::{ClientKey, EventId, EventType, Invalid, Lane, Topic, Update, text, topic::WILDCARD};
 
 /// The longest reconnection time in milliseconds. Browser timers are signed 32-bit integers.
 const LONGEST_RETRY: u64 = i32::MAX as u64;
@@ -120,6 +120,7 @@ impl Draft {
             retry: self.retry,
             private: self.private,
             except,
+            lane: Lane::Ordinary,
         })
     }
 }

@@ -6,6 +6,7 @@
 
 mod draft;
 mod id;
+mod lane;
 mod text;
 mod topic;
 
@@ -18,6 +19,7 @@ pub(crate) use self::topic::WILDCARD;
 pub use self::{
     draft::{Draft, Limits},
     id::{ClientKey, EventId, EventType, Position},
+    lane::Lane,
     text::Invalid,
     topic::Topic,
 };
@@ -39,6 +41,8 @@ pub struct Update {
     pub private: bool,
     /// The client keys of subscribers that must not receive the update.
     pub except: Box<[ClientKey]>,
+    /// The part of the history that it belongs to.
+    pub lane: Lane,
 }
 
 impl Update {
@@ -47,13 +51,6 @@ impl Update {
     #[must_use]
     pub(crate) fn is_restricted(&self) -> bool {
         self.private || !self.except.is_empty() || self.topics.iter().any(Topic::is_job)
-    }
-
-    /// Whether the update announces that a subscription has begun or ended. Only the hub publishes
-    /// these.
-    #[must_use]
-    pub(crate) fn tells_of_subscription(&self) -> bool {
-        self.kind.as_ref().is_some_and(|kind| kind.as_str() == EventType::SUBSCRIPTION)
     }
 
     /// The approximate memory cost of this update in bytes: its text, its lists and its index
@@ -185,6 +182,7 @@ impl Event {
             retry: it.retry,
             private: it.private,
             except: it.except.clone(),
+            lane: it.lane,
         };
         let event = Self::new(self.position, self.accepted_at, update.into());
         Partial { event, next: OnceLock::new() }

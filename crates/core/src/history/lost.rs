@@ -327,7 +327,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::EventId,
+        event::{EventId, Lane},
         matching::{MatcherKind, MatcherLimits, Matchers},
     };
 
@@ -360,6 +360,7 @@ mod tests {
             retry: None,
             private: private && !is_of_job,
             except: Box::default(),
+            lane: Lane::Ordinary,
         }
     }
 

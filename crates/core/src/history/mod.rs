@@ -13,6 +13,7 @@ mod disk;
 mod hash;
 mod lost;
 mod memory;
+mod part;
 mod parts;
 mod token;
 
@@ -23,10 +24,12 @@ use prometheus_client::metrics::histogram::Histogram;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub use self::disk::codec::read_back;
+pub(crate) use self::token::Seal;
 pub use self::{
     disk::{Disk, DiskError, DiskOptions, Durability, Rule, store},
-    memory::{Memory, Retention},
-    token::TokenKey,
+    memory::Memory,
+    part::Retention,
+    token::CursorKey,
 };
 use crate::{
     event::{Event, EventId, Position, Update},
@@ -333,5 +336,5 @@ pub trait History: Send + Sync + std::fmt::Debug {
     fn last(&self) -> Position;
 
     /// The key of this store's cursor tokens.
-    fn token_key(&self) -> &TokenKey;
+    fn cursor_key(&self) -> &CursorKey;
 }

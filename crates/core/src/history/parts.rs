@@ -1,5 +1,6 @@
-//! A log in two parts: the events of publishers, and the hub's own subscription events. The parts
-//! share positions, but have separate limits, so that neither evicts the other's events.
+//! The history in memory, in two parts: the events of publishers, and the hub's own subscription
+//! events. The parts share positions, but have separate limits, so that neither evicts the other's
+//! events.
 
 use std::sync::Arc;
 
@@ -8,10 +9,10 @@ use jiff::Timestamp;
 use super::{
     Budget, Located, Meter, Missing, Page, Search, Start,
     lost::Begin,
-    memory::{Log, Retention},
+    part::{Part, Retention},
 };
 use crate::{
-    event::{Event, Position, Update},
+    event::{Event, Lane, Position, Update},
     matching::Interest,
 };
 
@@ -20,13 +21,13 @@ const SAMPLE: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Parts {
-    published: Log,
-    subscriptions: Log,
+    published: Part,
+    subscriptions: Part,
 }
 
 impl Parts {
     pub(super) fn new(published: Retention, subscriptions: Retention) -> Self {
-        Self { published: Log::new(published), subscriptions: Log::new(subscriptions) }
+        Self { published: Part::new(published), subscriptions: Part::new(subscriptions) }
     }
 
     pub(super) fn last(&self) -> Position {
@@ -35,9 +36,9 @@ impl Parts {
 
     pub(super) fn append(&mut self, update: Arc<Update>, now: Timestamp) -> Arc<Event> {
         let position = Position(self.last().0 + 1);
-        let part = match update.tells_of_subscription() {
-            true => &mut self.subscriptions,
-            false => &mut self.published,
+        let part = match update.lane {
+            Lane::Ordinary => &mut self.published,
+            Lane::Subscriptions => &mut self.subscriptions,
         };
         part.append(position, update, now)
     }
@@ -177,6 +178,7 @@ mod tests {
     fn update(topic: &str, kind: Option<EventType>) -> Arc<Update> {
         Arc::new(Update {
             topics: Box::new([Topic::parse(topic, 99).expect("valid")]),
+            lane: Lane::of_stored(kind.as_ref()),
             data: topic.into(),
             id: EventId::random(),
             kind,

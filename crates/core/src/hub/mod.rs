@@ -25,10 +25,10 @@ use crate::{
 
 /// A handle to the hub; clones refer to the same hub.
 #[derive(Debug, Clone)]
-pub struct Hub(Arc<Inner>);
+pub struct Hub(Arc<HubCore>);
 
 #[derive(Debug)]
-struct Inner {
+struct HubCore {
     history: Arc<dyn History>,
     tail: Arc<Tail>,
     sequencer: Sequencer,
@@ -74,7 +74,7 @@ impl Hub {
             }
         };
         let sequencer = Sequencer::start(history.clone(), announce)?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(HubCore {
             history,
             tail,
             sequencer,

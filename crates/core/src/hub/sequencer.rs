@@ -189,7 +189,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        event::{EventId, Position, Topic, Update},
+        event::{EventId, Lane, Position, Topic, Update},
         history::{Memory, Retention},
     };
 
@@ -202,6 +202,7 @@ mod tests {
             retry: None,
             private: false,
             except: Box::new([]),
+            lane: Lane::Ordinary,
         }
     }
 

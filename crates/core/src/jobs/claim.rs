@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Job, JobError, Tracker,
-    table::{Cell, Turn},
+    table::{Assignment, Cell},
 };
 use crate::random::random_text;
 
@@ -59,10 +59,10 @@ impl Tracker {
         let mut until = pin!(until);
         let mut draining = self.0.hub.draining();
         loop {
-            let turn = self.table().ask(kinds);
-            let offered = match turn {
-                Turn::Now(cell) => Offered { tracker: self, cell: Some(cell) },
-                Turn::Wait(offer) => {
+            let assignment = self.table().ask(kinds);
+            let offered = match assignment {
+                Assignment::Now(cell) => Offered { tracker: self, cell: Some(cell) },
+                Assignment::Wait(offer) => {
                     let mut offer = Waiting { tracker: self, offer };
                     tokio::select! {
                         offered = &mut offer.offer => match offered {

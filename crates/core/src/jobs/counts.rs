@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tracing::info;
 
-use super::{Job, Now, State, Tracker, redact::Redacted, tracker::lock};
+use super::{Job, JobState, Now, Tracker, redact::Redacted, tracker::lock};
 
 impl Tracker {
     /// Updates the counters after an attempt, and reports a job that has ended.
     pub(super) fn note_end(&self, before: &Job, after: &Job, now: Now) {
-        let was_running = matches!(before.state, State::Running | State::Cancelling);
-        let is_lost = after.state == State::Lost
-            || (was_running && after.state == State::Queued && after.not_before.is_some());
+        let was_running = matches!(before.state, JobState::Running | JobState::Cancelling);
+        let is_lost = after.state == JobState::Lost
+            || (was_running && after.state == JobState::Queued && after.not_before.is_some());
         let kind = after.kind.clone();
         if was_running
             && is_lost
@@ -39,7 +39,7 @@ impl Tracker {
     }
 
     /// Returns the number of jobs by type and state.
-    pub fn counts(&self) -> BTreeMap<(String, State), u64> {
+    pub fn counts(&self) -> BTreeMap<(String, JobState), u64> {
         self.table().counts().clone()
     }
 

@@ -10,7 +10,8 @@ use std::{
 use tracing::warn;
 
 use super::{
-    Job, JobError, Now, State, Tracker,
+    Job, JobError, JobState, Now, Tracker,
+    agenda::Look,
     redact::Redacted,
     table::Cell,
     tracker::{agenda, lock, status_event},
@@ -18,13 +19,6 @@ use super::{
 
 /// The wait before a timed change is retried after the history refused it.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-
-/// A scheduled check of a job.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Look {
-    due: Instant,
-    id: String,
-}
 
 impl Tracker {
     /// Whether progress must wait because the last progress event is too recent. If so, its event
@@ -54,11 +48,11 @@ impl Tracker {
         if job.state.is_final() {
             agenda.tell = None;
         }
-        let is_running = matches!(job.state, State::Running | State::Cancelling);
+        let is_running = matches!(job.state, JobState::Running | JobState::Cancelling);
         let due = [
             agenda.tell,
             // After this time the job is queued, and nothing is due until a worker claims it.
-            job.not_before.filter(|it| job.state == State::Queued && now.instant < *it),
+            job.not_before.filter(|it| job.state == JobState::Queued && now.instant < *it),
             job.lease.as_ref().filter(|_| is_running).map(|lease| lease.expires),
             self.forget_at(job),
         ];
@@ -73,7 +67,7 @@ impl Tracker {
     /// Returns when an ended job is forgotten.
     fn forget_at(&self, job: &Job) -> Option<Instant> {
         let retention = match job.state {
-            State::Succeeded => self.0.options.succeeded_retention,
+            JobState::Succeeded => self.0.options.succeeded_retention,
             _ => self.0.options.failed_retention,
         };
         job.ended_for(retention)

@@ -13,9 +13,10 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use super::{
+    change::Change,
     log::JobLog,
     progress::{Progress, Report},
-    state::{Refusal, State},
+    state::{JobState, Refusal},
 };
 
 /// The current time on two clocks: the monotonic one measures leases, the other one is for people.
@@ -74,20 +75,6 @@ impl PartialEq for Outcome {
     }
 }
 
-/// What watchers are notified of after a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum Change {
-    /// Nothing: the request was a repetition.
-    Nothing,
-    /// New progress. Its event may be delayed and merged with later progress.
-    Progress,
-    /// New log text from this offset on.
-    Log(u64),
-    /// A new state.
-    State,
-}
-
 /// A long-running task and everything known about it.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -106,7 +93,7 @@ pub struct Job {
     /// Whether its creator runs it in this process. No worker can ever claim it then.
     pub is_done_here: bool,
     /// The current state.
-    pub state: State,
+    pub state: JobState,
     /// The number of the current or last attempt; 0 before the first.
     pub attempt: u32,
     /// The number of the last attempt that the job gets.
@@ -178,7 +165,7 @@ impl Job {
             payload: new.payload,
             key: new.key,
             is_done_here: false,
-            state: State::Queued,
+            state: JobState::Queued,
             attempt: 0,
             last_attempt: rules.max_attempts,
             created_at: now.time,
@@ -236,7 +223,7 @@ impl Job {
     /// Whether a worker can claim the job now.
     #[must_use]
     pub(crate) fn is_claimable(&self, now: Instant) -> bool {
-        self.state == State::Queued && self.not_before.is_none_or(|it| it <= now)
+        self.state == JobState::Queued && self.not_before.is_none_or(|it| it <= now)
     }
 
     /// Gives the job to a worker.
@@ -247,7 +234,7 @@ impl Job {
         if !self.is_claimable(now.instant) {
             return Err(Refusal::State(self.state));
         }
-        self.state = State::Running;
+        self.state = JobState::Running;
         self.was_handed_back = false;
         self.attempt = self.attempt.saturating_add(1);
         self.not_before = None;
@@ -265,13 +252,13 @@ impl Job {
             return Change::Nothing;
         }
         let change = match self.state {
-            State::Running => {
+            JobState::Running => {
                 self.attempt -= 1;
                 self.queue_again();
                 self.lease = None;
                 self.changed(Change::State)
             }
-            State::Cancelling => self.end(State::Cancelled, None, now),
+            JobState::Cancelling => self.end(JobState::Cancelled, None, now),
             _ => return Change::Nothing,
         };
         change.unwrap_or(Change::Nothing)
@@ -281,7 +268,7 @@ impl Job {
     fn check_lease(&self, token: &str) -> Result<(), Refusal> {
         match &self.lease {
             _ if self.state.is_final() => Err(Refusal::State(self.state)),
-            Some(lease) if lease.token == token && self.state != State::Queued => Ok(()),
+            Some(lease) if lease.token == token && self.state != JobState::Queued => Ok(()),
             Some(lease) if lease.token == token => Err(Refusal::StaleLease("it has expired")),
             _ => Err(Refusal::StaleLease("it is not the one of the current attempt")),
         }
@@ -338,11 +325,11 @@ impl Job {
     /// # Errors
     /// If the lease is stale, or the job has ended otherwise.
     pub fn complete(&mut self, token: &str, outcome: Outcome, now: Now) -> Result<Change, Refusal> {
-        if self.is_repetition(token, State::Succeeded, &outcome) {
+        if self.is_repetition(token, JobState::Succeeded, &outcome) {
             return Ok(Change::Nothing);
         }
         self.check_lease(token)?;
-        self.end(State::Succeeded, Some(outcome), now)
+        self.end(JobState::Succeeded, Some(outcome), now)
     }
 
     /// Ends an attempt with a failure. The job is retried if the failure is retryable and an
@@ -361,21 +348,21 @@ impl Job {
             return Ok(Change::Nothing);
         }
         let outcome = Outcome::Problem(problem);
-        if [State::Failed, State::Cancelled]
+        if [JobState::Failed, JobState::Cancelled]
             .iter()
             .any(|it| self.is_repetition(token, *it, &outcome))
         {
             return Ok(Change::Nothing);
         }
         self.check_lease(token)?;
-        if self.state == State::Cancelling {
-            return self.end(State::Cancelled, Some(outcome), now);
+        if self.state == JobState::Cancelling {
+            return self.end(JobState::Cancelled, Some(outcome), now);
         }
         if is_retryable && self.attempt < self.last_attempt {
             self.was_handed_back = true;
             return self.try_again(now);
         }
-        self.end(State::Failed, Some(outcome), now)
+        self.end(JobState::Failed, Some(outcome), now)
     }
 
     /// Takes the job back from a worker that stops. This is no failure, so the attempt does not
@@ -389,8 +376,8 @@ impl Job {
         }
         self.check_lease(token)?;
         self.was_handed_back = true;
-        if self.state == State::Cancelling {
-            return self.end(State::Cancelled, None, now);
+        if self.state == JobState::Cancelling {
+            return self.end(JobState::Cancelled, None, now);
         }
         self.queue_again();
         self.last_attempt = self.last_attempt.saturating_add(1);
@@ -404,14 +391,14 @@ impl Job {
 
     /// Queues the job and clears what the last attempt has set.
     fn queue_again(&mut self) {
-        self.state = State::Queued;
+        self.state = JobState::Queued;
         self.began = None;
         self.started_at = None;
         self.not_before = None;
         self.progress = Progress::default();
     }
 
-    fn is_repetition(&self, token: &str, state: State, outcome: &Outcome) -> bool {
+    fn is_repetition(&self, token: &str, state: JobState, outcome: &Outcome) -> bool {
         self.state == state
             && self.lease.as_ref().is_some_and(|it| it.token == token)
             && self.outcome.as_ref() == Some(outcome)
@@ -420,15 +407,15 @@ impl Job {
     /// Ends the attempt if its lease has expired.
     pub fn expire(&mut self, now: Now) -> Change {
         let is_expired = self.lease.as_ref().is_some_and(|it| it.expires <= now.instant);
-        if self.state.is_final() || self.state == State::Queued || !is_expired {
+        if self.state.is_final() || self.state == JobState::Queued || !is_expired {
             return Change::Nothing;
         }
-        let change = if self.state == State::Cancelling {
-            self.end(State::Cancelled, None, now)
+        let change = if self.state == JobState::Cancelling {
+            self.end(JobState::Cancelled, None, now)
         } else if self.attempt < self.last_attempt {
             self.try_again(now)
         } else {
-            self.end(State::Lost, None, now)
+            self.end(JobState::Lost, None, now)
         };
         change.unwrap_or(Change::Nothing)
     }
@@ -439,20 +426,22 @@ impl Job {
     /// If the job has ended otherwise.
     pub fn cancel(&mut self, now: Now) -> Result<Change, Refusal> {
         match self.state {
-            State::Queued => self.end(State::Cancelled, None, now),
-            State::Running => {
-                self.state = State::Cancelling;
+            JobState::Queued => self.end(JobState::Cancelled, None, now),
+            JobState::Running => {
+                self.state = JobState::Cancelling;
                 self.changed(Change::State)
             }
-            State::Cancelling | State::Cancelled => Ok(Change::Nothing),
-            State::Succeeded | State::Failed | State::Lost => Err(Refusal::State(self.state)),
+            JobState::Cancelling | JobState::Cancelled => Ok(Change::Nothing),
+            JobState::Succeeded | JobState::Failed | JobState::Lost => {
+                Err(Refusal::State(self.state))
+            }
         }
     }
 
     /// Whether [`Job::retry`] would queue the job again and a worker could claim it.
     #[must_use]
     pub fn can_be_retried(&self) -> bool {
-        let has_ended_badly = self.state.is_final() && self.state != State::Succeeded;
+        let has_ended_badly = self.state.is_final() && self.state != JobState::Succeeded;
         has_ended_badly && !self.is_done_here
     }
 
@@ -461,7 +450,7 @@ impl Job {
     /// # Errors
     /// If the job has not ended, or has succeeded.
     pub fn retry(&mut self) -> Result<Change, Refusal> {
-        if !matches!(self.state, State::Failed | State::Cancelled | State::Lost) {
+        if !matches!(self.state, JobState::Failed | JobState::Cancelled | JobState::Lost) {
             return Err(Refusal::State(self.state));
         }
         self.queue_again();
@@ -482,7 +471,12 @@ impl Job {
         self.changed(Change::State)
     }
 
-    fn end(&mut self, state: State, outcome: Option<Outcome>, now: Now) -> Result<Change, Refusal> {
+    fn end(
+        &mut self,
+        state: JobState,
+        outcome: Option<Outcome>,
+        now: Now,
+    ) -> Result<Change, Refusal> {
         self.state = state;
         self.outcome = outcome;
         self.ended_at = Some(now.time);

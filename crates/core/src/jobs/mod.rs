@@ -4,6 +4,8 @@
 //! its event is committed, and the changes of one job are made one after the other. If the history
 //! outlives the process, so do the jobs. What a job does is unknown to this module.
 
+mod agenda;
+mod change;
 mod claim;
 mod counts;
 mod due;
@@ -23,14 +25,15 @@ mod tracker;
 pub use tidegate_client::JobResult;
 
 pub use self::{
+    change::Change,
     claim::Claimed,
-    job::{Change, Job, Lease, NewJob, Now, Outcome, Rules},
+    job::{Job, Lease, NewJob, Now, Outcome, Rules},
     log::JobLog,
     options::{JobOptions, OnEnd},
     progress::{Progress, Report},
     redact::{Redacted, redact_paths},
     spawn::{JobHandle, Stopped},
-    state::{Refusal, State},
+    state::{JobState, Refusal},
     status::Status,
     tracker::{JobError, Keep, Tracker},
 };

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    Job, JobLog, JobOptions, Lease, NewJob, Now, Outcome, Progress, Report, Rules, State,
+    Job, JobLog, JobOptions, JobState, Lease, NewJob, Now, Outcome, Progress, Report, Rules,
     job::Passed,
 };
 use crate::history::{Record, Shelf};
@@ -47,7 +47,7 @@ struct JobRecord {
     title: String,
     key: Option<String>,
     is_done_here: bool,
-    state: State,
+    state: JobState,
     attempt: u32,
     last_attempt: u32,
     created_at: Timestamp,
@@ -324,7 +324,7 @@ mod tests {
         let restored = kept.restore(&options, later);
         let lease = restored.lease.as_ref().expect("it runs");
         assert_eq!((&*lease.token, lease.expires), ("lease", later.instant + options.rules.lease));
-        assert_eq!(restored.state, State::Running);
+        assert_eq!(restored.state, JobState::Running);
         assert_eq!(restored.progress, job.progress);
         assert_eq!(restored.payload.as_ref().map(|it| it.get()), Some("{\"a\": 1}"));
         assert_eq!((restored.version, restored.number), (job.version, 7));

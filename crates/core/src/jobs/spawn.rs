@@ -6,7 +6,7 @@ use serde_json::{json, value::to_raw_value};
 use tidegate_client::JobResult;
 use tracing::warn;
 
-use super::{Job, JobError, NewJob, Outcome, Report, State, Tracker, redact::Redacted};
+use super::{Job, JobError, JobState, NewJob, Outcome, Report, Tracker, redact::Redacted};
 use crate::hub::PublishError;
 
 /// Reports per lease term. With 3, one late report does not end the lease.
@@ -130,11 +130,11 @@ impl JobHandle {
     pub async fn cancelled(&self) {
         const LONG: Duration = Duration::from_secs(3600);
         loop {
-            let is_over = |job: &Job| job.state != State::Running;
+            let is_over = |job: &Job| job.state != JobState::Running;
             let waited = self.tracker.wait(&self.id, tokio::time::sleep(LONG), is_over).await;
             match waited {
                 // While the hub drains, `wait` returns at once.
-                Ok(job) if job.state == State::Running && !self.tracker.0.hub.is_draining() => {}
+                Ok(job) if job.state == JobState::Running && !self.tracker.0.hub.is_draining() => {}
                 _ => return,
             }
         }
@@ -295,7 +295,7 @@ mod tests {
             }
         };
         let job = timeout(DEADLINE, listed).await.expect("the job is created all the same");
-        assert_eq!(end(tracker, &job.id).await.state, State::Succeeded);
+        assert_eq!(end(tracker, &job.id).await.state, JobState::Succeeded);
     }
 
     #[tokio::test]
@@ -308,9 +308,9 @@ mod tests {
         let cancelled = tracker.spawn(new_job(), work).await.expect("a job");
         let drained = tracker.spawn(new_job(), work).await.expect("a job");
         tracker.cancel(&cancelled.id).await.expect("it can be cancelled");
-        assert_eq!(end(tracker, &cancelled.id).await.state, State::Cancelled);
+        assert_eq!(end(tracker, &cancelled.id).await.state, JobState::Cancelled);
         let running = tracker.job(&drained.id).await.expect("a job");
-        assert_eq!(running.state, State::Running);
+        assert_eq!(running.state, JobState::Running);
 
         let ended = async {
             while !tracker.job(&drained.id).await.expect("a job").state.is_final() {
@@ -334,7 +334,7 @@ mod tests {
         };
         let job = tracker.spawn(new_job(), work).await.expect("a job");
         let job = end(tracker, &job.id).await;
-        assert_eq!((job.state, &*job.log.tail(100)), (State::Succeeded, "one\ntwo\n"));
+        assert_eq!((job.state, &*job.log.tail(100)), (JobState::Succeeded, "one\ntwo\n"));
     }
 
     #[tokio::test]
@@ -354,7 +354,7 @@ mod tests {
             ids.push(tracker.spawn(new_job(), work(done)).await.expect("a job").id);
         }
         for id in ids {
-            assert_eq!(end(tracker, &id).await.state, State::Succeeded);
+            assert_eq!(end(tracker, &id).await.state, JobState::Succeeded);
         }
         assert!(tracker.lost_leases().is_empty());
     }
@@ -371,10 +371,10 @@ mod tests {
         let job = end(tracker, id).await;
         let problem = "{\"detail\":\"the job's code panicked\",\"title\":\"The job failed\"}";
         let Some(Outcome::Problem(told)) = &job.outcome else { panic!("{:?}", job.outcome) };
-        assert_eq!((job.state, told.get()), (State::Failed, problem));
+        assert_eq!((job.state, told.get()), (JobState::Failed, problem));
 
         assert!(matches!(tracker.retry(id).await, Err(JobError::DoneHere)));
         let again = tracker.spawn(new(), |_| async { done() }).await.expect("a job");
-        assert_eq!(end(tracker, &again.id).await.state, State::Succeeded);
+        assert_eq!(end(tracker, &again.id).await.state, JobState::Succeeded);
     }
 }

@@ -5,7 +5,7 @@
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum JobState {
     /// Waiting for a worker, or for the end of a back-off.
     Queued,
     /// Held by a worker.
@@ -22,7 +22,7 @@ pub enum State {
     Lost,
 }
 
-impl State {
+impl JobState {
     /// All states.
     pub const ALL: [Self; 7] = [
         Self::Queued,
@@ -63,7 +63,7 @@ pub enum Refusal {
     StaleLease(&'static str),
     /// The state does not allow the change.
     #[error("the job is {}", .0.as_str())]
-    State(State),
+    State(JobState),
     /// A report with the same or a higher `seq` was accepted before.
     #[error("`seq` is {given}, but a report with {newest} was there before")]
     OldReport {

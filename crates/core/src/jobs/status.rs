@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Job, Outcome, Progress, State};
+use super::{Job, JobState, Outcome, Progress};
 
 /// A job as clients see it.
 #[derive(Debug, Serialize)]
@@ -17,7 +17,7 @@ pub struct Status<'a> {
     /// The job's title.
     pub title: &'a str,
     /// The job's state.
-    pub state: State,
+    pub state: JobState,
     attempt: u32,
     max_attempts: u32,
     /// When it was created.
@@ -67,7 +67,7 @@ impl<'a> Status<'a> {
             now,
             progress: &job.progress,
             error,
-            result: (job.state == State::Succeeded).then(|| format!("/jobs/{}/result", job.id)),
+            result: (job.state == JobState::Succeeded).then(|| format!("/jobs/{}/result", job.id)),
             log: LogStatus {
                 href: format!("/jobs/{}/log", job.id),
                 start: job.log.start(),

@@ -3,13 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::Instant,
 };
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, oneshot, watch};
 
-use super::{Job, State, record};
+use super::{Job, JobState, agenda::Agenda, record};
 use crate::history::Record;
 
 /// A job and its watchers. The lock of the job is held while a change is committed. It is taken
@@ -27,17 +26,6 @@ pub(super) struct Cell {
     pub(super) agenda: std::sync::Mutex<Agenda>,
 }
 
-/// The timed changes of a job.
-#[derive(Debug, Default)]
-pub(super) struct Agenda {
-    /// When the tracker checks the job next.
-    pub(super) next_look: Option<Instant>,
-    /// When progress was last published.
-    pub(super) told: Option<Instant>,
-    /// When progress that is not yet published is due.
-    pub(super) tell: Option<Instant>,
-}
-
 /// A worker that waits for a job.
 #[derive(Debug)]
 struct Waiter {
@@ -46,7 +34,7 @@ struct Waiter {
 }
 
 /// The answer to a worker that asks for a job.
-pub(super) enum Turn {
+pub(super) enum Assignment {
     /// A job.
     Now(Arc<Cell>),
     /// A place among the waiting workers.
@@ -68,7 +56,7 @@ pub(super) struct Table {
     /// The numbers of the ended jobs.
     ended: BTreeSet<u64>,
     waiters: VecDeque<Waiter>,
-    counts: BTreeMap<(String, State), u64>,
+    counts: BTreeMap<(String, JobState), u64>,
     tombstones: HashSet<String>,
     tombstone_order: VecDeque<(u64, String)>,
     next_number: u64,
@@ -201,17 +189,17 @@ impl Table {
         self.claimable.iter().filter_map(|(kind, queue)| Some((kind, queue.first_key_value()?.1)))
     }
 
-    pub(super) fn counts(&self) -> &BTreeMap<(String, State), u64> {
+    pub(super) fn counts(&self) -> &BTreeMap<(String, JobState), u64> {
         &self.counts
     }
 
     /// Updates the counts and indexes after a change of state.
-    pub(super) fn moved(&mut self, job: &Job, before: Option<State>) {
+    pub(super) fn moved(&mut self, job: &Job, before: Option<JobState>) {
         if let Some(before) = before {
             self.uncount(&job.kind, before);
         }
         *self.counts.entry((job.kind.clone(), job.state)).or_default() += 1;
-        if job.state != State::Queued {
+        if job.state != JobState::Queued {
             self.withdraw(&job.kind, job.number);
         }
         if job.state.is_final() {
@@ -232,7 +220,7 @@ impl Table {
         cell
     }
 
-    fn uncount(&mut self, kind: &str, state: State) {
+    fn uncount(&mut self, kind: &str, state: JobState) {
         let key = (kind.to_owned(), state);
         if let Some(count) = self.counts.get_mut(&key) {
             *count -= 1;
@@ -306,7 +294,7 @@ impl Table {
     }
 
     /// Returns the oldest job of these types, or a place among the waiting workers.
-    pub(super) fn ask(&mut self, kinds: &[String]) -> Turn {
+    pub(super) fn ask(&mut self, kinds: &[String]) -> Assignment {
         let mut oldest: Option<(u64, &str)> = None;
         for kind in kinds {
             let first = self.claimable.get(kind).and_then(BTreeMap::first_key_value);
@@ -319,11 +307,11 @@ impl Table {
         if let Some((number, kind)) = oldest
             && let Some(cell) = self.withdraw(kind, number)
         {
-            return Turn::Now(cell);
+            return Assignment::Now(cell);
         }
         self.waiters.retain(|waiter| !waiter.offer.is_closed());
         let (offer, offered) = oneshot::channel();
         self.waiters.push_back(Waiter { kinds: kinds.to_vec(), offer });
-        Turn::Wait(offered)
+        Assignment::Wait(offered)
     }
 }

@@ -14,13 +14,13 @@ use tokio::{runtime::Handle, sync::Notify};
 
 use super::{
     Change, Job, JobOptions, NewJob, Now, OnEnd, Outcome, Refusal, Report, Rules,
-    due::Look,
+    agenda::{Agenda, Look},
     status::Status,
-    table::{Agenda, Cell, Table},
+    table::{Cell, Table},
 };
 use crate::{
     clock::Clock,
-    event::{EventId, EventType, Topic, Update},
+    event::{EventId, EventType, Lane, Topic, Update},
     history::KeyedReply,
     hub::{Hub, PublishError},
     random::random_text,
@@ -63,7 +63,7 @@ pub enum JobError {
 
 /// A handle to the tracker. Clones share one tracker.
 #[derive(Debug, Clone)]
-pub struct Tracker(pub(super) Arc<Inner>);
+pub struct Tracker(pub(super) Arc<TrackerCore>);
 
 // Order of the locks, from the first to the last. A later one may be taken while an earlier one is
 // held, never the other way round:
@@ -77,7 +77,7 @@ pub struct Tracker(pub(super) Arc<Inner>);
 // A task holds the locks of two jobs only in `Tracker::add`. The new job is not in the table then,
 // so no other task can wait for it.
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(super) struct TrackerCore {
     pub(super) hub: Hub,
     pub(super) options: JobOptions,
     clock: Clock,
@@ -98,7 +98,7 @@ impl Tracker {
     /// If its thread cannot be started, or the stored jobs cannot be read.
     pub fn start(hub: Hub, options: JobOptions, clock: Clock, on_end: OnEnd) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let tracker = Self(Arc::new(Inner {
+        let tracker = Self(Arc::new(TrackerCore {
             clock,
             table: Mutex::new(Table::new(
                 options.tombstones,
@@ -422,7 +422,7 @@ impl Tracker {
         cell: &Arc<Cell>,
         change: impl FnOnce(&mut Job, Now) -> Result<Change, Refusal>,
     ) -> Result<Job, JobError> {
-        // Held until the copy replaces the job, across the commit. See the order at `Inner`.
+        // Held until the copy replaces the job, across the commit. See the order at `TrackerCore`.
         let mut job = cell.job.lock().await;
         // The job may have been forgotten while this waited for the lock.
         if !self.table().holds(cell) {
@@ -487,6 +487,7 @@ fn event(job: &Job, kind: &'static str, data: String) -> Update {
         retry: None,
         private: false,
         except: Box::new([]),
+        lane: Lane::Ordinary,
     }
 }
 

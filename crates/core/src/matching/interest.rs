@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::EventId,
+        event::{EventId, Lane},
         matching::{Matcher, MatcherKind, MatcherLimits},
     };
 
@@ -173,6 +173,7 @@ mod tests {
             retry: None,
             private,
             except: Box::default(),
+            lane: Lane::Ordinary,
         }
     }
 

@@ -11,12 +11,12 @@ use tracing::{error, warn};
 
 use super::{
     Names, name, recover,
-    registry::{Change, Inner, Matched},
+    registry::{Change, Matched, RegistryCore},
+    update::{document, update},
 };
 use crate::{
-    event::{EventId, EventType, Topic, Update},
+    event::{Topic, Update},
     hub::{Hub, PublishError},
-    transport::subscription::Document,
 };
 
 /// Events published at once. Even with the largest payloads they are a small part of the tail.
@@ -33,7 +33,12 @@ const LAG_TICK: Duration = Duration::from_millis(5);
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Starts the thread, which ends when the list is dropped.
-pub(super) fn start(list: &Arc<Inner>, hub: &Hub, names: Names, limit: usize) -> io::Result<()> {
+pub(super) fn start(
+    list: &Arc<RegistryCore>,
+    hub: &Hub,
+    names: Names,
+    limit: usize,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let announcer = Announcer { list: Arc::downgrade(list), hub: hub.clone(), names };
     let changed = list.changed.clone();
@@ -65,7 +70,7 @@ enum Next {
 }
 
 struct Announcer {
-    list: Weak<Inner>,
+    list: Weak<RegistryCore>,
     hub: Hub,
     names: Names,
 }
@@ -137,48 +142,6 @@ impl Announcer {
     }
 }
 
-/// The document about a subscription.
-pub fn document<'a>(
-    names: &Names,
-    matched: &'a Matched,
-    subscriber: &'a str,
-    active: bool,
-) -> Document<'a> {
-    Document {
-        id: names.path(&name::key(matched.kind, &matched.matcher, subscriber)).into(),
-        kind: "subscription".into(),
-        match_type: matched.kind.as_str().into(),
-        matcher: (&*matched.matcher).into(),
-        subscriber: subscriber.into(),
-        active,
-        payload: matched.payload.as_deref(),
-    }
-}
-
-/// The update about a subscription. It has the topics of both dialects, because the receiver's
-/// dialect decides how it is written.
-pub(super) fn update(topics: Box<[Topic]>, document: &Document<'_>) -> Update {
-    update_with(topics, &text(document))
-}
-
-/// The document as the data of an update.
-pub(super) fn text(document: &Document<'_>) -> String {
-    serde_json::to_string(document).expect("it has no map, and no field whose `Serialize` fails")
-}
-
-/// The update with a document that is text already.
-pub(super) fn update_with(topics: Box<[Topic]>, document: &str) -> Update {
-    Update {
-        topics,
-        data: document.into(),
-        id: EventId::random(),
-        kind: Some(EventType::of_hub(EventType::SUBSCRIPTION)),
-        retry: None,
-        private: true,
-        except: Box::default(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use jiff::SignedDuration;
@@ -190,6 +153,7 @@ mod tests {
         history::{Budget, Memory, Retention},
         matching::{Interest, Matcher, Matchers, Rights},
         subscriptions::{self, Newcomer, Signs},
+        transport::subscription::SubscriptionDocument,
     };
 
     /// Time after which a missing announcement counts as lost.
@@ -234,7 +198,8 @@ mod tests {
         }
         let mut here = std::collections::HashSet::new();
         for event in events {
-            let document: Document<'_> = serde_json::from_str(&event.update.data).expect("valid");
+            let document: SubscriptionDocument<'_> =
+                serde_json::from_str(&event.update.data).expect("valid");
             let subscriber = document.subscriber.into_owned();
             if document.active {
                 assert!(here.insert(subscriber));

@@ -10,13 +10,14 @@ pub mod name;
 mod presence;
 mod recover;
 mod registry;
+mod update;
 
 use std::{io, time::Duration};
 
 pub use self::{
-    announce::document,
     presence::{Newcomer, Presence, Signs},
     registry::{Full, Listed, Registry},
+    update::document,
 };
 use crate::{hub::Hub, matching::Interest};
 
@@ -50,6 +51,6 @@ impl Names {
 /// If the thread cannot be started.
 pub fn start(hub: &Hub, names: Names, capacity: usize, grace: Duration) -> io::Result<Registry> {
     let registry = Registry::new(capacity, grace);
-    announce::start(registry.inner(), hub, names, capacity)?;
+    announce::start(registry.core(), hub, names, capacity)?;
     Ok(registry)
 }

@@ -5,13 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use tracing::warn;
 use url::Url;
 
-use super::{Names, announce};
+use super::{Names, update};
 use crate::{
-    event::{Event, Position, Topic, Update},
+    event::{Event, Lane, Position, Topic, Update},
     history::{Budget, HistoryError},
     hub::Hub,
     matching::{Interest, MatcherKind, MatcherLimits, Matchers, Rights},
-    transport::subscription::Document,
+    transport::subscription::SubscriptionDocument,
 };
 
 /// Size of a page read from the history.
@@ -28,18 +28,18 @@ pub(super) struct Left {
 }
 
 impl Left {
-    fn new(start: &Event, document: Document<'_>) -> Self {
-        let ended = announce::text(&Document { active: false, ..document }).into();
+    fn new(start: &Event, document: SubscriptionDocument<'_>) -> Self {
+        let ended = update::text(&SubscriptionDocument { active: false, ..document }).into();
         Self { position: start.position, topics: start.update.topics.clone(), ended }
     }
 
     /// The update that announces its end.
     pub(super) fn end(&self) -> Update {
-        announce::update_with(self.topics.clone(), &self.ended)
+        update::update_with(self.topics.clone(), &self.ended)
     }
 }
 
-fn read(update: &Update) -> Option<Document<'_>> {
+fn read(update: &Update) -> Option<SubscriptionDocument<'_>> {
     serde_json::from_str(&update.data).ok()
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn left_behind(
     let mut after = Position::START;
     loop {
         let page = history.read_after(after, &interest, PAGE).await?;
-        for event in page.events.into_iter().filter(|it| it.update.tells_of_subscription()) {
+        for event in page.events.into_iter().filter(|it| it.update.lane == Lane::Subscriptions) {
             let (Some(topic), Some(document)) = (event.update.topics.first(), read(&event.update))
             else {
                 continue;
@@ -121,7 +121,7 @@ mod tests {
         let names = Names { root: "/subscriptions".to_owned(), has_old: true };
         let told = |subscriber: &str, active| {
             let path = names.path(&format!("exact/a/{subscriber}"));
-            let document = Document {
+            let document = SubscriptionDocument {
                 id: path.as_str().into(),
                 kind: "subscription".into(),
                 match_type: "exact".into(),
@@ -130,7 +130,7 @@ mod tests {
                 active,
                 payload: None,
             };
-            announce::update(Box::new([Topic::of_subscription(&path)]), &document)
+            update::update(Box::new([Topic::of_subscription(&path)]), &document)
         };
         let updates = vec![told("1", true), told("2", true), told("1", false), told("3", true)];
         hub.publish(updates).await.expect("room");

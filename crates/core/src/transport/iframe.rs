@@ -9,13 +9,13 @@ use serde_json::json;
 use super::json;
 use crate::{
     event::Event,
-    history::TokenKey,
+    history::CursorKey,
     transport::{EndReason, Gap},
 };
 
 /// An event and the cursor token for its position.
 #[must_use]
-pub fn event(event: &Event, nonce: &str, key: &TokenKey) -> Bytes {
+pub fn event(event: &Event, nonce: &str, key: &CursorKey) -> Bytes {
     let object = json::event(event);
     let object = std::str::from_utf8(object).expect("JSON is UTF-8");
     let token = key.seal_event(event.position);
@@ -24,7 +24,7 @@ pub fn event(event: &Event, nonce: &str, key: &TokenKey) -> Bytes {
 
 /// A gap in the shape of an event, and the cursor token for where delivery resumes.
 #[must_use]
-pub fn gap(gap: &Gap, nonce: &str, key: &TokenKey) -> Bytes {
+pub fn gap(gap: &Gap, nonce: &str, key: &CursorKey) -> Bytes {
     let (object, token) = (json::gap_event(gap, key), key.seal(gap.after));
     call(nonce, &format!(r#"{{"event":{object},"cursor":"{token}"}}"#))
 }

@@ -11,7 +11,7 @@ use serde_json::{json, ser::Formatter};
 
 use crate::{
     event::{Event, Form},
-    history::{Missing, TokenKey},
+    history::{CursorKey, Missing},
     transport::Gap,
 };
 
@@ -71,7 +71,7 @@ pub fn gap(gap: &Gap) -> String {
 
 /// A gap in the shape of an event, whose id is the cursor token for where delivery resumes.
 #[must_use]
-pub fn gap_event(told: &Gap, key: &TokenKey) -> String {
+pub fn gap_event(told: &Gap, key: &CursorKey) -> String {
     script_safe(&json!({
         "id": key.seal(told.after), "type": "tidegate.gap", "data": gap(told), "topics": [], "retry": null,
     }))

@@ -20,7 +20,7 @@ pub use self::{
 };
 use crate::{
     event::{Event, Form},
-    history::TokenKey,
+    history::CursorKey,
 };
 
 /// The transport to a subscriber.
@@ -93,7 +93,7 @@ impl StreamWriter {
 
     /// The bytes of an event.
     #[must_use]
-    pub fn event<'event>(&self, event: &'event Event, key: &TokenKey) -> &'event Bytes {
+    pub fn event<'event>(&self, event: &'event Event, key: &CursorKey) -> &'event Bytes {
         match self {
             Self::Sse { is_chunked: true, .. } => event.encoded(Form::SseChunk, sse::event_chunk),
             Self::Sse { .. } => event.encoded(Form::Sse, sse::event),
@@ -105,7 +105,7 @@ impl StreamWriter {
 
     /// The bytes that report a gap.
     #[must_use]
-    pub fn gap(&self, gap: &Gap, key: &TokenKey) -> Bytes {
+    pub fn gap(&self, gap: &Gap, key: &CursorKey) -> Bytes {
         match self {
             Self::Sse { .. } => self.framed(sse::gap(gap, key)),
             Self::Iframe { nonce } => iframe::gap(gap, nonce, key),

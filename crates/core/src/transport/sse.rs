@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::json;
 use crate::{
     event::{Event, Form},
-    history::TokenKey,
+    history::CursorKey,
     transport::Gap,
 };
 
@@ -82,7 +82,7 @@ pub fn chunk(bytes: &[u8]) -> Bytes {
 
 /// A gap as an event, whose id is the cursor token for where delivery resumes.
 #[must_use]
-pub fn gap(gap: &Gap, key: &TokenKey) -> Bytes {
+pub fn gap(gap: &Gap, key: &CursorKey) -> Bytes {
     named("tidegate.gap", &json::gap(gap), &key.seal(gap.after))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{StreamWriter, subscription};
-use crate::{event::Event, history::TokenKey, matching::Interest};
+use crate::{event::Event, history::CursorKey, matching::Interest};
 
 /// How streams of one kind are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Style {
     }
 
     /// The bytes of an event that was made by [`shown`](Self::shown).
-    pub fn event<'event>(&self, event: &'event Event, key: &TokenKey) -> &'event Bytes {
+    pub fn event<'event>(&self, event: &'event Event, key: &CursorKey) -> &'event Bytes {
         self.writer.event(event, key)
     }
 

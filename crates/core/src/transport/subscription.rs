@@ -5,14 +5,14 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::event::{Event, Update};
+use crate::event::{Event, Lane, Update};
 
 /// The JSON-LD context of documents in the old dialect.
 pub const OLD_CONTEXT: &str = "https://mercure.rocks/";
 
 /// A subscription as described by draft-08 ("Active subscriptions").
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Document<'a> {
+pub struct SubscriptionDocument<'a> {
     /// Its path, which is also the topic of its events.
     #[serde(borrow)]
     pub id: Cow<'a, str>,
@@ -37,7 +37,7 @@ pub struct Document<'a> {
 
 /// A subscription as described by draft-07, in JSON-LD.
 #[derive(Debug, Serialize)]
-pub struct OldDocument<'a> {
+pub struct OldSubscriptionDocument<'a> {
     /// Omitted within a list, which has its own.
     #[serde(rename = "@context", skip_serializing_if = "Option::is_none")]
     pub context: Option<&'static str>,
@@ -57,11 +57,15 @@ pub struct OldDocument<'a> {
     pub payload: Option<&'a RawValue>,
 }
 
-impl<'a> Document<'a> {
+impl<'a> SubscriptionDocument<'a> {
     /// Converts to the old dialect, where its path is `id`.
     #[must_use]
-    pub fn to_old(&'a self, id: &'a str, context: Option<&'static str>) -> OldDocument<'a> {
-        OldDocument {
+    pub fn to_old(
+        &'a self,
+        id: &'a str,
+        context: Option<&'static str>,
+    ) -> OldSubscriptionDocument<'a> {
+        OldSubscriptionDocument {
             context,
             id,
             kind: "Subscription",
@@ -77,12 +81,15 @@ impl<'a> Document<'a> {
 /// and topic there, and no type. All other events are unchanged.
 #[must_use]
 pub fn in_old_dialect(event: &Event) -> &Event {
-    if event.update.tells_of_subscription() { event.variant(old_event) } else { event }
+    match event.update.lane {
+        Lane::Subscriptions => event.variant(old_event),
+        Lane::Ordinary => event,
+    }
 }
 
 fn old_event(event: &Event) -> Option<Event> {
     let update = &*event.update;
-    let document: Document<'_> = serde_json::from_str(&update.data).ok()?;
+    let document: SubscriptionDocument<'_> = serde_json::from_str(&update.data).ok()?;
     let topic = update.topics.last()?;
     let data = serde_json::to_string(&document.to_old(topic.as_str(), Some(OLD_CONTEXT))).ok()?;
     let update = Update {
@@ -93,6 +100,7 @@ fn old_event(event: &Event) -> Option<Event> {
         retry: update.retry,
         private: update.private,
         except: update.except.clone(),
+        lane: update.lane,
     };
     Some(Event::new(event.position, event.accepted_at, update.into()))
 }

@@ -10,7 +10,7 @@ use actix_web::{
 use askama::Template as _;
 use jiff::Timestamp;
 use serde_json::{Value, value::RawValue};
-use tidegate_core::jobs::{Job, JobError, Outcome, State, Status};
+use tidegate_core::jobs::{Job, JobError, JobState, Outcome, Status};
 
 use super::{parameter, words};
 use crate::{http::problem::Problem, pages};
@@ -23,7 +23,7 @@ const LOG_TAIL: usize = 4096;
 pub(super) struct Filter {
     /// A type, or empty for all.
     pub(super) kind: String,
-    pub(super) state: Option<State>,
+    pub(super) state: Option<JobState>,
     /// The query for older jobs, if there may be some.
     pub(super) older: Option<String>,
 }
@@ -59,7 +59,7 @@ struct Missing {
 #[template(path = "jobs.html")]
 struct List<'a> {
     /// The states that at least one job has.
-    states: Vec<State>,
+    states: Vec<JobState>,
     counts: Vec<Counts<'a>>,
     rows: Vec<Row<'a>>,
     filter: &'a Filter,
@@ -68,7 +68,7 @@ struct List<'a> {
 /// The counts of one job type.
 struct Counts<'a> {
     kind: &'a str,
-    counts: Vec<(State, u64)>,
+    counts: Vec<(JobState, u64)>,
     oldest: Option<String>,
 }
 
@@ -87,7 +87,7 @@ pub(super) fn holding(
     may_change: bool,
     now: Timestamp,
 ) -> Result<HttpResponse, Problem> {
-    if job.state == State::Succeeded && parameter(request, "page")?.is_none() {
+    if job.state == JobState::Succeeded && parameter(request, "page")?.is_none() {
         let result = format!("{root}/jobs/{}/result", job.id);
         return Ok(HttpResponse::SeeOther()
             .insert_header((LOCATION, result))
@@ -112,7 +112,7 @@ pub(super) fn missing(error: JobError) -> HttpResponse {
 /// Returns the page with the list of jobs.
 pub(super) fn list(
     jobs: &[Job],
-    counts: &BTreeMap<(String, State), u64>,
+    counts: &BTreeMap<(String, JobState), u64>,
     waiting: &[(String, Duration)],
     filter: &Filter,
     now: Timestamp,
@@ -144,10 +144,12 @@ impl<'a> Holding<'a> {
     fn document_title(&self) -> String {
         let title = &self.job.title;
         match (self.job.state, self.percent()) {
-            (State::Succeeded, _) => format!("✓ {title}"),
-            (State::Failed | State::Cancelled | State::Lost, _) => format!("✗ {title}"),
-            (State::Running | State::Cancelling, Some(percent)) => format!("{percent} % {title}"),
-            (State::Running | State::Cancelling | State::Queued, _) => title.clone(),
+            (JobState::Succeeded, _) => format!("✓ {title}"),
+            (JobState::Failed | JobState::Cancelled | JobState::Lost, _) => format!("✗ {title}"),
+            (JobState::Running | JobState::Cancelling, Some(percent)) => {
+                format!("{percent} % {title}")
+            }
+            (JobState::Running | JobState::Cancelling | JobState::Queued, _) => title.clone(),
         }
     }
 
@@ -162,9 +164,9 @@ impl<'a> Holding<'a> {
     /// The label of [`Self::time`].
     fn time_name(&self) -> &'static str {
         match self.job.state {
-            State::Queued if self.job.attempt == 0 => "Waiting for",
-            State::Queued => "Created",
-            State::Running | State::Cancelling => "Running for",
+            JobState::Queued if self.job.attempt == 0 => "Waiting for",
+            JobState::Queued => "Created",
+            JobState::Running | JobState::Cancelling => "Running for",
             _ if self.job.started_at.is_none() => "Waited for",
             _ => "Took",
         }
@@ -172,7 +174,7 @@ impl<'a> Holding<'a> {
 
     fn time(&self) -> String {
         let since = match self.job.state {
-            State::Queued => self.job.created_at,
+            JobState::Queued => self.job.created_at,
             _ => self.job.started_at.unwrap_or(self.job.created_at),
         };
         let time = words::duration(words::between(since, self.job.ended_at.unwrap_or(self.now)));
@@ -181,7 +183,7 @@ impl<'a> Holding<'a> {
 
     fn left(&self) -> Option<String> {
         let seconds = self.job.progress.estimate_seconds()?;
-        (self.job.state == State::Running).then(|| words::estimate(seconds))
+        (self.job.state == JobState::Running).then(|| words::estimate(seconds))
     }
 
     fn is_cancellable(&self) -> bool {
@@ -193,7 +195,7 @@ impl<'a> Holding<'a> {
     }
 
     fn has_result(&self) -> bool {
-        self.job.state == State::Succeeded
+        self.job.state == JobState::Succeeded
     }
 }
 
@@ -217,14 +219,14 @@ impl Failure {
 impl<'a> List<'a> {
     fn of(
         jobs: &'a [Job],
-        counts: &'a BTreeMap<(String, State), u64>,
+        counts: &'a BTreeMap<(String, JobState), u64>,
         waiting: &[(String, Duration)],
         filter: &'a Filter,
         now: Timestamp,
     ) -> Self {
         let is_there =
-            |state: &State| counts.iter().any(|((_, it), count)| it == state && 0 < *count);
-        let states: Vec<State> = State::ALL.into_iter().filter(is_there).collect();
+            |state: &JobState| counts.iter().any(|((_, it), count)| it == state && 0 < *count);
+        let states: Vec<JobState> = JobState::ALL.into_iter().filter(is_there).collect();
         let mut kinds: Vec<&str> =
             counts.iter().filter(|(_, count)| 0 < **count).map(|((kind, _), _)| &**kind).collect();
         kinds.dedup();
@@ -261,7 +263,7 @@ impl Row<'_> {
 
     fn run_time(&self) -> String {
         match self.job.started_at {
-            Some(start) if self.job.state != State::Queued => {
+            Some(start) if self.job.state != JobState::Queued => {
                 words::duration(words::between(start, self.job.ended_at.unwrap_or(self.now)))
             }
             _ => "–".to_owned(),

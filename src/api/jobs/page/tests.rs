@@ -40,7 +40,7 @@ fn nothing_that_users_say_becomes_markup() {
     let mut job = hostile_job();
     let filter =
         Filter { kind: HOSTILE.to_owned(), state: None, older: Some("before=id".to_owned()) };
-    let counts = BTreeMap::from([((HOSTILE.to_owned(), State::Running), 1)]);
+    let counts = BTreeMap::from([((HOSTILE.to_owned(), JobState::Running), 1)]);
     let jobs = [job.clone()];
     let list = List::of(&jobs, &counts, &[], &filter, now().time).render().expect("valid");
     let running = Holding::of(&job, true, now().time).render().expect("valid");

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::seal::Place;
+use super::{damage::Unreadable, seal::Place};
 use crate::{
-    event::{ClientKey, Event, EventId, EventType, Position, Topic, Update},
+    event::{ClientKey, Event, EventId, EventType, Lane, Position, Topic, Update},
     history::{
         hash::{Hash, hash},
         lost::{Dropped, Lost, Reach, Trace},
@@ -23,23 +23,6 @@ const VERSION: u8 = 1;
 const PRIVATE: u8 = 1;
 const KIND: u8 = 2;
 const RETRY: u8 = 4;
-
-/// An error for a record that this program would not have written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unreadable {
-    /// A newer program wrote it.
-    #[error("a record has version {0}, which is newer than this program")]
-    Version(u8),
-    /// It ends early, or has bytes that are not text where text is expected.
-    #[error("a record is damaged")]
-    Damaged,
-    /// It is not what was written under its key.
-    #[error("a record of the table {table} is damaged: its checksum is wrong")]
-    Checksum {
-        /// The table of the record.
-        table: &'static str,
-    },
-}
 
 /// The stored form of a time: microseconds since 1970.
 pub(super) fn micros(time: Timestamp) -> i64 {
@@ -118,7 +101,8 @@ pub(super) fn decode(position: Position, sealed: &[u8]) -> Result<Event, Unreada
         (0..count).map(|_| Ok(ClientKey::kept(input.array()?))).collect::<Result<_, _>>()?;
     let data = std::str::from_utf8(input.0).map_err(|_| Unreadable::Damaged)?.into();
     let private = flags & PRIVATE != 0;
-    let update = Update { topics, data, id, kind, retry, private, except };
+    let lane = Lane::of_stored(kind.as_ref());
+    let update = Update { topics, data, id, kind, retry, private, except, lane };
     Ok(Event::new(position, time(accepted), Arc::new(update)))
 }
 
@@ -173,17 +157,6 @@ impl From<&Event> for Remembered {
             has_reach: true,
         }
     }
-}
-
-impl From<Unreadable> for redb::Error {
-    fn from(unreadable: Unreadable) -> Self {
-        Self::Corrupted(unreadable.to_string())
-    }
-}
-
-/// The error for content that contradicts the rest of the store.
-pub(super) fn damaged(what: &str) -> redb::Error {
-    redb::Error::Corrupted(what.to_owned())
 }
 
 impl Remembered {
@@ -278,14 +251,18 @@ mod tests {
             any::<bool>(),
             prop::collection::vec(any::<[u8; 16]>(), 0..3),
         )
-            .prop_map(|(topics, (data, id), kind, retry, private, except)| Update {
-                topics: topics.iter().map(|it| Topic::kept(it)).collect(),
-                data: data.into(),
-                id: EventId::kept(&id),
-                kind: kind.map(|it| EventType::kept(&it)),
-                retry,
-                private,
-                except: except.into_iter().map(ClientKey::kept).collect(),
+            .prop_map(|(topics, (data, id), kind, retry, private, except)| {
+                let kind = kind.map(|it| EventType::kept(&it));
+                Update {
+                    topics: topics.iter().map(|it| Topic::kept(it)).collect(),
+                    data: data.into(),
+                    id: EventId::kept(&id),
+                    lane: Lane::of_stored(kind.as_ref()),
+                    kind,
+                    retry,
+                    private,
+                    except: except.into_iter().map(ClientKey::kept).collect(),
+                }
             })
     }
 

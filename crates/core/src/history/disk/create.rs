@@ -10,7 +10,7 @@ use std::{
 
 use redb::{Builder, Database, Error, backends::FileBackend};
 
-use super::{DiskError, DiskOptions, open::guarded};
+use super::{DiskError, DiskOptions, damage::guarded};
 
 /// Creates a store that `fill` fills. Fails if a store exists by the time this is done. The
 /// directory must be claimed.

@@ -9,7 +9,8 @@ use redb::{
 use tracing::info;
 
 use super::{
-    codec::{damaged, encode_reply},
+    codec::encode_reply,
+    damage::damaged,
     seal::{Place, seal_numbers, totals_checksum},
     tables::{
         BYTES, DROPPED, EVENTS, FORMAT, NUMBERS, REPLIES, REPLY_ORDER, TOTALS, bytes, number,

@@ -7,8 +7,10 @@
 
 pub(super) mod codec;
 mod create;
+mod damage;
 #[cfg(test)]
 mod damage_tests;
+mod error;
 mod export;
 mod inspect;
 mod migrate;
@@ -42,8 +44,9 @@ use tracing::{error, warn};
 
 use self::{
     codec::micros,
+    damage::guarded,
     inspect::Inspection,
-    open::{Opened, guarded, open_or_freeze},
+    open::{Opened, open_or_freeze},
     pace::Pace,
     place::Claim,
     readers::Readers,
@@ -54,12 +57,12 @@ use self::{
     writing::Writer,
 };
 pub use self::{
-    open::DiskError,
+    error::DiskError,
     options::{DiskOptions, Durability, Rule},
 };
 use super::{
-    Answer, Batch, Budget, History, HistoryError, Located, Page, Record, Search, Shelf, Start,
-    TokenKey, lost::Begin,
+    Answer, Batch, Budget, CursorKey, History, HistoryError, Located, Page, Record, Search, Shelf,
+    Start, lost::Begin,
 };
 use crate::{
     clock::Clock,
@@ -79,7 +82,7 @@ const SLICE: usize = 256;
 pub struct Disk {
     options: DiskOptions,
     clock: Clock,
-    token_key: TokenKey,
+    cursor_key: CursorKey,
     reading: Arc<Reading>,
     readers: Readers,
     writer: Mutex<Writer>,
@@ -94,7 +97,7 @@ impl Disk {
     /// Fails if the store is in use, damaged, newer than this program, or not accessible.
     pub fn open(options: DiskOptions, clock: Clock) -> Result<Self, DiskError> {
         let (claim, opened) = open_or_freeze(&options)?;
-        let Opened { database, log, lost, token_key, is_to_be_sorted, identity, frozen } = opened;
+        let Opened { database, log, lost, cursor_key, is_to_be_sorted, identity, frozen } = opened;
         let path = open::file(&options.path);
         let refused = |error: &Error| DiskError::new(&path, error);
         let readers = Readers::start(options.readers).map_err(|error| refused(&error.into()))?;
@@ -129,7 +132,7 @@ impl Disk {
         }
         let (pace, reading) = (Pace::new(options.slow_commit), Arc::new(reading));
         let writer = Mutex::new(writer);
-        Ok(Self { options, clock, token_key, reading, readers, writer, pace, _claim: claim })
+        Ok(Self { options, clock, cursor_key, reading, readers, writer, pace, _claim: claim })
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -296,7 +299,7 @@ impl History for Disk {
         self.reading.last()
     }
 
-    fn token_key(&self) -> &TokenKey {
-        &self.token_key
+    fn cursor_key(&self) -> &CursorKey {
+        &self.cursor_key
     }
 }

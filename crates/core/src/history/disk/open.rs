@@ -2,9 +2,7 @@
 
 use std::{
     fs, io,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use redb::{
@@ -15,8 +13,10 @@ use tracing::debug;
 
 use super::{
     DiskOptions, Durability,
-    codec::{Remembered, damaged, time},
+    codec::{Remembered, time},
     create::{create, tighten},
+    damage::{damaged, guarded},
+    error::DiskError,
     migrate,
     overlay::Overlay,
     place::{Claim, Identity, Waiting},
@@ -30,7 +30,7 @@ use super::{
 use crate::{
     event::Position,
     history::{
-        Shelf, TokenKey,
+        CursorKey, Shelf,
         lost::{Dropped, Lost, Reach},
     },
 };
@@ -41,90 +41,12 @@ const FILE: &str = "tidegate.redb";
 /// Positions skipped after a crash that may have lost events which subscribers have seen.
 const LEAP: u64 = 1 << 32;
 
-/// The reason why a store cannot be opened, worded for the operator.
-#[derive(Debug, thiserror::Error)]
-pub enum DiskError {
-    /// Another process uses the store.
-    #[error("the store {} is in use by another process, which did not end within {}s; two gateways need two directories (history.path)", .path.display(), .waited.as_secs_f64())]
-    InUse {
-        /// The file.
-        path: PathBuf,
-        /// How long this process waited.
-        waited: Duration,
-    },
-    /// A newer program wrote the store.
-    #[error("the store {} has format {found}, but this program knows only {FORMAT}; run the newer program, or move the store away", .path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// The store's format.
-        found: i64,
-    },
-    /// The store cannot be read.
-    #[error("the store {} is damaged: {reason}; `tidegate store verify` looks at all of it, `tidegate store export` saves what can be read, and with the file moved away the gateway starts with an empty store", .path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The system denies access.
-    #[error("the store {} cannot be used: {reason}", .path.display())]
-    Refused {
-        /// The file or the directory.
-        path: PathBuf,
-        /// The system's message.
-        reason: String,
-        /// The kind of the system's error.
-        kind: io::ErrorKind,
-    },
-}
-
-impl DiskError {
-    pub(super) fn new(path: &Path, error: &Error) -> Self {
-        let (path, reason) = (path.to_owned(), error.to_string());
-        match error {
-            Error::DatabaseAlreadyOpen => Self::InUse { path, waited: Duration::ZERO },
-            Error::Io(error)
-                if !matches!(
-                    error.kind(),
-                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-                ) =>
-            {
-                Self::Refused { path, reason, kind: error.kind() }
-            }
-            _ => Self::Damaged { path, reason },
-        }
-    }
-
-    pub(super) fn refused(path: &Path, error: &io::Error) -> Self {
-        let path = path.to_owned();
-        Self::Refused { path, reason: error.to_string(), kind: error.kind() }
-    }
-
-    /// The reason why a store cannot be written to, if it may still be readable.
-    fn forbids_writing(&self) -> Option<&str> {
-        use io::ErrorKind::{
-            FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
-        };
-        match self {
-            Self::Refused {
-                reason,
-                kind:
-                    FileTooLarge | PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull,
-                ..
-            } => Some(reason),
-            _ => None,
-        }
-    }
-}
-
 /// An opened store and its recorded state.
 pub(super) struct Opened {
     pub(super) database: Database,
     pub(super) log: Log,
     pub(super) lost: Lost,
-    pub(super) token_key: TokenKey,
+    pub(super) cursor_key: CursorKey,
     /// Whether events must be sorted again, because the rules have changed.
     pub(super) is_to_be_sorted: bool,
     pub(super) identity: Identity,
@@ -314,16 +236,8 @@ fn check_length(path: &Path, file: &fs::File) -> Result<(), DiskError> {
     Err(DiskError::Damaged { path: path.to_owned(), reason: "its file is empty".to_owned() })
 }
 
-/// Runs work that may meet a damaged page, and turns a panic into an error. The library panics on
-/// some damaged pages. One such page must not end the writer's or a reader's thread, nor the
-/// process.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Error::Corrupted("a page cannot be understood".to_owned())))
-}
-
 fn read(database: Database, identity: Identity, options: &DiskOptions) -> Result<Opened, Error> {
-    let token_key = prepare(&database, options)?;
+    let cursor_key = prepare(&database, options)?;
     let transaction = database.begin_read()?;
     let numbers = transaction.open_table(NUMBERS)?;
     let number = |name| Ok::<_, Error>(numbers.get(name)?.map_or(0, |it| it.value()));
@@ -368,7 +282,7 @@ fn read(database: Database, identity: Identity, options: &DiskOptions) -> Result
         reply_bytes: number(number::REPLY_BYTES)? as u64,
     };
     let frozen = None;
-    Ok(Opened { database, log, lost, token_key, is_to_be_sorted, identity, frozen })
+    Ok(Opened { database, log, lost, cursor_key, is_to_be_sorted, identity, frozen })
 }
 
 /// The format that a store claims to have.
@@ -402,7 +316,7 @@ pub(super) fn prepare_new(database: &Database, options: &DiskOptions) -> Result<
         let mut keep = |name: &str, value: Vec<u8>| {
             kept.insert(name, &*Place::new("bytes", name.as_bytes()).seal(value)).map(drop)
         };
-        keep(bytes::TOKEN_KEY, TokenKey::random().as_bytes().to_vec())?;
+        keep(bytes::TOKEN_KEY, CursorKey::random().as_bytes().to_vec())?;
         keep(bytes::RULES, options.fingerprint())?;
         tables.numbers.insert(number::FORMAT, FORMAT)?;
         seal_numbers(&mut tables.numbers)?;
@@ -412,14 +326,14 @@ pub(super) fn prepare_new(database: &Database, options: &DiskOptions) -> Result<
 
 /// Notes that a gateway runs on a store. This writes immediately, so an unwritable store is found
 /// here.
-fn prepare(database: &Database, options: &DiskOptions) -> Result<TokenKey, Error> {
+fn prepare(database: &Database, options: &DiskOptions) -> Result<CursorKey, Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
-    let token_key = {
+    let cursor_key = {
         let known = kept_bytes(&transaction.open_table(BYTES)?, bytes::TOKEN_KEY)?;
         let known = known.and_then(|it| it.try_into().ok());
-        let token_key = known.map(TokenKey::from_bytes);
-        let token_key = token_key.ok_or_else(|| damaged("it has no key for cursor tokens"))?;
+        let cursor_key = known.map(CursorKey::from_bytes);
+        let cursor_key = cursor_key.ok_or_else(|| damaged("it has no key for cursor tokens"))?;
         let mut numbers = transaction.open_table(NUMBERS)?;
         check_numbers(&numbers)?;
         let was_unsynced = numbers.get(number::UNSYNCED)?.is_some_and(|it| it.value() != 0);
@@ -435,20 +349,8 @@ fn prepare(database: &Database, options: &DiskOptions) -> Result<TokenKey, Error
         let is_unsynced = options.durability != Durability::Sync;
         numbers.insert(number::UNSYNCED, i64::from(is_unsynced))?;
         seal_numbers(&mut numbers)?;
-        token_key
+        cursor_key
     };
     transaction.commit()?;
-    Ok(token_key)
-}
-
-/// Whether the error means that the store is damaged, so that a retry does not help.
-pub(super) fn is_damage(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Corrupted(_)
-            | Error::TableDoesNotExist(_)
-            | Error::TableTypeMismatch { .. }
-            | Error::TypeDefinitionChanged { .. }
-            | Error::TableIsMultimap(_)
-    ) || matches!(error, Error::Io(error) if error.kind() == io::ErrorKind::InvalidData)
+    Ok(cursor_key)
 }

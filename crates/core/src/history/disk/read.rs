@@ -10,7 +10,8 @@ use std::{
 use redb::{Database, Error, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _};
 
 use super::{
-    codec::{self, Remembered, damaged, micros},
+    codec::{self, Remembered, micros},
+    damage::damaged,
     recent::Shared,
     seal::check_numbers,
     tables::{

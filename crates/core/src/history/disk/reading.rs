@@ -11,7 +11,7 @@ use tracing::error;
 
 use super::{
     codec,
-    open::{guarded, is_damage},
+    damage::{guarded, is_damage},
     place::Misplaced,
     read::Snapshot,
     recent::Shared,

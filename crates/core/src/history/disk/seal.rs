@@ -7,7 +7,7 @@
 
 use redb::{Error, ReadableTable};
 
-use super::codec::Unreadable;
+use super::damage::Unreadable;
 
 /// The length in bytes of a checksum, which ends each record.
 const LENGTH: usize = size_of::<u32>();

@@ -16,7 +16,8 @@ pub use super::export::{export, import};
 use super::{
     DiskError, DiskOptions,
     codec::{self, Remembered, decode, time},
-    open::{self, guarded},
+    damage::{self, guarded},
+    open,
     place::{Claim, Waiting},
     seal::{Place, check_numbers},
     tables::{
@@ -133,7 +134,7 @@ pub fn verify(options: &DiskOptions) -> Result<String, StoreError> {
             if is_whole {
                 guarded(|| read_all(&database))
             } else {
-                Err(codec::damaged("what it says of itself was not right"))
+                Err(damage::damaged("what it says of itself was not right"))
             }
         });
         let n_events = found.map_err(|error| damaged(error.to_string()))?;
@@ -147,7 +148,7 @@ fn read_all(database: &Database) -> Result<u64, Error> {
     let events = transaction.open_table(EVENTS)?;
     let (topics, ids) = (transaction.open_table(TOPICS)?, transaction.open_table(IDS)?);
     let lacks = |what: &str, position: u64| {
-        codec::damaged(&format!("the index of {what} lacks the event at position {position}"))
+        damage::damaged(&format!("the index of {what} lacks the event at position {position}"))
     };
     let mut n_topics = 0;
     for entry in events.iter()? {
@@ -178,23 +179,23 @@ fn read_all(database: &Database) -> Result<u64, Error> {
     }
     // Each index has all required entries, so its length shows any others.
     if topics.len()? != n_topics {
-        return Err(codec::damaged("the index of topics has entries of no event"));
+        return Err(damage::damaged("the index of topics has entries of no event"));
     }
     if ids.len()? != events.len()? + dropped.len()? {
-        return Err(codec::damaged("the index of ids has entries of no event"));
+        return Err(damage::damaged("the index of ids has entries of no event"));
     }
     let by_rule = transaction.open_table(BY_RULE)?;
     if by_rule.len()? != events.len()? {
-        return Err(codec::damaged("not every event has a rule"));
+        return Err(damage::damaged("not every event has a rule"));
     }
     for entry in by_rule.iter()? {
         let (key, entry) = entry?;
         let (position, accepted) = (Position(key.value().1), entry.value().1);
         let record = events.get(position.0)?;
         let record =
-            record.ok_or_else(|| codec::damaged("a rule has an event that is not there"))?;
+            record.ok_or_else(|| damage::damaged("a rule has an event that is not there"))?;
         if codec::accepted(position, record.value())? != accepted {
-            return Err(codec::damaged("the time of an event by its rule is not its own"));
+            return Err(damage::damaged("the time of an event by its rule is not its own"));
         }
     }
     check_replies(&transaction)?;
@@ -216,11 +217,11 @@ fn check_replies(transaction: &redb::ReadTransaction) -> Result<(), Error> {
         let (given, _) = codec::decode_reply(key.value(), number, sealed)?;
         let found = order.get(number)?.map(|it| (it.value().0, it.value().1.to_owned()));
         if found != Some((given, key.value().to_owned())) {
-            return Err(codec::damaged("a reply is not in the order of replies"));
+            return Err(damage::damaged("a reply is not in the order of replies"));
         }
     }
     if replies.len()? != order.len()? {
-        return Err(codec::damaged("the order of replies names some that are not there"));
+        return Err(damage::damaged("the order of replies names some that are not there"));
     }
     Ok(())
 }

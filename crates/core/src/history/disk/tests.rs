@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::{tables::BUCKET, *};
 use crate::{
-    event::{EventId, Topic, Update},
+    event::{EventId, Lane, Topic, Update},
     history::{KeyedReply, Missing},
     matching::{Matcher, Matchers, Rights},
 };
@@ -86,6 +86,7 @@ pub(super) fn update(topics: &[usize], id: usize, length: usize) -> Update {
         retry: None,
         private: false,
         except: Box::new([]),
+        lane: Lane::Ordinary,
     }
 }
 

@@ -6,7 +6,8 @@ use redb::{
 
 use super::{
     DiskOptions,
-    codec::{Remembered, damaged},
+    codec::Remembered,
+    damage::damaged,
     tables::{BY_RULE, TOTALS, index_key, number},
     write::Session,
 };

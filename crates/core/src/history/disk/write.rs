@@ -7,7 +7,8 @@ use redb::{Database, Error, ReadableTable as _, WriteTransaction};
 
 use super::{
     DiskOptions,
-    codec::{self, Remembered, damaged, micros, time},
+    codec::{self, Remembered, micros, time},
+    damage::damaged,
     seal::{Place, seal_numbers, totals_checksum},
     tables::{
         BUCKET, BYTES, Tables, bytes, count_key, count_position, count_range, index_key, number,

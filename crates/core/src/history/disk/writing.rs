@@ -12,8 +12,9 @@ use tracing::{error, info, warn};
 use super::{
     Disk, DiskOptions, Durability,
     codec::micros,
+    damage::guarded,
     inspect::Inspection,
-    open::{self, Opened, guarded, open_claimed, put_away},
+    open::{self, Opened, open_claimed, put_away},
     place::Identity,
     reading::Reading,
     tables::BYTES,
@@ -209,7 +210,7 @@ impl Disk {
 
     /// Whether the opened store is the former one, with every acknowledged commit.
     fn is_same(&self, writer: &Writer, opened: &Opened) -> bool {
-        if opened.token_key.as_bytes() != self.token_key.as_bytes() {
+        if opened.cursor_key.as_bytes() != self.cursor_key.as_bytes() {
             error!("the store is another one now; start the gateway anew");
             return false;
         }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::table;
+use super::table::{self, Full};
 use crate::matching::Interest;
 
 /// The patterns of a subscriber, counted until this is dropped.
@@ -27,7 +27,3 @@ impl Drop for SubscribedPatterns {
         table::unsubscribe(self.0.matchers().patterns());
     }
 }
-
-/// The patterns of all subscribers are at the cost limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full;

@@ -10,7 +10,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::{Allowance, Form, Key, Pattern, PatternId, Unusable, subscribed::Full};
+use super::{Allowance, Form, Key, Pattern, PatternId, Unusable};
 use crate::shrink;
 
 /// While this is locked, no [`Arc`] of a pattern may be dropped: dropping the last one locks the
@@ -31,6 +31,10 @@ struct Table {
     /// The total cost of the patterns in `subscribed`.
     subscribed_cost: usize,
 }
+
+/// The patterns of all subscribers are at the cost limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
 
 fn read() -> RwLockReadGuard<'static, Table> {
     TABLE.read().unwrap_or_else(PoisonError::into_inner)

@@ -68,19 +68,19 @@ pub(super) struct Change {
 
 /// A handle to the list; clones share the same list.
 #[derive(Debug, Clone)]
-pub struct Registry(Arc<Inner>);
+pub struct Registry(Arc<RegistryCore>);
 
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(super) struct RegistryCore {
     capacity: usize,
     /// How long a subscriber that left may take to return.
     grace: Duration,
-    state: Mutex<State>,
+    state: Mutex<RegistryState>,
     pub(super) changed: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct RegistryState {
     listed: BTreeMap<Box<str>, Listed>,
     /// Subscriptions that are listed, or whose end has not been announced.
     n_held: usize,
@@ -105,10 +105,10 @@ pub struct Full(pub usize);
 impl Registry {
     pub(super) fn new(capacity: usize, grace: Duration) -> Self {
         let changed = Arc::default();
-        Self(Arc::new(Inner { capacity, grace, state: Mutex::default(), changed }))
+        Self(Arc::new(RegistryCore { capacity, grace, state: Mutex::default(), changed }))
     }
 
-    pub(super) fn inner(&self) -> &Arc<Inner> {
+    pub(super) fn core(&self) -> &Arc<RegistryCore> {
         &self.0
     }
 
@@ -166,10 +166,10 @@ impl Registry {
     }
 }
 
-impl Inner {
+impl RegistryCore {
     // A panic while holding the lock would be a bug. Continuing with the present state is better
     // than refusing all subscribers.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RegistryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -256,7 +256,7 @@ impl Inner {
     }
 }
 
-impl State {
+impl RegistryState {
     fn add(&mut self, member: &Arc<Member>) {
         for (at, key) in (0..).zip(member.keys()) {
             self.listed.insert(key.into(), Listed { member: member.clone(), at });
@@ -318,7 +318,7 @@ impl Member {
     }
 }
 
-impl Drop for Inner {
+impl Drop for RegistryCore {
     fn drop(&mut self) {
         // Ends the announcing thread.
         self.changed.notify_one();

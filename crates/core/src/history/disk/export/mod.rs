@@ -19,10 +19,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DiskError, DiskOptions,
-    codec::{Unreadable, decode},
+    codec::decode,
     create::create,
+    damage::{Unreadable, guarded},
     migrate,
-    open::{self, guarded, prepare_new},
+    open::{self, prepare_new},
     place::{Claim, Waiting},
     seal::Place,
     store::{StoreError, contained, there},
@@ -30,7 +31,7 @@ use super::{
     write::{Log, prepare_import},
 };
 use crate::{
-    event::{ClientKey, Event, EventId, EventType, Position, Topic, Update},
+    event::{ClientKey, Event, EventId, EventType, Lane, Position, Topic, Update},
     history::{Record, Shelf},
 };
 
@@ -400,7 +401,8 @@ fn record(shelf: &str, key: &str, value: &str) -> Option<Record> {
 
 impl EventLine {
     fn of(event: &Event) -> Self {
-        let Update { topics, data, id, kind, retry, private, except } = &*event.update;
+        // The type says which lane it is.
+        let Update { topics, data, id, kind, retry, private, except, lane: _ } = &*event.update;
         Self {
             position: event.position.0,
             accepted_at: event.accepted_at,
@@ -421,11 +423,13 @@ impl EventLine {
             Some(ClientKey::kept(bytes.try_into().ok()?))
         });
         let except: Option<_> = except.collect();
+        let kind = self.kind.map(|it| EventType::kept(&it));
         let update = Update {
+            lane: Lane::of_stored(kind.as_ref()),
             topics: self.topics.iter().map(|it| Topic::kept(it)).collect(),
             data: self.data.into(),
             id: EventId::kept(&self.id),
-            kind: self.kind.map(|it| EventType::kept(&it)),
+            kind,
             retry: self.retry,
             private: self.private,
             except: except.ok_or("not a client key")?,
