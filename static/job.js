@@ -16,6 +16,7 @@ const query = new URLSearchParams(location.search);
 const address = new URL(location.pathname, location.origin).href;
 const part = (id) => document.getElementById(id);
 const main = part("job");
+const STATES = JSON.parse(main.dataset.states);
 let job = JSON.parse(main.dataset.status);
 let isKnown = true; // whether the gateway knows the job
 let bar = { attempt: job.attempt, percent: null }; // the progress shown for this attempt
@@ -24,20 +25,13 @@ let skew = -Infinity; // ms by which the gateway's clock is ahead of this one
 
 const log = new Log(part("log"), `${address}/log`, job.log.length);
 
-// === Words: as in src/api/jobs/words.rs ===
+// === Words: those of states come with the page, the others are as in src/api/jobs/words.rs ===
 
-const WORDS = {
-  running: "Running",
-  cancelling: "Being cancelled",
-  succeeded: "Done",
-  failed: "Failed",
-  cancelled: "Cancelled",
-  lost: "Lost: its worker fell silent",
-};
-const isFinal = (state) => ["succeeded", "failed", "cancelled", "lost"].includes(state);
+const isFinal = (state) => STATES[state]?.is_final ?? false;
+const isCancellable = (state) => STATES[state]?.is_cancellable ?? false;
 
 function stateInWords({ state, attempt }) {
-  return WORDS[state] ?? (attempt === 0 ? "Waiting for a worker" : "Waiting for another attempt");
+  return STATES[state]?.words[attempt === 0 ? 0 : 1] ?? state;
 }
 
 function durationInWords(ms) {
@@ -90,7 +84,7 @@ function draw() {
   write("message", progress.message ?? "");
   write("attempt", `${attempt} of ${job.max_attempts}`);
   part("attempts").hidden = attempt < 2;
-  part("cancel").hidden = state !== "queued" && state !== "running";
+  part("cancel").hidden = !isCancellable(state);
   part("retry").hidden = !job.retryable;
   part("result").hidden = state !== "succeeded";
   part("log-section").hidden = job.log.length === 0;

@@ -1,5 +1,5 @@
-//! A job in words. `static/job.js` uses the same words, so that a page reads the same with and
-//! without scripts.
+//! A job in words. `static/job.js` takes the words of states from here, and has the others too, so
+//! that a page reads the same with and without scripts.
 
 use std::time::Duration;
 
@@ -18,6 +18,20 @@ pub(super) fn state(state: JobState, attempt: u32) -> &'static str {
         JobState::Cancelled => "Cancelled",
         JobState::Lost => "Lost: its worker fell silent",
     }
+}
+
+/// Describes all states for the scripts, as a JSON object by name: the words before and after the
+/// first attempt, and whether the job has ended or may be cancelled.
+pub(super) fn states() -> String {
+    let describe = |it: JobState| {
+        let described = serde_json::json!({
+            "words": [state(it, 0), state(it, 1)],
+            "is_final": it.is_final(),
+            "is_cancellable": is_cancellable(it),
+        });
+        (it.as_str().to_owned(), described)
+    };
+    serde_json::Value::from_iter(JobState::ALL.map(describe)).to_string()
 }
 
 /// Returns whole percents, rounded down, if the progress is known. A job that succeeded has 100.
@@ -67,6 +81,17 @@ pub(super) fn is_cancellable(state: JobState) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_state_has_a_style_and_is_told_to_the_scripts() {
+        let states: serde_json::Value = serde_json::from_str(&states()).expect("JSON");
+        for state in JobState::ALL.map(JobState::as_str) {
+            let style = format!("[data-state=\"{state}\"] #state");
+            assert!(include_str!("../../../static/job.css").contains(&style), "{state}");
+            assert!(states[state]["words"][1].is_string(), "{state}");
+        }
+        assert_eq!(states["lost"]["is_final"], true);
+    }
 
     #[test]
     fn times_are_told_in_two_units_and_guesses_in_one() {

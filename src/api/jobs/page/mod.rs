@@ -36,6 +36,8 @@ struct Holding<'a> {
     now: Timestamp,
     /// The status document, for the script.
     status: String,
+    /// All states in words, for the scripts.
+    states: String,
     failure: Option<Failure>,
     log: String,
     /// Whether the viewer may cancel the job and retry it.
@@ -138,7 +140,8 @@ impl<'a> Holding<'a> {
             _ => None,
         };
         let status = serde_json::to_string(&Status::of(job, now)).unwrap_or_default();
-        Self { job, now, status, failure, log: job.log.tail(LOG_TAIL), may_change }
+        let (states, log) = (words::states(), job.log.tail(LOG_TAIL));
+        Self { job, now, status, states, failure, log, may_change }
     }
 
     fn document_title(&self) -> String {
