@@ -3,8 +3,8 @@
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{
-        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, IF_NONE_MATCH,
-        REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+        X_CONTENT_TYPE_OPTIONS,
     },
     web,
 };
@@ -12,7 +12,7 @@ use rust_embed::RustEmbed;
 
 use crate::{
     gateway::Gateway,
-    http::{problem::Problem, public_base},
+    http::{etag::KnownTags, problem::Problem, public_base},
 };
 
 #[derive(RustEmbed)]
@@ -86,8 +86,7 @@ pub(crate) async fn asset(
     let hash = file.metadata.sha256_hash();
     let tag =
         hash[..8].iter().fold(String::from("\""), |tag, byte| format!("{tag}{byte:02x}")) + "\"";
-    let known = request.headers().get(IF_NONE_MATCH).and_then(|it| it.to_str().ok());
-    let is_known = known.is_some_and(|known| known.contains(&tag));
+    let is_known = KnownTags::of(&request).contain(&tag);
     let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
         .content_type(file.metadata.mimetype())

@@ -16,8 +16,8 @@ use actix_web::{
     http::{
         StatusCode,
         header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderValue, IF_NONE_MATCH, LINK,
-            LOCATION, REFERRER_POLICY, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderValue, LINK, LOCATION,
+            REFERRER_POLICY, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
         },
     },
     web::{self, ServiceConfig},
@@ -38,7 +38,9 @@ use crate::{
     gateway::Gateway,
     http::{
         accept::preferred,
-        access, body, form,
+        access, body,
+        etag::KnownTags,
+        form,
         idempotency::{self, Keeper},
         preferred_wait,
         problem::Problem,
@@ -171,15 +173,11 @@ async fn view_status(
     id: &str,
 ) -> Result<HttpResponse, Problem> {
     let max_wait = gateway.settings().jobs.max_wait;
-    let known = request.headers().get(IF_NONE_MATCH).and_then(|it| it.to_str().ok());
-    let is_known =
-        |job: &Job| known.is_some_and(|known| known.trim() == "*" || known.contains(&tag(job)));
+    let known = KnownTags::of(request);
+    let is_known = |job: &Job| known.contain(&tag(job));
     let wait = preferred_wait(request).map(|wait| wait.min(max_wait));
     // With an entity tag the client waits for a change, without one for the end.
-    let is_over = |job: &Job| match known {
-        Some(_) => !is_known(job),
-        None => job.state.is_final(),
-    };
+    let is_over = |job: &Job| if known.is_empty() { job.state.is_final() } else { !is_known(job) };
     let waiting = Peer::of(request).waits(wait.unwrap_or_default());
     let job = gateway.tracker().wait(id, waiting, is_over).await?;
     let mut response =

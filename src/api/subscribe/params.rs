@@ -7,7 +7,7 @@ use std::{
 
 use actix_web::{
     HttpRequest,
-    http::header::{HeaderName, HeaderValue, IF_NONE_MATCH},
+    http::header::{HeaderName, HeaderValue},
 };
 use jiff::Timestamp;
 use tidegate_core::{
@@ -19,7 +19,7 @@ use tidegate_core::{
 use crate::{
     auth::{Dialect, Profile},
     gateway::Gateway,
-    http::{access::Subscriber, form, problem::Problem},
+    http::{access::Subscriber, etag::first_tag, form, problem::Problem},
     telemetry::metrics::OldFeature,
 };
 
@@ -302,10 +302,8 @@ fn cursor(request: &HttpRequest, parameters: [Option<String>; CURSORS.len()]) ->
     if let Some(freshest) = freshest {
         return Some(Cursor { text: freshest.clone(), is_etag: false });
     }
-    let etag = request.headers().get(IF_NONE_MATCH)?.to_str().ok()?.trim();
-    let etag = etag.strip_prefix("W/").unwrap_or(etag);
-    let etag = etag.strip_prefix('"')?.split('"').next()?;
-    Some(Cursor { text: etag.to_owned(), is_etag: true })
+    let etag = first_tag(request)?.to_owned();
+    Some(Cursor { text: etag, is_etag: true })
 }
 
 fn backlog(last: Option<&str>, since: Option<&str>, limit: usize) -> Result<Backlog, Problem> {

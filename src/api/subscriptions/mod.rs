@@ -4,7 +4,7 @@ mod asked;
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
-    http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, VARY},
+    http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LINK, VARY},
     web::{self, ServiceConfig},
 };
 use serde::Serialize;
@@ -18,7 +18,7 @@ use self::asked::{Asked, Filter};
 use crate::{
     auth::Dialect,
     gateway::Gateway,
-    http::{accept::preferred, access, metadata, problem::Problem, resource},
+    http::{accept::preferred, access, etag::KnownTags, metadata, problem::Problem, resource},
 };
 
 /// Where the gateway serves the list. A proxy may map it to another path.
@@ -147,12 +147,7 @@ impl<'a> View<'a> {
 
     /// Whether the client already has this version.
     fn is_known(&self, request: &HttpRequest) -> bool {
-        let mut tags = request.headers().get_all(IF_NONE_MATCH).filter_map(|it| it.to_str().ok());
-        tags.any(|tags| {
-            tags.split(',')
-                .map(str::trim)
-                .any(|it| it == "*" || it.strip_prefix("W/").unwrap_or(it) == self.etag)
-        })
+        KnownTags::of(request).contain(&self.etag)
     }
 
     fn head(&self, mut response: HttpResponseBuilder) -> HttpResponseBuilder {
