@@ -26,7 +26,7 @@ use super::{
 /// The most bytes of a head that are passed on at once, and that are read ahead.
 const STEP: usize = 4096;
 
-/// The most bytes of a body that are passed on at once.
+/// The most bytes of a body of known length that are passed on at once.
 const BODY_STEP: usize = 64 << 10;
 
 /// Parts of a head that are passed on before actix-http has to parse them.
@@ -130,7 +130,8 @@ impl<S: AsyncRead + Unpin> Intake<S> {
             Body::Chunked(mut chunks) => {
                 // Bytes passed on with the head do not contain the end of the body.
                 chunks.end_of_body(&std::mem::take(&mut self.early));
-                ready!(self.poll_some(cx, buffer, BODY_STEP))?;
+                // Small, because what follows the body is kept.
+                ready!(self.poll_some(cx, buffer, STEP))?;
                 match chunks.end_of_body(&buffer.filled()[before..]) {
                     Some(end) => {
                         self.take_back(buffer, before + end);
