@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use tidegate_core::{
     clock::Clock,
     event::{Draft, Limits, Position, Update},
-    history::{Batch, Budget, History as _, Memory, Retention},
+    history::{Applied, Batch, Budget, History as _, Memory, Retention},
     hub::Tail,
     matching::{Interest, Matcher, Matchers, Rights},
 };
@@ -65,10 +65,16 @@ fn main() {
     };
     let history = Memory::new(retention, Clock::system());
     let batch = Batch::from((0..EVENTS).map(update).collect::<Vec<_>>());
-    let events = history.commit(batch).expect("memory takes it");
-    let tail = Tail::new(usize::MAX, Position::START);
-    tail.push(&events);
-    let middle = events[EVENTS / 2].position;
+    let tail = Arc::new(Tail::new(usize::MAX, Position::START));
+    let follower = {
+        let tail = tail.clone();
+        move |applied: Applied<'_>| {
+            tail.push(applied.events);
+        }
+    };
+    history.follow(Box::new(follower)).expect("a thread");
+    now(history.submit(batch)).expect("memory takes it");
+    let middle = Position(EVENTS as u64 / 2);
     let interest =
         |matcher| Arc::new(Interest::new(Matchers::new([matcher]), None, Rights::PublicOnly));
     let one = interest(Matcher::exact(&topic(0), 100).expect("valid"));

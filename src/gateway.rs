@@ -11,7 +11,7 @@ use tidegate_core::{
     history::{Disk, History, Memory},
     hub::{Hub, PublishError},
     jobs::{OnEnd, Tracker},
-    ledger::{Capacity, Ledger},
+    ledger::Ledger,
     matching::{MatcherLimits, prepare},
     random::random_text,
     subscriptions::{self, Names, Registry},
@@ -119,13 +119,7 @@ impl Gateway {
             },
             matcher_limits: limits.matcher_limits(),
             hub_url: settings.server.hub_url(),
-            ledger: Ledger::new(
-                settings.publish.idempotency_retention,
-                Capacity {
-                    keys: settings.publish.idempotency_keys,
-                    bytes: settings.publish.idempotency_bytes,
-                },
-            ),
+            ledger: Ledger::default(),
             metrics: Metrics::new(hub.clone(), sessions.clone(), &tracker),
             refusal_lines: LinePace::new(settings.log.refusals_per_second),
             job_grant_lines: LinePace::new(1),
@@ -332,11 +326,12 @@ fn start_subscriptions(
 fn open_history(settings: &Settings) -> io::Result<Arc<dyn History>> {
     let (history, clock) = (&settings.history, Clock::system());
     if history.store == StoreKind::Memory {
-        return Ok(Arc::new(Memory::with_subscriptions(
+        let memory = Memory::with_subscriptions(
             history.retention(),
             settings.mercure.subscription_events,
             clock,
-        )));
+        );
+        return Ok(Arc::new(memory.with_reply_limits(settings.publish.reply_limits())));
     }
     let mut options = history
         .disk(settings)

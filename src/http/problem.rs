@@ -425,6 +425,7 @@ impl From<HistoryError> for Problem {
         let (reason, advice) = match error {
             HistoryError::Unavailable(_) => ("history", "nothing was stored"),
             HistoryError::Unknown(_) => ("outcome_unknown", "it may be stored or not"),
+            HistoryError::Stopped => return PublishError::Stopped.into(),
         };
         let detail =
             format!("{error}; {advice}: send the request again, with the same Idempotency-Key");
@@ -437,7 +438,7 @@ impl From<KeyError> for Problem {
         match error {
             KeyError::Reused => Self::key_reused(error.to_string()),
             KeyError::InProgress => Self::conflict(error.to_string()),
-            KeyError::History(error) => error.into(),
+            KeyError::Unreadable => Self::unavailable("history", error.to_string()),
         }
     }
 }

@@ -142,7 +142,6 @@ impl HistorySettings {
         if settings.mercure.subscriptions {
             rules.insert(0, rule_of_subscriptions(settings));
         }
-        let publish = &settings.publish;
         Ok(DiskOptions {
             // Absolute, so that messages name it in full, and a moved working directory is noticed.
             path: std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone()),
@@ -159,9 +158,7 @@ impl HistorySettings {
             events: self.max_events as u64,
             rules,
             remembered: self.remembered as u64,
-            reply_age: publish.idempotency_retention,
-            replies: publish.idempotency_keys as u64,
-            reply_bytes: publish.idempotency_bytes as u64,
+            replies: settings.publish.reply_limits(),
         })
     }
 

@@ -23,7 +23,7 @@ use std::{
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use tidegate_core::subscriptions::Names;
+use tidegate_core::{history::ReplyLimits, subscriptions::Names};
 use url::Url;
 
 pub use self::auth::{
@@ -182,6 +182,17 @@ pub struct PublishSettings {
     /// The most bytes of replies that are kept.
     #[serde(with = "size")]
     pub idempotency_bytes: usize,
+}
+
+impl PublishSettings {
+    /// The limits of the replies that are kept.
+    pub(crate) fn reply_limits(&self) -> ReplyLimits {
+        ReplyLimits {
+            age: self.idempotency_retention,
+            count: self.idempotency_keys,
+            bytes: self.idempotency_bytes,
+        }
+    }
 }
 
 impl Default for PublishSettings {

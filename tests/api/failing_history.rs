@@ -1,7 +1,7 @@
 //! A history that becomes unreadable ends the streams that need it, and never corrupts an event.
 
 use std::{
-    io::Read as _,
+    io::{self, Read as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
     sync::{
         Arc,
@@ -14,10 +14,10 @@ use jiff::SignedDuration;
 use tidegate_core::{
     clock::Clock,
     delivery::{Seats, Shard, Subscription, Terms},
-    event::{Draft, Event, Limits, Position},
+    event::{Draft, Limits, Position},
     history::{
-        Answer, Batch, Budget, CursorKey, History, HistoryError, Located, Memory, Page, Record,
-        Retention, Search, Shelf, Start,
+        Answer, Batch, Budget, Committed, CursorKey, Follower, History, HistoryError, Located,
+        Memory, Page, Retention, Revised, Search, Shelf, Start,
     },
     hub::Hub,
     matching::{Interest, Matcher, Matchers, Rights},
@@ -32,12 +32,16 @@ struct Failing {
 }
 
 impl History for Failing {
-    fn commit(&self, batch: Batch) -> Result<Vec<Arc<Event>>, HistoryError> {
-        self.memory.commit(batch)
+    fn submit(&self, batch: Batch) -> Answer<Committed> {
+        self.memory.submit(batch)
     }
 
-    fn commits_at_once(&self) -> bool {
-        true
+    fn current(&self) -> Answer<Position> {
+        self.memory.current()
+    }
+
+    fn follow(&self, follower: Follower) -> io::Result<()> {
+        self.memory.follow(follower)
     }
 
     fn read_after(
@@ -64,16 +68,12 @@ impl History for Failing {
         self.memory.reply(key)
     }
 
-    fn records(&self, shelf: Shelf) -> Result<Vec<Record>, HistoryError> {
+    fn records(&self, shelf: Shelf) -> Result<Vec<Revised>, HistoryError> {
         self.memory.records(shelf)
     }
 
     fn outlives_process(&self) -> bool {
         false
-    }
-
-    fn tend(&self) -> bool {
-        self.memory.tend()
     }
 
     fn n_read(&self) -> u64 {

@@ -47,6 +47,7 @@ mod races; // concurrency
 mod refusals; // bad input: every refusal is a problem document
 mod resume; // properties of resuming: nothing lost, nothing twice
 mod retention; // rules that keep some topics longer or shorter than others
+mod seam; // several nodes on one log that is late and forgetful
 mod searches; // searches in the history: bounded, and reported as such
 mod settings; // the command line and the configuration
 mod slow_readers; // clients that stall, or read little at a time

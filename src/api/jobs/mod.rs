@@ -24,7 +24,7 @@ use actix_web::{
 };
 use tidegate_core::{
     event::Topic,
-    jobs::{Job, JobState, Keep, Outcome, Status},
+    jobs::{Created, Job, JobState, Keep, Outcome, Status},
     ledger::{Fingerprint, Reply},
 };
 
@@ -41,7 +41,7 @@ use crate::{
         access, body,
         etag::KnownTags,
         form,
-        idempotency::{self, Keeper},
+        idempotency::{self, Answered, Keeper},
         preferred_wait,
         problem::Problem,
         public_base, resource,
@@ -112,8 +112,10 @@ async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpR
             let new = create.check(&gateway.settings().jobs)?;
             let keep = keeper
                 .map(|keeper| -> Keep { Box::new(move |id| keeper(&Reply::text(id.to_owned()))) });
-            let (job, _) = gateway.tracker().create_and_keep(new, keep).await?;
-            Ok(Reply::text(job.id))
+            Ok(match gateway.tracker().create_and_keep(new, keep).await? {
+                Created::New(job) | Created::Found(job) => Answered::Now(Reply::text(job.id)),
+                Created::Already(kept) => Answered::Before(kept),
+            })
         }
     };
     let reply = idempotency::once(gateway.clone(), key, create).await?;

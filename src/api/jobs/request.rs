@@ -215,6 +215,7 @@ impl From<JobError> for Problem {
             JobError::DoneHere => Self::state("done_here", detail),
             JobError::Full(limit) => Self::unavailable("jobs", detail).with_limit(limit),
             JobError::Heavy(limit) => Self::unavailable("jobs_bytes", detail).with_limit(limit),
+            JobError::Contended => Self::unavailable("history", detail),
             JobError::Publish(error) => error.into(),
             JobError::Refused(refusal) => match refusal {
                 Refusal::StaleLease(_) => Self::state("stale_lease", detail),

@@ -10,7 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, http::header::CONTENT_TYPE, web};
 use mime::Mime;
 use tidegate_core::{
     event::{Draft, Update},
-    history::Batch,
+    history::{Batch, Committed},
     ledger::{Fingerprint, Reply},
     matching::prepare,
 };
@@ -20,7 +20,7 @@ use crate::{
     http::{
         access::{self, Publisher},
         body,
-        idempotency::{self, Keeper},
+        idempotency::{self, Answered, Keeper},
         problem::Problem,
     },
 };
@@ -128,7 +128,7 @@ async fn dispatch(
     encoding: Encoding,
     updates: Vec<Update>,
     keeper: Option<Keeper>,
-) -> Result<Reply, Problem> {
+) -> Result<Answered, Problem> {
     let ids: Vec<String> = updates.iter().map(|it| it.id.as_str().to_owned()).collect();
     let reply = match encoding {
         Encoding::Form => Reply::text(ids.into_iter().next().unwrap_or_default()),
@@ -136,8 +136,12 @@ async fn dispatch(
     };
     prepare(updates.iter().flat_map(|it| &it.topics)).await;
     let replies = keeper.map(|keeper| keeper(&reply)).into_iter().collect();
-    gateway.hub().commit(Batch { updates, replies, ..Batch::default() }).await?;
-    Ok(reply)
+    let batch = Batch { updates, replies, ..Batch::default() };
+    Ok(match gateway.hub().submit(batch).await? {
+        Committed::Already(kept) => Answered::Before(kept),
+        // Without a record, there is no conflict.
+        Committed::Stored(_) | Committed::Conflict(_) => Answered::Now(reply),
+    })
 }
 
 fn validate(gateway: &Gateway, drafts: Vec<Draft>, is_array: bool) -> Result<Vec<Update>, Problem> {

@@ -1,5 +1,6 @@
 //! Shared by the tests: gateways, what tests ask them, and what their replies must be.
 
+pub mod fickle;
 mod gateway;
 mod requests;
 pub mod sinks;

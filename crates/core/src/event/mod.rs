@@ -25,7 +25,7 @@ pub use self::{
 };
 
 /// A valid and complete update: it has at least one topic and an id.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Update {
     /// The canonical topic, then the alternate ones; never empty.
     pub topics: Box<[Topic]>,

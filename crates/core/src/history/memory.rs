@@ -1,19 +1,28 @@
 //! The history in memory: fast, bounded, and lost with the process.
 
 use std::{
+    collections::HashMap,
     future::ready,
+    io,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 
+use foldhash::fast::RandomState;
+use jiff::Timestamp;
+
 use super::{
-    Answer, Batch, Budget, CursorKey, History, HistoryError, Located, Page, Record, Search, Shelf,
-    Start, part::Retention, parts::Parts,
+    Answer, Batch, Budget, Committed, CursorKey, Follower, History, HistoryError, Located, Page,
+    Record, ReplyLimits, Retention, Revised, Search, Shelf, Start, Write,
+    parts::Parts,
+    replies::Replies,
+    sequencer::{Commit, Local, Sequencer},
 };
-use crate::{
-    clock::Clock,
-    event::{Event, Position},
-    matching::Interest,
-};
+use crate::{clock::Clock, event::Position, matching::Interest};
+
+/// The limits of replies, unless others are set.
+const REPLIES: ReplyLimits =
+    ReplyLimits { age: Duration::from_secs(3600), count: 10_000, bytes: 16 << 20 };
 
 /// The default number of subscription events to keep.
 const SUBSCRIPTION_EVENTS: usize = 10_000;
@@ -54,7 +63,7 @@ const SHARE_OF_SUBSCRIPTIONS: usize = 4;
 /// # let draft = Draft { topics: vec!["news".into()], data: "Hello".into(), ..Draft::default() };
 /// # let update = draft.validate(&limits, &"https://example.com/.well-known/mercure".parse()?)?;
 /// let history = Memory::new(retention, Clock::system());
-/// history.commit(vec![update].into())?;
+/// history.submit(vec![update].into()).await?;
 ///
 /// let all = Matchers::new([Matcher::Everything]);
 /// let interest = Arc::new(Interest::new(all, None, Rights::Everything));
@@ -66,9 +75,23 @@ const SHARE_OF_SUBSCRIPTIONS: usize = 4;
 /// ```
 #[derive(Debug)]
 pub struct Memory {
+    core: Arc<MemoryCore>,
+    sequencer: Sequencer<MemoryCore>,
+}
+
+#[derive(Debug)]
+struct MemoryCore {
     clock: Clock,
     cursor_key: CursorKey,
-    log: RwLock<Parts>,
+    log: RwLock<Log>,
+}
+
+#[derive(Debug)]
+struct Log {
+    parts: Parts,
+    /// The revision of each record.
+    revisions: HashMap<(Shelf, Box<[u8]>), Position, RandomState>,
+    replies: Replies,
 }
 
 impl Memory {
@@ -84,33 +107,106 @@ impl Memory {
     pub fn with_subscriptions(retention: Retention, events: usize, clock: Clock) -> Self {
         let bytes = retention.bytes / SHARE_OF_SUBSCRIPTIONS;
         let subscriptions = Retention { bytes, events, ..retention };
-        let log = RwLock::new(Parts::new(retention, subscriptions));
-        Self { clock, cursor_key: CursorKey::random(), log }
+        let log = RwLock::new(Log {
+            parts: Parts::new(retention, subscriptions),
+            revisions: HashMap::default(),
+            replies: Replies::new(REPLIES),
+        });
+        let core = Arc::new(MemoryCore { clock, cursor_key: CursorKey::random(), log });
+        Self { sequencer: Sequencer::new(core.clone()), core }
     }
 
+    /// Sets the limits of replies to requests with a key.
+    #[must_use]
+    pub fn with_reply_limits(self, limits: ReplyLimits) -> Self {
+        self.core.write().replies = Replies::new(limits);
+        self
+    }
+}
+
+impl MemoryCore {
     // A panic while the lock is held would be a bug. Continuing with the present state beats
     // refusing every request.
-    fn read(&self) -> RwLockReadGuard<'_, Parts> {
+    fn read(&self) -> RwLockReadGuard<'_, Log> {
         self.log.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Parts> {
+    fn write(&self) -> RwLockWriteGuard<'_, Log> {
         self.log.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl History for Memory {
-    fn commit(&self, batch: Batch) -> Result<Vec<Arc<Event>>, HistoryError> {
-        let now = self.clock.now();
-        let mut log = self.write();
-        let events =
-            batch.updates.into_iter().map(|update| log.append(Arc::new(update), now)).collect();
-        log.trim(now);
-        Ok(events)
+impl Log {
+    /// Stores a batch, or refuses it. Every condition is checked before anything is written.
+    fn submit(&mut self, batch: Batch, now: Timestamp, commit: &mut Commit) -> Committed {
+        if let Some(reply) = batch.replies.iter().find_map(|it| self.replies.get(&it.key)) {
+            return Committed::Already(reply.into());
+        }
+        for Write { record, expect } in &batch.records {
+            let found = self.revisions.get(&(record.shelf, record.key.clone()));
+            if let Err(revision) = expect.check(found.copied()) {
+                return Committed::Conflict(revision);
+            }
+        }
+        if batch.updates.is_empty() && !batch.records.is_empty() {
+            self.parts.skip();
+        }
+        for update in batch.updates {
+            commit.events.push(self.parts.append(Arc::new(update), now));
+        }
+        let revision = self.parts.last();
+        for Write { record, .. } in batch.records {
+            let Record { shelf, key, value } = &record;
+            match value {
+                Some(_) => self.revisions.insert((*shelf, key.clone()), revision),
+                None => self.revisions.remove(&(*shelf, key.clone())),
+            };
+            commit.records.push(Revised { revision, record });
+        }
+        for reply in batch.replies {
+            self.replies.insert(reply, now);
+        }
+        Committed::Stored(revision)
     }
 
-    fn commits_at_once(&self) -> bool {
-        true
+    fn trim(&mut self, now: Timestamp) {
+        self.parts.trim(now);
+        self.replies.trim(now);
+    }
+}
+
+impl Local for MemoryCore {
+    fn commit(&self, submissions: impl Iterator<Item = Batch>) -> Result<Commit, HistoryError> {
+        let now = self.clock.now();
+        let mut log = self.write();
+        log.replies.trim(now);
+        let mut commit = Commit::default();
+        for batch in submissions {
+            let outcome = log.submit(batch, now, &mut commit);
+            commit.outcomes.push(outcome);
+        }
+        log.trim(now);
+        Ok(commit)
+    }
+
+    fn tend(&self) -> bool {
+        let now = self.clock.now();
+        self.write().trim(now);
+        false
+    }
+}
+
+impl History for Memory {
+    fn submit(&self, batch: Batch) -> Answer<Committed> {
+        Box::pin(ready(self.sequencer.commit_here(batch)))
+    }
+
+    fn current(&self) -> Answer<Position> {
+        Box::pin(ready(Ok(self.last())))
+    }
+
+    fn follow(&self, follower: Follower) -> io::Result<()> {
+        self.sequencer.follow(follower)
     }
 
     fn read_after(
@@ -119,32 +215,26 @@ impl History for Memory {
         interest: &Arc<Interest>,
         budget: Budget,
     ) -> Answer<Page> {
-        Box::pin(ready(Ok(self.read().page(after, interest, budget))))
+        Box::pin(ready(Ok(self.core.read().parts.page(after, interest, budget))))
     }
 
     fn locate(&self, start: Start, interest: &Arc<Interest>) -> Answer<Located> {
-        Box::pin(ready(Ok(self.read().locate(&start, interest))))
+        Box::pin(ready(Ok(self.core.read().parts.locate(&start, interest))))
     }
 
     fn step_back(&self, search: Search, interest: &Arc<Interest>) -> Answer<Search> {
-        Box::pin(ready(Ok(self.read().step_back(search, interest))))
+        Box::pin(ready(Ok(self.core.read().parts.step_back(search, interest))))
     }
 
-    fn reply(&self, _key: &str) -> Answer<Option<Box<[u8]>>> {
-        Box::pin(ready(Ok(None)))
+    fn reply(&self, key: &str) -> Answer<Option<Box<[u8]>>> {
+        Box::pin(ready(Ok(self.core.read().replies.get(key).map(Into::into))))
     }
 
-    fn records(&self, _shelf: Shelf) -> Result<Vec<Record>, HistoryError> {
+    fn records(&self, _shelf: Shelf) -> Result<Vec<Revised>, HistoryError> {
         Ok(Vec::new())
     }
 
     fn outlives_process(&self) -> bool {
-        false
-    }
-
-    fn tend(&self) -> bool {
-        let now = self.clock.now();
-        self.write().trim(now);
         false
     }
 
@@ -153,16 +243,16 @@ impl History for Memory {
     }
 
     fn trouble(&self) -> Option<String> {
-        None
+        (!self.sequencer.is_running()).then(|| HistoryError::Stopped.to_string())
     }
 
     fn close(&self) {}
 
     fn last(&self) -> Position {
-        self.read().last()
+        self.core.read().parts.last()
     }
 
     fn cursor_key(&self) -> &CursorKey {
-        &self.cursor_key
+        &self.core.cursor_key
     }
 }

@@ -1,13 +1,13 @@
 //! The ordered log of accepted updates.
 //!
-//! Batches come in; each is committed as a whole and its events get growing positions. Pages of
-//! events go out, selected by interest. One writer, the [hub](crate::hub)'s sequencer, calls
-//! [`History::commit`], and any thread may read. A history reports what it has lost, but never
-//! decides how a subscriber is notified.
+//! Batches come in by [`History::submit`]; each is stored as a whole, or refused as a whole because
+//! of a condition, and its events get growing positions. Every stored batch is announced in order
+//! to the [follower](History::follow). Pages of events go out, selected by interest. A history
+//! reports what it has lost, but never decides how a subscriber is notified.
 //!
-//! A batch may also have records, of which the history knows only the shelf and the key. A job
-//! change and the event that announces it are one batch, so after a crash both are present or
-//! neither is.
+//! A batch may also have records, of which the history knows only the shelf, the key and the
+//! revision. A job change and the event that announces it are one batch, so after a crash both are
+//! present or neither is.
 
 mod disk;
 mod hash;
@@ -15,9 +15,11 @@ mod lost;
 mod memory;
 mod part;
 mod parts;
+mod replies;
+mod sequencer;
 mod token;
 
-use std::{pin::Pin, sync::Arc};
+use std::{io, pin::Pin, sync::Arc};
 
 use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
@@ -29,6 +31,7 @@ pub use self::{
     disk::{Disk, DiskError, DiskOptions, Durability, Rule, store},
     memory::Memory,
     part::Retention,
+    replies::ReplyLimits,
     token::CursorKey,
 };
 use crate::{
@@ -40,24 +43,16 @@ use crate::{
 /// with the same id from delaying others.
 const SAME_ID: usize = 64;
 
-/// The unit of a commit: stored completely or not at all.
-#[derive(Debug, Default)]
+/// The unit of a submission: stored completely or not at all.
+#[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// The updates, in the order in which they become events.
     pub updates: Vec<Update>,
-    /// The records stored beside them.
-    pub records: Vec<Record>,
-    /// Replies to requests with a key, which finds them again.
+    /// The records to write beside them. If the condition of one does not hold, nothing is stored.
+    pub records: Vec<Write>,
+    /// Replies to requests with a key, which finds them again. If one of the keys already has a
+    /// reply, nothing is stored.
     pub replies: Vec<KeyedReply>,
-}
-
-impl Batch {
-    /// Appends what is to be written after this batch.
-    pub fn append(&mut self, mut other: Self) {
-        self.updates.append(&mut other.updates);
-        self.records.append(&mut other.records);
-        self.replies.append(&mut other.replies);
-    }
 }
 
 impl From<Vec<Update>> for Batch {
@@ -66,8 +61,56 @@ impl From<Vec<Update>> for Batch {
     }
 }
 
+/// The outcome of a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// Everything was stored. The position is that of the last event, and the revision of the
+    /// records.
+    Stored(Position),
+    /// Nothing was stored, because a key already has this reply.
+    Already(Box<[u8]>),
+    /// Nothing was stored, because a record has this revision instead of the expected one.
+    /// [`Position::START`] means that there is no such record.
+    Conflict(Position),
+}
+
+/// What a writer expects of a record before its own change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing: the last writer wins.
+    Any,
+    /// No record under this key.
+    Absent,
+    /// The record as it was written at this revision.
+    At(Position),
+}
+
+impl Expect {
+    /// Checks the revision that a record has, if there is one.
+    ///
+    /// # Errors
+    /// Returns the revision that a [`Committed::Conflict`] reports.
+    fn check(self, found: Option<Position>) -> Result<(), Position> {
+        let holds = match self {
+            Self::Any => true,
+            Self::Absent => found.is_none(),
+            Self::At(revision) => found == Some(revision),
+        };
+        if holds { Ok(()) } else { Err(found.unwrap_or(Position::START)) }
+    }
+}
+
+/// A change of a record, and the condition under which it may happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// The record after the change.
+    pub record: Record,
+    /// The condition.
+    pub expect: Expect,
+}
+
 /// A value stored beside the events until it is removed. A history that does not outlive its
-/// process keeps no records, because the code that writes them also has them in memory.
+/// process keeps only the revision, because those that write records also have them in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The shelf it is stored on.
@@ -78,8 +121,30 @@ pub struct Record {
     pub value: Option<Box<[u8]>>,
 }
 
+/// A stored record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revised {
+    /// The position of the submission that wrote it. Every submission that writes records has a
+    /// position of its own, so no two states of a record have the same revision.
+    pub revision: Position,
+    /// The record.
+    pub record: Record,
+}
+
+/// What a history has stored, as its [follower](History::follow) learns of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Applied<'a> {
+    /// The events, in the order of their positions, after those of all earlier calls.
+    pub events: &'a [Arc<Event>],
+    /// The written and removed records, in the order of their revisions.
+    pub records: &'a [Revised],
+}
+
+/// The function that learns of everything a history stores.
+pub type Follower = Box<dyn FnMut(Applied<'_>) + Send>;
+
 /// The kinds of records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Shelf {
     /// Jobs, without their immutable parts and their logs.
     Jobs,
@@ -89,11 +154,14 @@ pub enum Shelf {
     JobLogs,
     /// Jobs that existed once.
     JobTombstones,
+    /// The unfinished jobs that have a type and key, by both.
+    JobKeys,
 }
 
 impl Shelf {
     /// All shelves.
-    pub const ALL: [Self; 4] = [Self::Jobs, Self::JobPayloads, Self::JobLogs, Self::JobTombstones];
+    pub const ALL: [Self; 5] =
+        [Self::Jobs, Self::JobPayloads, Self::JobLogs, Self::JobTombstones, Self::JobKeys];
 }
 
 /// The reply to a request, stored under the key that its sender chose.
@@ -270,6 +338,9 @@ pub enum HistoryError {
     /// The commit failed and may or may not have reached the disk.
     #[error("it is not known whether the history has stored it: {0}")]
     Unknown(String),
+    /// The history's writer has ended. Nothing was stored.
+    #[error("the history's writer has ended")]
+    Stopped,
 }
 
 /// The answer of a history, which may come from a disk or another machine.
@@ -277,16 +348,24 @@ pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, HistoryError>> + Send
 
 /// The ordered log of events.
 pub trait History: Send + Sync + std::fmt::Debug {
-    /// Turns a batch into events at consecutive positions, all or none. Called only by the
-    /// sequencer, one batch at a time. May block, because the sequencer has its own thread, unless
-    /// it [commits at once](History::commits_at_once).
+    /// Stores a batch, or refuses it because of a condition. A submitted batch is stored even if
+    /// the caller drops the answer. The follower may learn of the batch before or after the caller
+    /// does.
+    ///
+    /// The answer is an error if nothing was stored, or if the outcome is unknown.
+    fn submit(&self, batch: Batch) -> Answer<Committed>;
+
+    /// Waits until the follower has learned of everything that was stored before this call, by any
+    /// process, and returns the newest position then. A caller that found nothing asks this before
+    /// it says no, and looks again.
+    fn current(&self) -> Answer<Position>;
+
+    /// Announces every batch that is stored from now on to `follower`, in order and one at a time.
+    /// May be called once. A history whose writer has a thread stores nothing before.
     ///
     /// # Errors
-    /// Fails if nothing of the batch was stored, or if the outcome is unknown.
-    fn commit(&self, batch: Batch) -> Result<Vec<Arc<Event>>, HistoryError>;
-
-    /// Whether [`History::commit`] is so fast that publishers can call it themselves.
-    fn commits_at_once(&self) -> bool;
+    /// Fails if a thread cannot be started.
+    fn follow(&self, follower: Follower) -> io::Result<()>;
 
     /// Returns the events after `after` that `interest` covers, oldest first, as many as `budget`
     /// allows.
@@ -307,15 +386,10 @@ pub trait History: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// Fails if the shelf cannot be read.
-    fn records(&self, shelf: Shelf) -> Result<Vec<Record>, HistoryError>;
+    fn records(&self, shelf: Shelf) -> Result<Vec<Revised>, HistoryError>;
 
     /// Whether committed events survive the end of the process.
     fn outlives_process(&self) -> bool;
-
-    /// Does a small part of the regular maintenance: drops what the retention no longer covers,
-    /// syncs, repairs. Called by the sequencer on its thread. Returns whether there is more to do
-    /// at once.
-    fn tend(&self) -> bool;
 
     /// The number of events read from slow storage.
     fn n_read(&self) -> u64;
@@ -332,7 +406,7 @@ pub trait History: Send + Sync + std::fmt::Debug {
     /// then open the store.
     fn close(&self);
 
-    /// The position of the newest event, or [`Position::START`].
+    /// The newest position in use, or [`Position::START`].
     fn last(&self) -> Position;
 
     /// The key of this store's cursor tokens.

@@ -23,24 +23,35 @@ const SAMPLE: usize = 64;
 pub(super) struct Parts {
     published: Part,
     subscriptions: Part,
+    /// The newest position in use. It may be after all events.
+    last: Position,
 }
 
 impl Parts {
     pub(super) fn new(published: Retention, subscriptions: Retention) -> Self {
-        Self { published: Part::new(published), subscriptions: Part::new(subscriptions) }
+        Self {
+            published: Part::new(published),
+            subscriptions: Part::new(subscriptions),
+            last: Position::START,
+        }
     }
 
     pub(super) fn last(&self) -> Position {
-        self.published.last.max(self.subscriptions.last)
+        self.last
+    }
+
+    /// Uses up a position without an event.
+    pub(super) fn skip(&mut self) {
+        self.last = Position(self.last.0 + 1);
     }
 
     pub(super) fn append(&mut self, update: Arc<Update>, now: Timestamp) -> Arc<Event> {
-        let position = Position(self.last().0 + 1);
+        self.skip();
         let part = match update.lane {
             Lane::Ordinary => &mut self.published,
             Lane::Subscriptions => &mut self.subscriptions,
         };
-        part.append(position, update, now)
+        part.append(self.last, update, now)
     }
 
     pub(super) fn trim(&mut self, now: Timestamp) {

@@ -1,26 +1,29 @@
 //! The hub: accepts updates and notifies the shards that have something to deliver.
 //!
-//! The sequencer commits updates in order. Once they are committed and in the tail, the hub rings
-//! the shards' doorbells. It keeps no list of subscribers; each shard counts its own.
+//! The history announces what it has stored, in order. The hub hands records to those that keep
+//! tables of them, puts events into the tail, and rings the shards' doorbells. It keeps no list of
+//! subscribers; each shard counts its own.
 
 mod doorbell;
-mod sequencer;
+mod error;
 mod stats;
 mod tail;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence},
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence},
+    },
 };
 
 use tokio::sync::watch;
 
-use self::sequencer::Sequencer;
 pub(crate) use self::{doorbell::Doorbell, stats::ShardStats, tail::Found};
-pub use self::{sequencer::PublishError, stats::Totals, tail::Tail};
+pub use self::{error::PublishError, stats::Totals, tail::Tail};
 use crate::{
-    event::{Event, Update},
-    history::{Batch, History},
+    event::Update,
+    history::{Applied, Batch, Committed, History, Revised, Shelf},
 };
 
 /// A handle to the hub; clones refer to the same hub.
@@ -31,7 +34,7 @@ pub struct Hub(Arc<HubCore>);
 struct HubCore {
     history: Arc<dyn History>,
     tail: Arc<Tail>,
-    sequencer: Sequencer,
+    tables: Arc<Tables>,
     draining: watch::Sender<bool>,
     doorbells: Arc<Doorbells>,
     n_events: Arc<AtomicU64>,
@@ -47,9 +50,43 @@ impl Doorbells {
     }
 }
 
+/// Those that keep tables of records.
+#[derive(Default)]
+struct Tables(Mutex<Vec<Table>>);
+
+struct Table {
+    shelves: &'static [Shelf],
+    learn: Learn,
+}
+
+/// The function that learns of stored records.
+pub(crate) type Learn = Box<dyn FnMut(&[&Revised]) + Send>;
+
+impl Tables {
+    fn all(&self) -> MutexGuard<'_, Vec<Table>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn learn(&self, records: &[Revised]) {
+        for table in &mut *self.all() {
+            let is_wanted = |it: &&Revised| table.shelves.contains(&it.record.shelf);
+            let wanted: Vec<&Revised> = records.iter().filter(is_wanted).collect();
+            if !wanted.is_empty() {
+                (table.learn)(&wanted);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Tables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.all().iter().map(|it| it.shelves)).finish()
+    }
+}
+
 impl Hub {
-    /// Starts a hub over `history`, with a tail of `tail_bytes`. With `refuse_when_behind`, updates
-    /// are refused while a shard lags over half the tail.
+    /// Starts a hub that follows `history`, with a tail of `tail_bytes`. With `refuse_when_behind`,
+    /// updates are refused while a shard lags over half the tail.
     ///
     /// # Errors
     /// If the writer's thread cannot be started.
@@ -61,9 +98,18 @@ impl Hub {
         let tail = Arc::new(Tail::new(tail_bytes, history.last()));
         let doorbells = Arc::new(Doorbells::default());
         let n_events = Arc::new(AtomicU64::new(0));
-        let announce = {
-            let (tail, doorbells, n_events) = (tail.clone(), doorbells.clone(), n_events.clone());
-            move |events: &[Arc<Event>]| {
+        let tables = Arc::new(Tables::default());
+        let follower = {
+            let (tail, doorbells) = (tail.clone(), doorbells.clone());
+            let (n_events, tables) = (n_events.clone(), tables.clone());
+            move |Applied { events, records }: Applied<'_>| {
+                // First, so that no subscriber learns of a change that a table does not have.
+                if !records.is_empty() {
+                    tables.learn(records);
+                }
+                if events.is_empty() {
+                    return;
+                }
                 let passed = tail.push(events);
                 n_events.fetch_add(events.len() as u64, Relaxed);
                 // A subscriber whose counters are not visible yet finds the events in the tail.
@@ -73,11 +119,11 @@ impl Hub {
                 }
             }
         };
-        let sequencer = Sequencer::start(history.clone(), announce)?;
+        history.follow(Box::new(follower))?;
         Ok(Self(Arc::new(HubCore {
             history,
             tail,
-            sequencer,
+            tables,
             draining: watch::channel(false).0,
             doorbells,
             n_events,
@@ -85,8 +131,8 @@ impl Hub {
         })))
     }
 
-    /// Publishes updates in order, all or none. Returns when they are committed and in the tail;
-    /// never waits for subscribers.
+    /// Publishes updates in order, all or none. Returns when they are stored; never waits for
+    /// subscribers.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -125,18 +171,25 @@ impl Hub {
     /// # Errors
     /// If nothing was published, or if the outcome is unknown.
     pub async fn publish(&self, updates: Vec<Update>) -> Result<(), PublishError> {
-        self.commit(updates.into()).await
+        // Without a key or a record, there is no condition to refuse it.
+        self.submit(updates.into()).await.map(drop)
     }
 
-    /// Publishes updates, like [`Hub::publish`], and writes the batch's records with them.
+    /// Submits a batch to the history: updates, with records and replies beside them.
     ///
     /// # Errors
-    /// If nothing was written, or if the outcome is unknown.
-    pub async fn commit(&self, batch: Batch) -> Result<(), PublishError> {
+    /// If nothing was stored, or if the outcome is unknown.
+    pub async fn submit(&self, batch: Batch) -> Result<Committed, PublishError> {
         if self.0.refuse_when_behind && self.0.tail.capacity() as u64 / 2 < self.lag() {
             return Err(PublishError::Overloaded);
         }
-        self.0.sequencer.submit(batch).await
+        Ok(self.0.history.submit(batch).await?)
+    }
+
+    /// Calls `learn` with every record of these shelves that the history stores from now on, before
+    /// the events of the same batch are delivered. `learn` must not wait.
+    pub(crate) fn keep_table(&self, shelves: &'static [Shelf], learn: Learn) {
+        self.0.tables.all().push(Table { shelves, learn });
     }
 
     /// Whether both are the same hub.
@@ -205,9 +258,6 @@ impl Hub {
     /// The reason why updates cannot be accepted now, if there is one.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        if !self.0.sequencer.is_running() {
-            return Some("the history's writer has ended".to_owned());
-        }
         self.0.history.trouble()
     }
 

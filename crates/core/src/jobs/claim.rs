@@ -6,7 +6,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 use super::{
-    Job, JobError, Tracker,
+    Job, JobError, Now, Tracker,
     table::{Assignment, Cell},
 };
 use crate::random::random_text;
@@ -87,7 +87,7 @@ impl Tracker {
         let tracker = self.clone();
         self.0.runtime.spawn(async move {
             let lease = random_text();
-            let claim = |job: &mut Job, now| job.claim(lease.clone(), now);
+            let claim = |job: &mut Job, now: Now| job.claim(lease.clone(), now);
             let outcome = match tracker.change(&cell, claim).await {
                 Ok(job) => Ok(Some(Claimed { job, lease: lease.clone() })),
                 // The job was cancelled, or another worker has it.

@@ -12,9 +12,10 @@ use tracing::warn;
 use super::{
     Job, JobError, JobState, Now, Tracker,
     agenda::Look,
+    commit::status_event,
     redact::Redacted,
     table::Cell,
-    tracker::{agenda, lock, status_event},
+    tracker::{agenda, lock},
 };
 
 /// The wait before a timed change is retried after the history refused it.
@@ -124,19 +125,26 @@ impl Tracker {
         let now = self.now();
         if let Err(error) = told {
             warn!(job = %Redacted(&look.id), %error, "a job could not be changed in time");
-            agenda(&cell).next_look = Some(now.instant + TRY_AGAIN);
-            lock(&self.0.looks)
-                .push(Reverse(Look { due: now.instant + TRY_AGAIN, id: cell.id.clone() }));
+            self.look_again(&cell, now);
             return;
         }
         let job = cell.job.lock().await;
-        if self.forget_at(&job).is_some_and(|due| due <= now.instant) {
-            self.table().remove(&job, true);
-            drop(job);
-            self.write_forgotten().await;
-            return;
+        let is_due = self.forget_at(&job).is_some_and(|due| due <= now.instant);
+        let next = job.clone();
+        drop(job);
+        if !is_due {
+            self.plan(&cell, &next, now);
+        } else if let Err(error) = self.forget(&cell).await {
+            warn!(job = %Redacted(&look.id), %error, "an ended job could not be forgotten");
+            self.look_again(&cell, now);
         }
-        self.plan(&cell, &job, now);
+    }
+
+    /// Schedules a check after something could not be stored.
+    fn look_again(&self, cell: &Cell, now: Now) {
+        let due = now.instant + TRY_AGAIN;
+        agenda(cell).next_look = Some(due);
+        lock(&self.0.looks).push(Reverse(Look { due, id: cell.id.clone() }));
     }
 
     async fn tell_of_progress(&self, cell: &Cell) -> Result<(), JobError> {

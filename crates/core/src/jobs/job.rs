@@ -12,6 +12,8 @@ use std::{
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
+use crate::event::Position;
+
 use super::{
     change::Change,
     log::JobLog,
@@ -121,6 +123,11 @@ pub struct Job {
     pub(super) began: Option<Instant>,
     pub(super) ended: Option<Instant>,
     pub(super) passed: Passed,
+    /// The revision of its record.
+    pub(super) revision: Position,
+    /// The record of a change whose outcome is unknown. If it was stored, it comes back from the
+    /// history.
+    pub(super) unanswered: Option<Box<[u8]>>,
     rules: Rules,
 }
 
@@ -134,7 +141,7 @@ pub(super) struct Passed {
 }
 
 /// The parameters of a new job.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NewJob {
     /// See [`Job::kind`].
     pub kind: String,
@@ -181,8 +188,15 @@ impl Job {
             began: None,
             ended: None,
             passed: Passed::default(),
+            revision: Position::START,
+            unanswered: None,
             rules,
         }
+    }
+
+    /// Returns the job with the revision of its record.
+    pub(super) fn at(self, revision: Position) -> Self {
+        Self { revision, ..self }
     }
 
     /// Returns the bytes of memory that the job takes, counted against `jobs.max_bytes`.

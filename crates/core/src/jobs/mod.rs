@@ -1,14 +1,20 @@
 //! Jobs: long-running work with public state, and the workers that do it.
 //!
-//! Changes are published as events on the topic `/jobs/{id}`. A change enters the table only after
-//! its event is committed, and the changes of one job are made one after the other. If the history
+//! Changes are published as events on the topic `/jobs/{id}`. A change is a submission to the history,
+//! on the condition that the job is still as it was, and enters the table once it is stored. The
+//! table follows the history, so that it also learns of changes by other processes. If the history
 //! outlives the process, so do the jobs. What a job does is unknown to this module.
 
 mod agenda;
+mod announced;
 mod change;
 mod claim;
+mod commit;
 mod counts;
+mod create;
 mod due;
+mod error;
+mod follow;
 mod job;
 mod keep;
 mod log;
@@ -27,6 +33,8 @@ pub use tidegate_client::JobResult;
 pub use self::{
     change::Change,
     claim::Claimed,
+    create::{Created, Keep},
+    error::JobError,
     job::{Job, Lease, NewJob, Now, Outcome, Rules},
     log::JobLog,
     options::{JobOptions, OnEnd},
@@ -35,5 +43,5 @@ pub use self::{
     spawn::{JobHandle, Stopped},
     state::{JobState, Refusal},
     status::Status,
-    tracker::{JobError, Keep, Tracker},
+    tracker::Tracker,
 };

@@ -13,14 +13,14 @@ use super::{
     Job, JobLog, JobOptions, JobState, Lease, NewJob, Now, Outcome, Progress, Report, Rules,
     job::Passed,
 };
-use crate::history::{Record, Shelf};
+use crate::history::{Expect, Record, Shelf, Write};
 
 /// The version of these records. A higher one was written by a newer program.
 const VERSION: u32 = 1;
 
 /// The highest number of a job, offset in a log or version. What counts on from there does not
 /// overflow.
-const HIGHEST: u64 = 1 << 62;
+pub(super) const HIGHEST: u64 = 1 << 62;
 
 /// Bytes of a log per record, so that a new line is a small write.
 const BLOCK: u64 = 4096;
@@ -37,6 +37,11 @@ pub(super) enum Unreadable {
     /// A number in the record is too high to count on from there.
     #[error("the record of a job has the number {0}; at most {HIGHEST} is possible")]
     Number(u64),
+}
+
+#[derive(Deserialize)]
+struct JobVersion {
+    record_version: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,7 +72,8 @@ struct JobRecord {
     was_handed_back: bool,
 }
 
-/// Returns the records that a change of a job writes. `before` is `None` for a new job.
+/// Returns the records that a change of a job writes, if the job is still as `before`, which is
+/// `None` for a new job. An unfinished job with a key also holds the record of that key.
 ///
 /// # Errors
 /// If the job cannot be written as JSON. An empty record instead would lose the job at the next
@@ -76,9 +82,17 @@ pub(super) fn changed(
     before: Option<&Job>,
     after: &Job,
     now: Now,
-) -> Result<Vec<Record>, serde_json::Error> {
+) -> Result<Vec<Write>, serde_json::Error> {
     let value = serde_json::to_vec(&JobRecord::of(after, now))?;
-    let mut records = vec![record(Shelf::Jobs, key(after.number), Some(value))];
+    let expect = before.map_or(Expect::Absent, |it| Expect::At(it.revision));
+    let job = record(Shelf::Jobs, key(after.number), Some(value));
+    let mut records = vec![Write { expect, ..job }];
+    let held = before.is_some_and(|it| !it.state.is_final());
+    match (held, !after.state.is_final()) {
+        (false, true) => records.extend(hold_key(after)),
+        (true, false) => records.extend(release_key(after)),
+        _ => {}
+    }
     if before.is_none()
         && let Some(payload) = &after.payload
     {
@@ -102,10 +116,39 @@ pub(super) fn changed(
     Ok(records)
 }
 
-/// Returns the records that remove a job and leave a tombstone.
-pub(super) fn forgotten(job: &Job) -> Vec<Record> {
+/// Returns the value of a job's record, if it can be written.
+pub(super) fn value(job: &Job, now: Now) -> Option<Box<[u8]>> {
+    serde_json::to_vec(&JobRecord::of(job, now)).ok().map(Into::into)
+}
+
+/// Returns the record that makes a job the holder of its key, if it has one and nothing else holds
+/// it.
+pub(super) fn hold_key(job: &Job) -> Option<Write> {
+    let key_record = key_key(&job.kind, job.key.as_ref()?);
+    let holder = record(Shelf::JobKeys, key_record, Some(key(job.number)));
+    Some(Write { expect: Expect::Absent, ..holder })
+}
+
+/// Returns the record that releases the key of a job, if it has one.
+fn release_key(job: &Job) -> Option<Write> {
+    Some(record(Shelf::JobKeys, key_key(&job.kind, job.key.as_ref()?), None))
+}
+
+/// Returns the record that removes what a key record says.
+pub(super) fn key_gone(kept: &Record) -> Write {
+    record(Shelf::JobKeys, kept.key.to_vec(), None)
+}
+
+/// Returns the number of the job that holds a key.
+pub(super) fn holder(kept: &Record) -> u64 {
+    let value = kept.value.as_deref().unwrap_or_default();
+    value.first_chunk().map_or(0, |it| u64::from_be_bytes(*it))
+}
+
+/// Returns the records that remove a job, if it is still as given, and leave a tombstone.
+pub(super) fn forgotten(job: &Job) -> Vec<Write> {
     let mut records = vec![
-        record(Shelf::Jobs, key(job.number), None),
+        Write { expect: Expect::At(job.revision), ..record(Shelf::Jobs, key(job.number), None) },
         record(Shelf::JobPayloads, key(job.number), None),
         record(Shelf::JobTombstones, key(job.number), Some(job.id.clone().into_bytes())),
     ];
@@ -116,7 +159,7 @@ pub(super) fn forgotten(job: &Job) -> Vec<Record> {
 }
 
 /// Returns the record that removes a job's tombstone.
-pub(super) fn tombstone_gone(number: u64) -> Record {
+pub(super) fn tombstone_gone(number: u64) -> Write {
     record(Shelf::JobTombstones, key(number), None)
 }
 
@@ -132,6 +175,29 @@ fn within(number: u64) -> Result<u64, Unreadable> {
     if number <= HIGHEST { Ok(number) } else { Err(Unreadable::Number(number)) }
 }
 
+/// Returns a job as other records of it say, which may lack what did not change since `known`. Its
+/// lease begins now.
+pub(super) fn followed(
+    known: &Job,
+    kept: &Record,
+    log: &[Record],
+    options: &JobOptions,
+    now: Now,
+) -> Result<Job, Unreadable> {
+    // The blocks replace the log from their first offset on.
+    let first = log.iter().filter_map(|it| it.value.as_deref()?.first_chunk()).next();
+    let first = first.map_or(u64::MAX, |it| u64::from_be_bytes(*it));
+    let unchanged = usize::try_from(first.saturating_sub(known.log.start())).unwrap_or(usize::MAX);
+    let mut value = known.log.start().to_be_bytes().to_vec();
+    value.append(&mut known.log.read(known.log.start(), unchanged));
+    let unchanged =
+        Record { shelf: Shelf::JobLogs, key: Box::default(), value: Some(value.into()) };
+    let log: Vec<Record> = std::iter::once(unchanged).chain(log.iter().cloned()).collect();
+    let mut job = restore(kept, None, &log, options, now)?;
+    job.payload.clone_from(&known.payload);
+    Ok(job)
+}
+
 /// Restores a job. A running job gets a full new lease, because its worker could not report
 /// meanwhile.
 pub(super) fn restore(
@@ -142,10 +208,12 @@ pub(super) fn restore(
     now: Now,
 ) -> Result<Job, Unreadable> {
     let kept_value = kept.value.as_deref().unwrap_or_default();
-    let it: JobRecord = serde_json::from_slice(kept_value)?;
-    if VERSION < it.record_version {
-        return Err(Unreadable::Newer(it.record_version));
+    // Read first, because a newer program may have added a state or a field.
+    let JobVersion { record_version } = serde_json::from_slice(kept_value)?;
+    if VERSION < record_version {
+        return Err(Unreadable::Newer(record_version));
     }
+    let it: JobRecord = serde_json::from_slice(kept_value)?;
     let number = number(&kept.key)?;
     within(it.log_start.max(it.log_end).max(it.version))?;
     let payload = payload.and_then(|it| it.value.as_deref());
@@ -253,8 +321,15 @@ fn block_key(number: u64, block: u64) -> Vec<u8> {
     [number.to_be_bytes(), block.to_be_bytes()].concat()
 }
 
-fn record(shelf: Shelf, key: Vec<u8>, value: Option<Vec<u8>>) -> Record {
-    Record { shelf, key: key.into(), value: value.map(Into::into) }
+/// The type with its length, and the key.
+fn key_key(kind: &str, job_key: &str) -> Vec<u8> {
+    let length = (kind.len() as u64).to_be_bytes();
+    [&length[..], kind.as_bytes(), job_key.as_bytes()].concat()
+}
+
+fn record(shelf: Shelf, key: Vec<u8>, value: Option<Vec<u8>>) -> Write {
+    let record = Record { shelf, key: key.into(), value: value.map(Into::into) };
+    Write { record, expect: Expect::Any }
 }
 
 #[cfg(test)]
@@ -273,8 +348,8 @@ mod tests {
     struct Kept(std::collections::BTreeMap<(u8, Box<[u8]>), Record>);
 
     impl Kept {
-        fn write(&mut self, records: Vec<Record>) {
-            for record in records {
+        fn write(&mut self, records: Vec<Write>) {
+            for Write { record, .. } in records {
                 let key = (record.shelf as u8, record.key.clone());
                 match &record.value {
                     Some(_) => self.0.insert(key, record),
@@ -338,7 +413,7 @@ mod tests {
         let repeated = again.complete("lease", done, later).expect("the same end again");
         assert_eq!(repeated, crate::jobs::Change::Nothing);
         kept.write(forgotten(&again));
-        assert_eq!(kept.0.len(), 1, "only that it was there");
+        assert_eq!(kept.0.len(), 1, "only that it was there, and no key");
     }
 
     #[test]
@@ -410,7 +485,7 @@ mod tests {
                 prop_assert!(kept.on(Shelf::JobLogs).len() as u64 <= most, "old blocks are taken away");
             }
             kept.write(forgotten(&job));
-            prop_assert_eq!(kept.0.len(), 1);
+            prop_assert_eq!(kept.0.len(), 2, "that it was there, and the key of an unfinished job");
         }
     }
 }

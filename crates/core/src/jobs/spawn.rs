@@ -218,7 +218,7 @@ impl JobHandle {
                 }
             };
             match ended {
-                Err(JobError::Publish(error)) => {
+                Err(error @ (JobError::Publish(_) | JobError::Contended)) => {
                     warn!(job = %Redacted(&self.id), %error, "the end of a job was not taken");
                     tokio::time::sleep(AGAIN).await;
                 }

@@ -6,10 +6,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot, watch};
 
-use super::{Job, JobState, agenda::Agenda, record};
-use crate::history::Record;
+use super::{Job, JobError, JobState, agenda::Agenda, record};
+use crate::event::Position;
 
 /// A job and its watchers. The lock of the job is held while a change is committed. It is taken
 /// before the locks of the table and of the agenda; see the order at the tracker's state.
@@ -20,7 +20,7 @@ pub(super) struct Cell {
     pub(super) kind: String,
     pub(super) key: Option<String>,
     pub(super) created_at: Timestamp,
-    pub(super) job: Mutex<Job>,
+    pub(super) job: Arc<Mutex<Job>>,
     /// The job's version, for watchers.
     pub(super) version: watch::Sender<u64>,
     pub(super) agenda: std::sync::Mutex<Agenda>,
@@ -41,13 +41,36 @@ pub(super) enum Assignment {
     Wait(oneshot::Receiver<Arc<Cell>>),
 }
 
+/// Room that is reserved for a new or growing job, and the ended jobs that are forgotten for it,
+/// which stay locked. It goes back with [`Table::use_room`] or [`Table::leave_room`].
+#[derive(Debug)]
+pub(super) struct Room {
+    growth: usize,
+    pub(super) forgotten: Vec<OwnedMutexGuard<Job>>,
+}
+
+impl Room {
+    /// No room, for a change of a job that does not grow.
+    pub(super) fn none() -> Self {
+        Self { growth: 0, forgotten: Vec::new() }
+    }
+
+    fn forgotten_weight(&self) -> usize {
+        self.forgotten.iter().map(|it| it.weight()).sum()
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Table {
     tombstone_capacity: usize,
+    /// The limit on the number of jobs.
+    max_jobs: usize,
     /// The limit of `weight`, in bytes.
     max_weight: usize,
     /// The weights of all jobs together, in bytes.
     weight: usize,
+    /// The number and the weight of the jobs that are being forgotten to make room.
+    leaving: (usize, usize),
     jobs: BTreeMap<u64, Arc<Cell>>,
     by_id: HashMap<String, u64>,
     by_key: HashMap<(String, String), u64>,
@@ -60,20 +83,21 @@ pub(super) struct Table {
     tombstones: HashSet<String>,
     tombstone_order: VecDeque<(u64, String)>,
     next_number: u64,
-    /// Whether the history must record which jobs are forgotten.
-    is_kept: bool,
-    /// Records to be written with the next change.
-    unwritten: Vec<Record>,
+    /// The revisions at which jobs were removed here, until the history has announced them.
+    removed: HashMap<u64, Position>,
+    /// The numbers of the tombstones that the history still has.
+    faded: Vec<u64>,
 }
 
 impl Table {
-    /// Creates an empty table. With `is_kept`, the caller has to call [`Table::take_unwritten`]
-    /// regularly.
-    pub(super) fn new(tombstone_capacity: usize, max_weight: usize, is_kept: bool) -> Self {
+    /// Creates an empty table.
+    pub(super) fn new(tombstone_capacity: usize, max_jobs: usize, max_weight: usize) -> Self {
         Self {
             tombstone_capacity,
+            max_jobs,
             max_weight,
             weight: 0,
+            leaving: (0, 0),
             jobs: BTreeMap::new(),
             by_id: HashMap::new(),
             by_key: HashMap::new(),
@@ -84,21 +108,23 @@ impl Table {
             tombstones: HashSet::new(),
             tombstone_order: VecDeque::new(),
             next_number: 1,
-            is_kept,
-            unwritten: Vec::new(),
+            removed: HashMap::new(),
+            faded: Vec::new(),
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.jobs.len()
+    /// Returns the number of a job that is created now. Numbers grow with the time, so that several
+    /// processes rarely choose the same one.
+    pub(super) fn take_number(&mut self, now: Timestamp) -> u64 {
+        let micros = u64::try_from(now.as_microsecond()).unwrap_or_default();
+        // The low bits tell jobs apart that are created at the same time.
+        let number = (micros << 8 | u64::from(fastrand::u8(..))).min(record::HIGHEST - 1);
+        let number = number.max(self.next_number);
+        self.next_number = number + 1;
+        number
     }
 
-    pub(super) fn take_number(&mut self) -> u64 {
-        self.next_number += 1;
-        self.next_number - 1
-    }
-
-    /// Inserts a job. [`Table::grow`] or [`Table::weigh`] has counted its weight before.
+    /// Inserts a job. [`Table::make_room`] or [`Table::weigh`] has counted its weight before.
     pub(super) fn insert(&mut self, cell: &Arc<Cell>) {
         self.by_id.insert(cell.id.clone(), cell.number);
         self.jobs.insert(cell.number, cell.clone());
@@ -118,6 +144,14 @@ impl Table {
         *holder == cell.number
     }
 
+    /// Gives the type and key to a job that the history says has them. A job that is not stored yet
+    /// loses them.
+    pub(super) fn hold_key(&mut self, cell: &Cell) {
+        if let Some(key) = &cell.key {
+            self.by_key.insert((cell.kind.clone(), key.clone()), cell.number);
+        }
+    }
+
     /// Releases the key of a job that has ended.
     pub(super) fn release_key(&mut self, job: &Job) {
         let Some(key) = job.key.as_ref().filter(|_| job.state.is_final()) else { return };
@@ -127,32 +161,60 @@ impl Table {
         }
     }
 
-    /// Makes room by forgetting the ended job that was created first. Returns `false` if none could
-    /// be forgotten.
-    pub(super) fn forget_oldest_ended(&mut self) -> bool {
-        let ended: Vec<Arc<Cell>> =
-            self.ended.iter().filter_map(|number| self.jobs.get(number).cloned()).take(8).collect();
-        for cell in ended {
+    /// Reserves room for `n_jobs` new jobs and `growth` bytes. If there is not enough, ended jobs are
+    /// to be forgotten, the oldest first.
+    ///
+    /// # Errors
+    /// If that is not enough. Nothing is reserved then.
+    pub(super) fn make_room(&mut self, n_jobs: usize, growth: usize) -> Result<Room, JobError> {
+        let mut room = Room { growth, forgotten: Vec::new() };
+        let (mut n_left, mut weight_left) = (self.jobs.len(), self.weight);
+        (n_left, weight_left) = (n_left - self.leaving.0, weight_left - self.leaving.1);
+        let mut ended = self.ended.iter();
+        loop {
+            let is_full = 0 < n_jobs && self.max_jobs < n_left + n_jobs;
+            let is_heavy = 0 < growth && self.max_weight < weight_left.saturating_add(growth);
+            if !is_full && !is_heavy {
+                break;
+            }
             // A locked job may be about to be retried. Waiting for it could deadlock, because its
             // holder may wait for the table.
-            if let Ok(job) = cell.job.try_lock() {
-                self.remove(&job, true);
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Reserves `growth` bytes for a new or growing job. Ended jobs are forgotten for it, the
-    /// oldest first. Returns `false`, and reserves nothing, if that is not enough.
-    pub(super) fn grow(&mut self, growth: usize) -> bool {
-        while 0 < growth && self.max_weight < self.weight.saturating_add(growth) {
-            if !self.forget_oldest_ended() {
-                return false;
+            let next =
+                ended.find_map(|number| self.jobs.get(number)?.job.clone().try_lock_owned().ok());
+            match next {
+                Some(job) => {
+                    n_left -= 1;
+                    weight_left -= job.weight();
+                    room.forgotten.push(job);
+                }
+                None if is_full => return Err(JobError::Full(self.max_jobs)),
+                None => return Err(JobError::Heavy(self.max_weight)),
             }
         }
         self.weight += growth;
-        true
+        self.leaving.0 += room.forgotten.len();
+        self.leaving.1 += room.forgotten_weight();
+        Ok(room)
+    }
+
+    /// Forgets the jobs that had to make room, after this was stored at `revision`.
+    pub(super) fn use_room(&mut self, room: &Room, revision: Position) {
+        self.leave_room_of(room);
+        for job in &room.forgotten {
+            self.forget(job, revision);
+        }
+    }
+
+    /// Gives back room that was not used.
+    pub(super) fn leave_room(&mut self, room: &Room) {
+        self.leave_room_of(room);
+        self.shrink(room.growth);
+    }
+
+    /// Gives back the room of a job that was removed, and has given back its bytes by that.
+    pub(super) fn leave_room_of(&mut self, room: &Room) {
+        self.leaving.0 -= room.forgotten.len();
+        self.leaving.1 -= room.forgotten_weight();
     }
 
     /// Counts a job even if there is no room for it.
@@ -163,6 +225,11 @@ impl Table {
     /// Releases bytes that a job no longer takes.
     pub(super) fn shrink(&mut self, bytes: usize) {
         self.weight = self.weight.saturating_sub(bytes);
+    }
+
+    /// Returns the job with this number.
+    pub(super) fn numbered(&self, number: u64) -> Option<Arc<Cell>> {
+        self.jobs.get(&number).cloned()
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Arc<Cell>> {
@@ -204,10 +271,10 @@ impl Table {
         }
         if job.state.is_final() {
             self.ended.insert(job.number);
+            self.release_key(job);
         } else {
             self.ended.remove(&job.number);
         }
-        self.release_key(job);
     }
 
     /// Removes a job from the claimable ones.
@@ -230,8 +297,8 @@ impl Table {
         }
     }
 
-    /// Forgets a job. If it was ever visible, leaves a tombstone for a while.
-    pub(super) fn remove(&mut self, job: &Job, was_seen: bool) {
+    /// Removes a job that was never visible.
+    pub(super) fn remove(&mut self, job: &Job) {
         if self.jobs.remove(&job.number).is_some() {
             self.shrink(job.weight());
         }
@@ -244,40 +311,51 @@ impl Table {
                 self.by_key.remove(&key);
             }
         }
-        if !was_seen {
-            return;
-        }
+    }
+
+    /// Forgets a job that was removed at `revision`, and leaves a tombstone for a while.
+    pub(super) fn forget(&mut self, job: &Job, revision: Position) {
+        self.remove(job);
         self.uncount(&job.kind, job.state);
-        if self.is_kept {
-            self.unwritten.append(&mut record::forgotten(job));
-        }
+        self.removed.insert(job.number, revision);
         self.bury(job.number, job.id.clone());
+    }
+
+    /// Whether a record of this revision is older than the removal of its job here.
+    pub(super) fn is_outdated(&mut self, number: u64, revision: Position) -> bool {
+        match self.removed.get(&number) {
+            Some(removed) if revision < *removed => true,
+            Some(_) => {
+                self.removed.remove(&number);
+                false
+            }
+            None => false,
+        }
     }
 
     /// Adds a tombstone, which says that a job existed, and drops the oldest beyond the limit.
     pub(super) fn bury(&mut self, number: u64, id: String) {
         self.next_number = self.next_number.max(number + 1);
-        self.tombstones.insert(id.clone());
+        if !self.tombstones.insert(id.clone()) {
+            return;
+        }
         self.tombstone_order.push_back((number, id));
         while self.tombstone_capacity < self.tombstone_order.len() {
             if let Some((number, oldest)) = self.tombstone_order.pop_front() {
                 self.tombstones.remove(&oldest);
-                if self.is_kept {
-                    self.unwritten.push(record::tombstone_gone(number));
-                }
+                self.faded.push(number);
             }
         }
     }
 
-    /// Takes back records that could not be written. They are written with the next change.
-    pub(super) fn put_back(&mut self, mut unwritten: Vec<Record>) {
-        unwritten.append(&mut self.unwritten);
-        self.unwritten = unwritten;
+    /// Returns the numbers of tombstones that the history may drop.
+    pub(super) fn take_faded(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.faded)
     }
 
-    /// Returns the records of forgotten jobs, to be written.
-    pub(super) fn take_unwritten(&mut self) -> Vec<Record> {
-        std::mem::take(&mut self.unwritten)
+    /// Takes back what the history could not drop.
+    pub(super) fn put_back_faded(&mut self, faded: Vec<u64>) {
+        self.faded.extend(faded);
     }
 
     /// Offers a job to the worker of its type that has waited longest, or else to the next that

@@ -1,4 +1,4 @@
-//! The tracker: changes jobs, one change of a job at a time, and commits each with its event.
+//! The tracker of jobs: what others ask of it, and its state.
 
 use std::{
     cmp::Reverse,
@@ -13,53 +13,15 @@ use serde_json::value::RawValue;
 use tokio::{runtime::Handle, sync::Notify};
 
 use super::{
-    Change, Job, JobOptions, NewJob, Now, OnEnd, Outcome, Refusal, Report, Rules,
+    Change, Job, JobError, JobOptions, Now, OnEnd, Outcome, Refusal, Report,
     agenda::{Agenda, Look},
-    status::Status,
+    announced::Announced,
     table::{Cell, Table},
 };
 use crate::{
     clock::Clock,
-    event::{EventId, EventType, Lane, Topic, Update},
-    history::KeyedReply,
     hub::{Hub, PublishError},
-    random::random_text,
-    transport::json::script_safe,
 };
-
-/// Makes the reply to store for a request that creates a job, given the job's id.
-pub type Keep = Box<dyn FnOnce(&str) -> KeyedReply + Send>;
-
-/// The reason why a request about a job was not carried out.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum JobError {
-    /// There is no such job.
-    #[error("there is no such job")]
-    Unknown,
-    /// There was such a job, but it was forgotten some time after its end.
-    #[error("the job has ended, and what was known of it was forgotten")]
-    Gone,
-    /// The job's state, progress or log, or the caller's lease, does not allow the change.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The job cannot be retried: its creator ran it, and no worker can.
-    #[error("the program that created the job did it itself, and does not do it again")]
-    DoneHere,
-    /// Another unfinished job has the same type and key.
-    #[error("another job of the same type and key is there")]
-    KeyTaken,
-    /// The limit of jobs is reached, and none of them has ended.
-    #[error("there are {0} jobs that have not ended, which is the limit")]
-    Full(usize),
-    /// The jobs take as many bytes as allowed, and none of them has ended.
-    #[error(
-        "all jobs together take {0} bytes, which is the limit (jobs.max_bytes), and none has ended"
-    )]
-    Heavy(usize),
-    /// The change was not stored.
-    #[error(transparent)]
-    Publish(#[from] PublishError),
-}
 
 /// A handle to the tracker. Clones share one tracker.
 #[derive(Debug, Clone)]
@@ -73,15 +35,17 @@ pub struct Tracker(pub(super) Arc<TrackerCore>);
 // 3. `table` or `Cell::agenda`, never both at a time.
 // 4. `looks`, with or without `Cell::agenda`; `lost_leases`; `run_times`.
 //
-// Only 1 and 2 may be held across an `await`. Code that holds `table` may only try to lock a job.
-// A task holds the locks of two jobs only in `Tracker::add`. The new job is not in the table then,
-// so no other task can wait for it.
+// Only 1 and 2 may be held across an `await`, and neither while the task waits for what the history
+// announces. Code that holds `table` may only try to lock a job. So a task that changes a job gets
+// the locks of the ended jobs that are forgotten for it (`Room`) without waiting.
 #[derive(Debug)]
 pub(super) struct TrackerCore {
     pub(super) hub: Hub,
     pub(super) options: JobOptions,
     clock: Clock,
     table: Mutex<Table>,
+    /// What the history has announced of jobs, and how much of it is in the table.
+    pub(super) announced: Announced,
     /// Runs changes, so that each completes even if its requester goes away.
     pub(super) runtime: Handle,
     pub(super) looks: Mutex<BinaryHeap<Reverse<Look>>>,
@@ -98,13 +62,12 @@ impl Tracker {
     /// If its thread cannot be started, or the stored jobs cannot be read.
     pub fn start(hub: Hub, options: JobOptions, clock: Clock, on_end: OnEnd) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Before the stored jobs are read, so that no change of another process is missed.
+        let announced = Announced::by(&hub);
         let tracker = Self(Arc::new(TrackerCore {
             clock,
-            table: Mutex::new(Table::new(
-                options.tombstones,
-                options.max_bytes,
-                hub.history().outlives_process(),
-            )),
+            table: Mutex::new(Table::new(options.tombstones, options.max_jobs, options.max_bytes)),
+            announced,
             hub,
             options,
             runtime: runtime.handle().clone(),
@@ -114,11 +77,15 @@ impl Tracker {
             lost_leases: Mutex::default(),
             run_times: Mutex::default(),
         }));
-        tracker.restore()?;
+        let keys = tracker.restore()?;
         let looking = tracker.clone();
+        let work = async move {
+            looking.mend_keys(keys).await;
+            tokio::join!(looking.clone().follow(), looking.look_at_what_is_due());
+        };
         thread::Builder::new()
             .name("tidegate-jobs".to_owned())
-            .spawn(move || runtime.block_on(looking.look_at_what_is_due()))?;
+            .spawn(move || runtime.block_on(work))?;
         Ok(tracker)
     }
 
@@ -132,105 +99,16 @@ impl Tracker {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates a job, or finds the unfinished one of the same type and key. Returns whether it is
-    /// new.
-    ///
-    /// ```
-    /// # use tidegate_core::jobs::{JobError, NewJob, Tracker};
-    /// # async fn create(tracker: Tracker) -> Result<(), JobError> {
-    /// let (kind, title) = ("report".to_owned(), "Sales of May".to_owned());
-    /// let key = Some("2026-05".to_owned());
-    /// let (job, is_new) = tracker.create(NewJob { kind, title, payload: None, key }).await?;
-    /// println!("/jobs/{} {}", job.id, if is_new { "was created" } else { "is being done" });
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// If a limit of jobs is reached, or the job could not be stored.
-    pub async fn create(&self, new: NewJob) -> Result<(Job, bool), JobError> {
-        self.create_and_keep(new, None).await
+    /// Returns the cell of a job, after a look at what the history has stored meanwhile if there seems
+    /// to be none.
+    pub(super) async fn find(&self, id: &str) -> Result<Arc<Cell>, JobError> {
+        match self.cell(id) {
+            Err(_) if self.was_behind().await? => self.cell(id),
+            found => found,
+        }
     }
 
-    /// Creates a job like [`Tracker::create`], and stores the reply to the request with it.
-    pub async fn create_and_keep(
-        &self,
-        new: NewJob,
-        keep: Option<Keep>,
-    ) -> Result<(Job, bool), JobError> {
-        let rules = self.0.options.rules(&new.kind);
-        let tracker = self.clone();
-        self.carry_out(async move { tracker.add(new, rules, None, keep).await }).await
-    }
-
-    /// Creates a job that its creator runs itself, so that no worker can claim it. An existing job
-    /// of the same key belongs to another creator, so it is returned without a lease.
-    pub(super) async fn create_claimed(
-        &self,
-        new: NewJob,
-    ) -> Result<(Job, Option<String>), JobError> {
-        let rules = Rules { max_attempts: 1, ..self.0.options.rules(&new.kind) };
-        let tracker = self.clone();
-        let lease = random_text();
-        let (job, is_new) = {
-            let lease = lease.clone();
-            self.carry_out(async move { tracker.add(new, rules, Some(lease), None).await }).await?
-        };
-        Ok((job, is_new.then_some(lease)))
-    }
-
-    async fn add(
-        &self,
-        new: NewJob,
-        rules: Rules,
-        lease: Option<String>,
-        keep: Option<Keep>,
-    ) -> Result<(Job, bool), JobError> {
-        let now = self.now();
-        let (id, number) = (random_text(), self.table().take_number());
-        let mut job = Job::new(id, number, new, rules, self.0.options.log_bytes, now);
-        if let Some(lease) = lease {
-            job.is_done_here = true;
-            let _ = job.claim(lease, now)?;
-        }
-        let cell = Arc::new(Cell::new(&job));
-        // Locked before it enters the table, so that no reader sees it before its event is
-        // committed.
-        let locked = cell.job.lock().await;
-        if let Some(existing) = self.enter(&cell, job.weight())? {
-            let existing = existing.job.lock().await.clone();
-            self.keep_reply(keep.map(|keep| keep(&existing.id))).await?;
-            return Ok((existing, false));
-        }
-        let event = Some(status_event(&job, "job.state", now));
-        let reply = keep.map(|keep| keep(&job.id));
-        if let Err(error) = self.commit(None, &job, event, reply, now).await {
-            self.table().remove(&job, false);
-            return Err(error);
-        }
-        self.table().moved(&job, None);
-        drop(locked);
-        self.plan(&cell, &job, now);
-        Ok((job, true))
-    }
-
-    /// Inserts a new job. If an unfinished job has the same type and key, returns that one instead.
-    fn enter(&self, cell: &Arc<Cell>, weight: usize) -> Result<Option<Arc<Cell>>, JobError> {
-        let mut table = self.table();
-        if let Some(existing) = cell.key.as_ref().and_then(|key| table.with_key(&cell.kind, key)) {
-            return Ok(Some(existing));
-        }
-        if self.0.options.max_jobs <= table.len() && !table.forget_oldest_ended() {
-            return Err(JobError::Full(self.0.options.max_jobs));
-        }
-        if !table.grow(weight) {
-            return Err(JobError::Heavy(self.0.options.max_bytes));
-        }
-        table.insert(cell);
-        Ok(None)
-    }
-
-    /// Returns the cell of a job.
+    /// Returns the cell of a job in the table.
     pub(super) fn cell(&self, id: &str) -> Result<Arc<Cell>, JobError> {
         let table = self.table();
         match table.get(id) {
@@ -245,7 +123,7 @@ impl Tracker {
     /// # Errors
     /// If there is no such job.
     pub async fn job(&self, id: &str) -> Result<Job, JobError> {
-        Ok(self.cell(id)?.job.lock().await.clone())
+        Ok(self.find(id).await?.job.lock().await.clone())
     }
 
     /// Waits until `is_over` holds, `until` completes or the hub drains, and returns the job.
@@ -265,7 +143,7 @@ impl Tracker {
         until: impl Future<Output = ()>,
         is_over: impl Fn(&Job) -> bool,
     ) -> Result<Job, JobError> {
-        let cell = self.cell(id)?;
+        let cell = self.find(id).await?;
         let mut versions = cell.version.subscribe();
         let mut draining = self.0.hub.draining();
         let waiting = async {
@@ -323,7 +201,7 @@ impl Tracker {
     /// # Errors
     /// If there is no such job, or the report is refused.
     pub async fn report(&self, id: &str, lease: String, report: Report) -> Result<Job, JobError> {
-        self.change_by_id(id, move |job, now| job.report(&lease, report, now)).await
+        self.change_by_id(id, move |job, now| job.report(&lease, report.clone(), now)).await
     }
 
     /// Appends to a job's log.
@@ -350,7 +228,7 @@ impl Tracker {
         lease: String,
         outcome: Outcome,
     ) -> Result<Job, JobError> {
-        self.change_by_id(id, move |job, now| job.complete(&lease, outcome, now)).await
+        self.change_by_id(id, move |job, now| job.complete(&lease, outcome.clone(), now)).await
     }
 
     /// Ends an attempt with a failure.
@@ -364,7 +242,8 @@ impl Tracker {
         problem: Arc<RawValue>,
         is_retryable: bool,
     ) -> Result<Job, JobError> {
-        self.change_by_id(id, move |job, now| job.fail(&lease, problem, is_retryable, now)).await
+        self.change_by_id(id, move |job, now| job.fail(&lease, problem.clone(), is_retryable, now))
+            .await
     }
 
     /// Requests that a job be stopped.
@@ -383,111 +262,26 @@ impl Tracker {
         if self.job(id).await?.is_done_here {
             return Err(JobError::DoneHere);
         }
-        let cell = self.cell(id)?;
-        // Another job of its type and key may be unfinished by now, and only one is allowed.
-        if !self.table().reserve_key(&cell) {
-            return Err(JobError::KeyTaken);
-        }
-        let retried = self.change_by_id(id, |job, _| job.retry()).await;
-        if retried.is_err() {
-            let job = cell.job.lock().await;
-            self.table().release_key(&job);
-        }
-        retried
+        self.change_by_id(id, |job, _| job.retry()).await
     }
 
     pub(super) async fn change_by_id(
         &self,
         id: &str,
-        change: impl FnOnce(&mut Job, Now) -> Result<Change, Refusal> + Send + 'static,
+        change: impl Fn(&mut Job, Now) -> Result<Change, Refusal> + Send + Sync + 'static,
     ) -> Result<Job, JobError> {
-        let cell = self.cell(id)?;
+        let cell = self.find(id).await?;
         let tracker = self.clone();
         self.carry_out(async move { tracker.change(&cell, change).await }).await
     }
 
     /// Runs `work` to completion, even if the caller does not wait for it.
-    async fn carry_out<T: Send + 'static>(
+    pub(super) async fn carry_out<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, JobError>> + Send + 'static,
     ) -> Result<T, JobError> {
         let done = self.0.runtime.spawn(work).await;
         done.unwrap_or(Err(JobError::Publish(PublishError::Stopped)))
-    }
-
-    /// Changes a job: changes a copy, commits its event, and only then replaces the job with the
-    /// copy.
-    pub(super) async fn change(
-        &self,
-        cell: &Arc<Cell>,
-        change: impl FnOnce(&mut Job, Now) -> Result<Change, Refusal>,
-    ) -> Result<Job, JobError> {
-        // Held until the copy replaces the job, across the commit. See the order at `TrackerCore`.
-        let mut job = cell.job.lock().await;
-        // The job may have been forgotten while this waited for the lock.
-        if !self.table().holds(cell) {
-            return Err(JobError::Gone);
-        }
-        let now = self.now();
-        let mut next = job.clone();
-        let event = match change(&mut next, now)? {
-            Change::Nothing => {
-                // Watchers see no change, but the lease may have been extended.
-                *job = next.clone();
-                return Ok(next);
-            }
-            Change::Progress if self.is_to_wait(cell, now) => None,
-            Change::Progress => Some(status_event(&next, "job.progress", now)),
-            Change::Log(from) => Some(log_event(&next, from)),
-            Change::State if next.state.is_final() => Some(status_event(&next, "job.done", now)),
-            Change::State => Some(status_event(&next, "job.state", now)),
-        };
-        let is_told = event.is_some();
-        let (old_weight, new_weight) = (job.weight(), next.weight());
-        let growth = new_weight.saturating_sub(old_weight);
-        if !self.table().grow(growth) {
-            return Err(JobError::Heavy(self.0.options.max_bytes));
-        }
-        if let Err(error) = self.commit(Some(&job), &next, event, None, now).await {
-            self.table().shrink(growth);
-            return Err(error);
-        }
-        let before = std::mem::replace(&mut *job, next.clone());
-        self.table().shrink(old_weight.saturating_sub(new_weight));
-        if before.state != next.state || before.attempt != next.attempt {
-            self.table().moved(&next, Some(before.state));
-            self.note_end(&before, &next, now);
-        }
-        drop(job);
-        if is_told {
-            cell.version.send_replace(next.version);
-        }
-        self.plan(cell, &next, now);
-        Ok(next)
-    }
-}
-
-/// Makes an event with the job's status document.
-pub(super) fn status_event(job: &Job, kind: &'static str, now: Now) -> Update {
-    event(job, kind, script_safe(&Status::of(job, now.time)))
-}
-
-/// Makes an event with the log text from an offset on.
-fn log_event(job: &Job, from: u64) -> Update {
-    let (offset, text) = job.log.text_from(from);
-    event(job, "job.log", script_safe(&serde_json::json!({ "offset": offset, "text": text })))
-}
-
-fn event(job: &Job, kind: &'static str, data: String) -> Update {
-    Update {
-        topics: Box::new([Topic::of_job(&job.id)]),
-        data: data.into(),
-        id: EventId::random(),
-        kind: Some(EventType::of_hub(kind)),
-        retry: None,
-        private: false,
-        except: Box::new([]),
-        lane: Lane::Ordinary,
     }
 }
 

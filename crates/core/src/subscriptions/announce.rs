@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     event::{Topic, Update},
+    history::{Missing, Start},
     hub::{Hub, PublishError},
 };
 
@@ -81,7 +82,7 @@ impl Announcer {
         match recover::left_behind(&self.hub, &self.names, limit).await {
             Ok(left) => {
                 for some in left.chunks(BATCH) {
-                    self.publish(|| some.iter().map(recover::Left::end).collect()).await;
+                    self.publish(some.iter().map(recover::Left::end).collect()).await;
                 }
             }
             Err(error) => error!(%error, "it cannot be read who has subscribed before"),
@@ -103,32 +104,49 @@ impl Announcer {
                 .flat_map(|change| change.member.matched.iter().map(move |it| (change, it)))
                 .collect();
             for some in told.chunks(BATCH) {
-                let make = || some.iter().map(|(change, it)| self.tell(change, it)).collect();
-                self.publish(make).await;
+                let updates = some.iter().map(|(change, it)| self.tell(change, it)).collect();
+                self.publish(updates).await;
             }
             self.list.upgrade()?.announced(&changes);
         }
     }
 
-    /// Publishes the updates from `make`, retrying until that succeeds or the gateway stops. Later
-    /// changes wait for it.
-    async fn publish(&self, make: impl Fn() -> Vec<Update>) {
+    /// Publishes updates, retrying until that succeeds or the gateway stops. Later changes wait for
+    /// it.
+    async fn publish(&self, updates: Vec<Update>) {
         let bearable = self.hub.tail().capacity() as u64 / LAG_PART;
         while bearable < self.hub.lag() && 0 < self.list.strong_count() {
             tokio::time::sleep(LAG_TICK).await;
         }
         loop {
-            match self.hub.publish(make()).await {
+            match self.hub.publish(updates.clone()).await {
                 Ok(()) | Err(PublishError::Stopped) => return,
                 // No subscriber is left to notify, and the next process finds what was left behind.
                 Err(_) if self.hub.is_draining() => return,
-                Err(error) => warn!(%error, "who subscribes is announced later"),
+                Err(error) => {
+                    warn!(%error, "who subscribes is announced later");
+                    if error.may_be_stored() && self.is_stored(&updates).await {
+                        return;
+                    }
+                }
             }
             tokio::time::sleep(RETRY).await;
             if self.list.strong_count() == 0 {
                 return;
             }
         }
+    }
+
+    /// Whether the history has these updates, as far as it knows.
+    async fn is_stored(&self, updates: &[Update]) -> bool {
+        let Some(first) = updates.first() else { return true };
+        let history = self.hub.history();
+        if history.current().await.is_err() {
+            return false;
+        }
+        let interest = Arc::new(recover::interest(&self.names));
+        let located = history.locate(Start::Id(first.id.clone()), &interest).await;
+        located.is_ok_and(|it| it.missing != Some(Missing::Unknown))
     }
 
     /// The update that announces a change of one matcher.

@@ -5,10 +5,13 @@ use std::{path::Path, sync::Arc};
 
 use super::{
     tables::{IDS, TOPICS},
-    tests::{interest, options, update},
+    tests::{commit, interest, options, update},
     *,
 };
-use crate::history::{KeyedReply, Located};
+use crate::{
+    event::Event,
+    history::{Expect, KeyedReply, Located, ReplyLimits, Write},
+};
 
 /// Runs the answer of a reader thread to its end.
 fn answer<T>(answer: Answer<T>) -> Result<T, HistoryError> {
@@ -28,9 +31,7 @@ fn large(path: &Path) -> DiskOptions {
         events: 1000,
         age: Duration::from_secs(1 << 30),
         rules: Vec::new(),
-        replies: 100,
-        reply_age: Duration::from_secs(1 << 30),
-        reply_bytes: 1 << 20,
+        replies: ReplyLimits { age: Duration::from_secs(1 << 30), count: 100, bytes: 1 << 20 },
         ..options(path)
     }
 }
@@ -43,11 +44,12 @@ fn fill(path: &Path) {
         let key = [number; 8];
         for shelf in Shelf::ALL {
             let value = Some(vec![number; 60].into());
-            batch.records.push(Record { shelf, key: key[..].into(), value });
+            let record = Record { shelf, key: key[..].into(), value };
+            batch.records.push(Write { record, expect: Expect::Any });
         }
         let value = format!("reply {at}").into_bytes().into();
         batch.replies.push(KeyedReply { key: format!("key {at}"), value });
-        disk.commit(batch).expect("stored");
+        commit(&disk, batch).expect("stored");
     }
     disk.close();
 }
@@ -57,7 +59,7 @@ fn fill(path: &Path) {
 struct Seen {
     scanned: Option<Vec<String>>,
     by_topic: Vec<Option<Vec<String>>>,
-    records: Vec<Option<Vec<Record>>>,
+    records: Vec<Option<Vec<Revised>>>,
     replies: Vec<Result<Option<Box<[u8]>>, String>>,
     located: Vec<Option<Located>>,
 }
@@ -164,7 +166,7 @@ fn a_flipped_bit_or_an_empty_page_is_never_served_and_verify_finds_it() {
         let is_all = n_lines == 2 + 60 + 60 * Shelf::ALL.len();
         assert!(!is_exported || is_all || found.is_some(), "{what}: exported {n_lines} lines");
         // The writer's thread survives whatever it meets.
-        let _ = disk.commit(vec![update(&[0], 99, 1)].into());
+        let _ = commit(&disk, vec![update(&[0], 99, 1)].into());
         disk.close();
     }
     assert!(20 < n_found && n_refused < n_found, "{n_found} found, {n_refused} refused");

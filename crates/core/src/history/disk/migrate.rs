@@ -1,7 +1,8 @@
-//! The migration that adds checksums to a store of the format without them.
+//! Migrations of stores of earlier formats.
 //!
-//! Each step is one transaction that also records the progress. If the process is killed, the next
-//! one resumes, and older programs refuse the store. The size of a step bounds the memory.
+//! A store without checksums gets them step by step. Each step is one transaction that also records
+//! the progress. If the process is killed, the next one resumes, and older programs refuse the
+//! store. The size of a step bounds the memory.
 
 use redb::{
     Database, Error, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
@@ -11,10 +12,10 @@ use tracing::info;
 use super::{
     codec::encode_reply,
     damage::damaged,
-    seal::{Place, seal_numbers, totals_checksum},
+    seal::{Place, check_numbers, seal_numbers, totals_checksum},
     tables::{
-        BYTES, DROPPED, EVENTS, FORMAT, NUMBERS, REPLIES, REPLY_ORDER, TOTALS, bytes, number,
-        shelf, shelf_name,
+        BYTES, DROPPED, EVENTS, FORMAT, FORMAT_WITHOUT_REVISIONS, NUMBERS, REPLIES, REPLY_ORDER,
+        TOTALS, bytes, number, shelf, shelf_name,
     },
 };
 use crate::history::Shelf;
@@ -45,13 +46,32 @@ const PARTS: [Part; 7] = [
     Part::Shelf(Shelf::ALL[3]),
 ];
 
-/// Whether a store's migration to [`FORMAT`] is incomplete.
+/// Whether records still lack checksums.
 pub(super) fn is_under_way(database: &Database) -> Result<bool, Error> {
     Ok(database.begin_read()?.open_table(BYTES)?.get(PROGRESS)?.is_some())
 }
 
-/// Migrates a store to [`FORMAT`].
-pub(super) fn migrate(database: &mut Database) -> Result<(), Error> {
+/// Makes a store of [`FORMAT_WITHOUT_REVISIONS`] one of [`FORMAT`]. Its records stay as they are:
+/// they are recognized, and have no revision until they are written again.
+pub(super) fn add_revisions(database: &Database) -> Result<(), Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    {
+        for it in Shelf::ALL {
+            transaction.open_table(shelf(it))?;
+        }
+        let mut numbers = transaction.open_table(NUMBERS)?;
+        check_numbers(&numbers)?;
+        numbers.insert(number::FORMAT, FORMAT)?;
+        seal_numbers(&mut numbers)?;
+    }
+    transaction.commit()?;
+    info!("the store has format {FORMAT} now; older programs refuse it");
+    Ok(())
+}
+
+/// Adds checksums to all records. The store has [`FORMAT_WITHOUT_REVISIONS`] afterwards.
+pub(super) fn add_checksums(database: &mut Database) -> Result<(), Error> {
     // This is the last chance to notice earlier damage: page checksums are verified only when all
     // pages are read.
     if !database.check_integrity()? {
@@ -67,7 +87,6 @@ pub(super) fn migrate(database: &mut Database) -> Result<(), Error> {
         n_records += done;
         info!(n_records, "records with checksums");
     }
-    info!("the store has format {FORMAT} now; older programs refuse it");
     Ok(())
 }
 
@@ -90,7 +109,7 @@ pub(super) fn begin(database: &Database) -> Result<(), Error> {
             totals.push(entry?.1.value());
         }
         let mut numbers = transaction.open_table(NUMBERS)?;
-        numbers.insert(number::FORMAT, FORMAT)?;
+        numbers.insert(number::FORMAT, FORMAT_WITHOUT_REVISIONS)?;
         if !totals.is_empty() {
             numbers.insert(number::TOTALS_CHECKSUM, totals_checksum(&totals))?;
         }

@@ -23,6 +23,7 @@ mod read;
 mod readers;
 mod reading;
 mod recent;
+mod records;
 mod seal;
 pub mod store;
 mod tables;
@@ -34,6 +35,7 @@ mod writing;
 
 use std::{
     future::ready,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
     time::{Duration, Instant},
 };
@@ -52,8 +54,8 @@ use self::{
     readers::Readers,
     reading::{Reading, Trouble},
     recent::Shared,
-    seal::{Place, seal_numbers},
-    tables::{NUMBERS, number, shelf, shelf_name},
+    seal::seal_numbers,
+    tables::{NUMBERS, number, shelf},
     writing::Writer,
 };
 pub use self::{
@@ -61,14 +63,12 @@ pub use self::{
     options::{DiskOptions, Durability, Rule},
 };
 use super::{
-    Answer, Batch, Budget, CursorKey, History, HistoryError, Located, Page, Record, Search, Shelf,
-    Start, lost::Begin,
+    Answer, Batch, Budget, Committed, CursorKey, Follower, History, HistoryError, Located, Page,
+    Record, Revised, Search, Shelf, Start,
+    lost::Begin,
+    sequencer::{Commit, Local, Sequencer},
 };
-use crate::{
-    clock::Clock,
-    event::{Event, Position},
-    matching::Interest,
-};
+use crate::{clock::Clock, event::Position, matching::Interest};
 
 /// The interval between attempts to open the store again, and between checks for events to drop.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
@@ -80,6 +80,12 @@ const SLICE: usize = 256;
 /// A history in a directory.
 #[derive(Debug)]
 pub struct Disk {
+    core: Arc<DiskCore>,
+    sequencer: Sequencer<DiskCore>,
+}
+
+#[derive(Debug)]
+struct DiskCore {
     options: DiskOptions,
     clock: Clock,
     cursor_key: CursorKey,
@@ -132,84 +138,30 @@ impl Disk {
         }
         let (pace, reading) = (Pace::new(options.slow_commit), Arc::new(reading));
         let writer = Mutex::new(writer);
-        Ok(Self { options, clock, cursor_key, reading, readers, writer, pace, _claim: claim })
+        let core = Arc::new(DiskCore {
+            options,
+            clock,
+            cursor_key,
+            reading,
+            readers,
+            writer,
+            pace,
+            _claim: claim,
+        });
+        Ok(Self { sequencer: Sequencer::new(core.clone()), core })
     }
+}
 
+impl DiskCore {
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl History for Disk {
-    fn commit(&self, batch: Batch) -> Result<Vec<Arc<Event>>, HistoryError> {
+impl Local for DiskCore {
+    fn commit(&self, submissions: impl Iterator<Item = Batch>) -> Result<Commit, HistoryError> {
         let mut writer = self.writer();
-        Ok(self.store(&mut writer, batch, 0)?.0)
-    }
-
-    fn commits_at_once(&self) -> bool {
-        false
-    }
-
-    fn read_after(
-        &self,
-        after: Position,
-        interest: &Arc<Interest>,
-        budget: Budget,
-    ) -> Answer<Page> {
-        let (reading, interest) = (self.reading.clone(), interest.clone());
-        self.readers.run(move || {
-            let page = reading.snapshot(
-                |lost| lost.concerning(Begin::Behind(after), &interest),
-                |snapshot, n_dropped| snapshot.page(after, &interest, budget, n_dropped),
-            )?;
-            Ok(reading.confirmed(after, page))
-        })
-    }
-
-    fn locate(&self, start: Start, interest: &Arc<Interest>) -> Answer<Located> {
-        if start == Start::Now {
-            // This start needs no disk, so the subscriber is admitted even if the disk has trouble.
-            let n_dropped = self.reading.n_dropped();
-            let located = Located { after: self.last(), missing: None, n_dropped };
-            return Box::pin(ready(Ok(located)));
-        }
-        let (reading, interest) = (self.reading.clone(), interest.clone());
-        self.readers.run(move || {
-            let located = reading.snapshot(
-                |_| (),
-                |snapshot, ()| snapshot.locate(&start, &interest, &reading.lost),
-            )?;
-            Ok(reading.confirmed_start(located))
-        })
-    }
-
-    fn step_back(&self, search: Search, interest: &Arc<Interest>) -> Answer<Search> {
-        let (reading, interest) = (self.reading.clone(), interest.clone());
-        self.readers.run(move || {
-            reading.snapshot(|_| (), |snapshot, ()| snapshot.step_back(search, &interest))
-        })
-    }
-
-    fn reply(&self, key: &str) -> Answer<Option<Box<[u8]>>> {
-        let (reading, key) = (self.reading.clone(), key.to_owned());
-        self.readers.run(move || reading.reply(&key))
-    }
-
-    fn records(&self, of: Shelf) -> Result<Vec<Record>, HistoryError> {
-        let found = self.reading.with(|database| {
-            let table = database.begin_read()?.open_table(shelf(of))?;
-            let records = table.iter()?.map(|entry| {
-                let (key, value) = entry?;
-                let value = Place::new(shelf_name(of), key.value()).unseal(value.value())?.into();
-                Ok(Record { shelf: of, key: key.value().into(), value: Some(value) })
-            });
-            records.collect()
-        });
-        found.map_err(|error| self.reading.unreadable(&error))
-    }
-
-    fn outlives_process(&self) -> bool {
-        true
+        Ok(self.store(&mut writer, submissions, 0)?.0)
     }
 
     fn tend(&self) -> bool {
@@ -237,7 +189,7 @@ impl History for Disk {
                 let now = micros(self.clock.now());
                 let is_due = |database: &Database| trim::is_due(database, &self.options, now);
                 let is_due = self.reading.with(is_due).unwrap_or(false);
-                let slice = |writer| self.store(writer, Batch::default(), SLICE);
+                let slice = |writer| self.store(writer, std::iter::empty(), SLICE);
                 if is_due && slice(&mut writer).is_ok_and(|(_, is_over)| is_over) {
                     return true;
                 }
@@ -251,28 +203,109 @@ impl History for Disk {
         writer.looked_after = Instant::now();
         false
     }
+}
+
+impl History for Disk {
+    fn submit(&self, batch: Batch) -> Answer<Committed> {
+        self.sequencer.queue(batch)
+    }
+
+    fn current(&self) -> Answer<Position> {
+        Box::pin(ready(Ok(self.last())))
+    }
+
+    fn follow(&self, follower: Follower) -> io::Result<()> {
+        self.sequencer.follow(follower)
+    }
+
+    fn read_after(
+        &self,
+        after: Position,
+        interest: &Arc<Interest>,
+        budget: Budget,
+    ) -> Answer<Page> {
+        let (reading, interest) = (self.core.reading.clone(), interest.clone());
+        self.core.readers.run(move || {
+            let page = reading.snapshot(
+                |lost| lost.concerning(Begin::Behind(after), &interest),
+                |snapshot, n_dropped| snapshot.page(after, &interest, budget, n_dropped),
+            )?;
+            Ok(reading.confirmed(after, page))
+        })
+    }
+
+    fn locate(&self, start: Start, interest: &Arc<Interest>) -> Answer<Located> {
+        if start == Start::Now {
+            // This start needs no disk, so the subscriber is admitted even if the disk has trouble.
+            let n_dropped = self.core.reading.n_dropped();
+            let located = Located { after: self.last(), missing: None, n_dropped };
+            return Box::pin(ready(Ok(located)));
+        }
+        let (reading, interest) = (self.core.reading.clone(), interest.clone());
+        self.core.readers.run(move || {
+            let located = reading.snapshot(
+                |_| (),
+                |snapshot, ()| snapshot.locate(&start, &interest, &reading.lost),
+            )?;
+            Ok(reading.confirmed_start(located))
+        })
+    }
+
+    fn step_back(&self, search: Search, interest: &Arc<Interest>) -> Answer<Search> {
+        let (reading, interest) = (self.core.reading.clone(), interest.clone());
+        self.core.readers.run(move || {
+            reading.snapshot(|_| (), |snapshot, ()| snapshot.step_back(search, &interest))
+        })
+    }
+
+    fn reply(&self, key: &str) -> Answer<Option<Box<[u8]>>> {
+        let (reading, key) = (self.core.reading.clone(), key.to_owned());
+        self.core.readers.run(move || reading.reply(&key))
+    }
+
+    fn records(&self, of: Shelf) -> Result<Vec<Revised>, HistoryError> {
+        let found = self.core.reading.with(|database| {
+            let table = database.begin_read()?.open_table(shelf(of))?;
+            let records = table.iter()?.map(|entry| {
+                let (key, value) = entry?;
+                let key = key.value();
+                let (revision, value) = records::unseal(of, key, value.value())?;
+                let record = Record { shelf: of, key: key.into(), value: Some(value.into()) };
+                Ok(Revised { revision, record })
+            });
+            records.collect()
+        });
+        found.map_err(|error| self.core.reading.unreadable(&error))
+    }
+
+    fn outlives_process(&self) -> bool {
+        true
+    }
 
     fn n_read(&self) -> u64 {
-        self.reading.shared.n_read()
+        self.core.reading.shared.n_read()
     }
 
     fn trouble(&self) -> Option<String> {
-        if let Some(misplaced) = self.reading.misplaced() {
+        if !self.sequencer.is_running() {
+            return Some(HistoryError::Stopped.to_string());
+        }
+        if let Some(misplaced) = self.core.reading.misplaced() {
             return Some(misplaced.advice);
         }
-        if let Some(Trouble { reason, .. }) = self.reading.in_trouble() {
-            let path = open::file(&self.options.path);
+        if let Some(Trouble { reason, .. }) = self.core.reading.in_trouble() {
+            let path = open::file(&self.core.options.path);
             return Some(format!("the store {}: {reason}", path.display()));
         }
-        self.pace.trouble()
+        self.core.pace.trouble()
     }
 
     fn commit_times(&self) -> Option<Histogram> {
-        Some(self.pace.times())
+        Some(self.core.pace.times())
     }
 
     fn close(&self) {
-        let mut writer = self.writer();
+        let mut writer = self.core.writer();
         writer.is_closed = true;
         let settle = |database: &Database| {
             let mut transaction = database.begin_write()?;
@@ -283,12 +316,12 @@ impl History for Disk {
             drop(numbers);
             Ok(transaction.commit()?)
         };
-        if self.options.durability != Durability::Sync
-            && let Err(error) = self.reading.with(settle)
+        if self.core.options.durability != Durability::Sync
+            && let Err(error) = self.core.reading.with(settle)
         {
             error!(%error, "the newest events may not have reached the disk");
         }
-        let mut slot = self.reading.database.write().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.core.reading.database.write().unwrap_or_else(PoisonError::into_inner);
         let closed = slot.take().map(|it| guarded(|| Ok(it.close()?)));
         if let Some(Err(error)) = closed {
             error!(%error, "the store was not closed in order");
@@ -296,10 +329,10 @@ impl History for Disk {
     }
 
     fn last(&self) -> Position {
-        self.reading.last()
+        self.core.reading.last()
     }
 
     fn cursor_key(&self) -> &CursorKey {
-        &self.cursor_key
+        &self.core.cursor_key
     }
 }

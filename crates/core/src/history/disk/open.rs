@@ -22,8 +22,8 @@ use super::{
     place::{Claim, Identity, Waiting},
     seal::{Place, check_numbers, seal_numbers, totals_checksum},
     tables::{
-        BYTES, DROPPED, FORMAT, FORMAT_WITHOUT_CHECKSUMS, NAMES, NUMBERS, TOTALS, Tables, bytes,
-        number, shelf, shelf_name,
+        BYTES, DROPPED, FORMAT, FORMAT_WITHOUT_CHECKSUMS, FORMAT_WITHOUT_REVISIONS, NAMES, NUMBERS,
+        TOTALS, Tables, bytes, number, shelf, shelf_name,
     },
     write::Log,
 };
@@ -129,14 +129,17 @@ fn check_format(database: &mut Database, may_write: bool) -> Result<Option<i64>,
     let found = stored_format(database)?;
     match found {
         None => return Err(damaged("it does not say which format it has")),
-        Some(FORMAT | FORMAT_WITHOUT_CHECKSUMS) => {}
+        Some(FORMAT | FORMAT_WITHOUT_REVISIONS | FORMAT_WITHOUT_CHECKSUMS) => {}
         Some(found) => return Ok(Some(found)),
     }
     // A missing table would be created again, and its contents would be lost silently.
     let transaction = database.begin_read()?;
     let names: Vec<String> = transaction.list_tables()?.map(|it| it.name().to_owned()).collect();
     drop(transaction);
-    let mut needed = NAMES.into_iter().chain(Shelf::ALL.map(shelf_name));
+    // Earlier formats lack the last shelf.
+    let n_shelves = Shelf::ALL.len() - usize::from(found != Some(FORMAT));
+    let mut needed =
+        NAMES.into_iter().chain(Shelf::ALL.map(shelf_name).into_iter().take(n_shelves));
     if let Some(missing) = needed.find(|it| names.iter().all(|name| name != it)) {
         return Err(damaged(&format!("it has no table {missing}")));
     }
@@ -146,7 +149,10 @@ fn check_format(database: &mut Database, may_write: bool) -> Result<Option<i64>,
             let reason = "it has the format of an earlier version, and cannot be changed";
             return Err(Error::Io(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, reason)));
         }
-        migrate::migrate(database)?;
+        migrate::add_checksums(database)?;
+    }
+    if found != Some(FORMAT) {
+        migrate::add_revisions(database)?;
     }
     check_numbers(&database.begin_read()?.open_table(NUMBERS)?)?;
     Ok(None)

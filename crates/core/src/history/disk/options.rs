@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use crate::{event::Update, matching::Interest};
+use crate::{event::Update, history::ReplyLimits, matching::Interest};
 
 /// The settings of a store.
 #[derive(Debug, Clone)]
@@ -29,12 +29,8 @@ pub struct DiskOptions {
     pub rules: Vec<Rule>,
     /// Dropped events that are remembered to notify late subscribers of what they missed.
     pub remembered: u64,
-    /// How long replies are kept.
-    pub reply_age: Duration,
-    /// The number of replies to keep.
-    pub replies: u64,
-    /// The byte limit for replies.
-    pub reply_bytes: u64,
+    /// The limits of the replies that are kept.
+    pub replies: ReplyLimits,
 }
 
 /// When a commit becomes safe from a power loss.
@@ -78,6 +74,11 @@ impl DiskOptions {
     pub(super) fn age_of(&self, rule: Option<&Rule>) -> i64 {
         let age = rule.and_then(|it| it.age).unwrap_or(self.age);
         i64::try_from(age.as_micros()).unwrap_or(i64::MAX)
+    }
+
+    /// How long a reply is kept, in microseconds.
+    pub(super) fn age_of_replies(&self) -> i64 {
+        i64::try_from(self.replies.age.as_micros()).unwrap_or(i64::MAX)
     }
 
     /// A fingerprint that differs between rule sets that sort events differently.

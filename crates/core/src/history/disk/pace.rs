@@ -114,7 +114,7 @@ mod tests {
         clock::Clock,
         history::{
             Disk, History as _,
-            disk::tests::{options, update},
+            disk::tests::{self, options, update},
         },
     };
 
@@ -173,11 +173,11 @@ mod tests {
     fn what_a_store_refuses_is_not_counted() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let disk = Disk::open(options(directory.path()), Clock::system()).expect("opened");
-        let commit = || disk.commit(vec![update(&[0], 1, 1)].into());
+        let commit = || tests::commit(&disk, vec![update(&[0], 1, 1)].into());
         commit().expect("stored");
         let times = disk.commit_times().expect("a disk takes time");
         assert_eq!(n_counted(&times), "1");
-        *disk.reading.database.write().expect("no panic") = None;
+        *disk.core.reading.database.write().expect("no panic") = None;
         commit().expect_err("it is closed");
         assert_eq!(n_counted(&times), "1");
     }

@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use redb::{Database, Error, ReadableDatabase as _};
+use redb::{Database, Error, ReadableDatabase as _, WriteTransaction};
 use tracing::error;
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     read::Snapshot,
     recent::Shared,
     tables::REPLIES,
-    write::{Log, Prepared},
+    write::{Drops, Log},
 };
 use crate::{
     event::Position,
@@ -119,11 +119,15 @@ impl Reading {
     }
 
     /// Commits a transaction. Notes its drops first, so that subscribers can be notified of them.
-    pub(super) fn commit(&self, prepared: Prepared, is_synced: bool) -> Result<(), Error> {
-        let Prepared { mut transaction, drops, .. } = prepared;
+    pub(super) fn commit(
+        &self,
+        mut transaction: WriteTransaction,
+        drops: &Drops,
+        is_synced: bool,
+    ) -> Result<(), Error> {
         let mut lost = self.lost.write().unwrap_or_else(PoisonError::into_inner);
         for (position, remembered) in drops {
-            remembered.note_in(&mut lost, position);
+            remembered.note_in(&mut lost, *position);
         }
         drop(lost);
         // `with` keeps the database from being closed meanwhile.

@@ -19,10 +19,10 @@ use super::{
     damage::{self, guarded},
     open,
     place::{Claim, Waiting},
-    seal::{Place, check_numbers},
+    records,
+    seal::check_numbers,
     tables::{
         BY_RULE, DROPPED, EVENTS, IDS, NUMBERS, REPLIES, REPLY_ORDER, TOPICS, index_key, shelf,
-        shelf_name,
     },
     write::Log,
 };
@@ -202,7 +202,7 @@ fn read_all(database: &Database) -> Result<u64, Error> {
     for it in Shelf::ALL {
         for entry in transaction.open_table(shelf(it))?.iter()? {
             let (key, value) = entry?;
-            Place::new(shelf_name(it), key.value()).unseal(value.value())?;
+            records::unseal(it, key.value(), value.value())?;
         }
     }
     Ok(events.len()?)

@@ -13,9 +13,12 @@ use crate::{
 };
 
 /// The version of the tables and records.
-pub(super) const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
 
-/// The version without checksums. It is migrated to [`FORMAT`] when it is opened.
+/// The version whose records have no revision. It lacks the shelves added since.
+pub(super) const FORMAT_WITHOUT_REVISIONS: i64 = 2;
+
+/// The version without checksums. It is migrated when it is opened.
 pub(super) const FORMAT_WITHOUT_CHECKSUMS: i64 = 1;
 
 /// Numbers, under the names in [`number`].
@@ -68,6 +71,7 @@ pub(super) fn shelf_name(shelf: Shelf) -> &'static str {
         Shelf::JobPayloads => "job_payloads",
         Shelf::JobLogs => "job_logs",
         Shelf::JobTombstones => "job_tombstones",
+        Shelf::JobKeys => "job_keys",
     }
 }
 

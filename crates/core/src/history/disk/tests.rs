@@ -12,8 +12,8 @@ use proptest::prelude::*;
 
 use super::{tables::BUCKET, *};
 use crate::{
-    event::{EventId, Lane, Topic, Update},
-    history::{KeyedReply, Missing},
+    event::{Event, EventId, Lane, Topic, Update},
+    history::{Expect, KeyedReply, Missing, ReplyLimits, Write},
     matching::{Matcher, Matchers, Rights},
 };
 
@@ -37,6 +37,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<bool>().prop_map(Step::Reopen),
     ];
     prop::collection::vec(step, 1..30)
+}
+
+/// Commits a batch at once. Returns its events.
+pub(super) fn commit(disk: &Disk, batch: Batch) -> Result<Vec<Arc<Event>>, HistoryError> {
+    Ok(disk.core.commit(std::iter::once(batch))?.events)
 }
 
 pub(super) fn interest(topics: &[&str]) -> Arc<Interest> {
@@ -71,9 +76,7 @@ pub(super) fn options(path: &std::path::Path) -> DiskOptions {
             Rule { bytes: Some(1200), ..rule("small") },
         ],
         remembered: 10_000,
-        reply_age: Duration::from_secs(60),
-        replies: 3,
-        reply_bytes: 10_000,
+        replies: ReplyLimits { age: Duration::from_secs(60), count: 3, bytes: 10_000 },
     }
 }
 
@@ -274,12 +277,12 @@ proptest! {
                         model.append(it, time);
                     }
                     model.trim(time);
-                    let committed = disk.commit(batch.into()).expect("stored");
+                    let committed = commit(&disk, batch.into()).expect("stored");
                     prop_assert_eq!(committed.last().map(|it| it.position.0), Some(model.last));
                 }
                 Step::Wait(seconds) => {
                     *now.lock().expect("no panic") += seconds;
-                    disk.commit(Batch::default()).expect("stored");
+                    commit(&disk, Batch::default()).expect("stored");
                     model.trim(*now.lock().expect("no panic"));
                 }
                 Step::Reopen(in_order) => {
@@ -304,21 +307,26 @@ proptest! {
 fn records_and_replies_are_there_after_a_restart_and_go_when_they_should() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let disk = Disk::open(options(directory.path()), Clock::system()).expect("a store");
-    let record = |key: u8, value: Option<&str>| Record {
-        shelf: Shelf::Jobs,
-        key: [key].into(),
-        value: value.map(|it| it.as_bytes().into()),
+    let write = |key: u8, value: Option<&str>| Write {
+        record: Record {
+            shelf: Shelf::Jobs,
+            key: [key].into(),
+            value: value.map(|it| it.as_bytes().into()),
+        },
+        expect: Expect::Any,
     };
     let reply = |at: usize| KeyedReply { key: format!("key {at}"), value: [7].into() };
-    let records = vec![record(1, Some("a")), record(2, Some("b"))];
+    let records = vec![write(1, Some("a")), write(2, Some("b"))];
     let replies = (0..5).map(reply).collect();
-    disk.commit(Batch { records, replies, ..Batch::default() }).expect("stored");
-    let records = vec![record(1, None), record(3, Some("c"))];
-    disk.commit(Batch { records, ..Batch::default() }).expect("stored");
+    commit(&disk, Batch { records, replies, ..Batch::default() }).expect("stored");
+    let records = vec![write(1, None), write(3, Some("c"))];
+    commit(&disk, Batch { records, ..Batch::default() }).expect("stored");
     drop(disk);
     let disk = Disk::open(options(directory.path()), Clock::system()).expect("a store");
     let found = disk.records(Shelf::Jobs).expect("readable");
-    assert_eq!(found, [record(2, Some("b")), record(3, Some("c"))]);
+    let revised = |revision, it: Write| Revised { revision: Position(revision), record: it.record };
+    let expected = [revised(1, write(2, Some("b"))), revised(2, write(3, Some("c")))];
+    assert_eq!(found, expected, "each commit has a position");
     let kept: Vec<bool> =
         (0..5).map(|at| answer(disk.reply(&format!("key {at}"))).is_some()).collect();
     assert_eq!(kept, [false, false, true, true, true], "the newest three");
@@ -329,7 +337,7 @@ fn other_rules_sort_what_is_there_anew() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let disk = Disk::open(options(directory.path()), Clock::system()).expect("a store");
     let batch: Vec<Update> = (0..10).map(|at| update(&[0], at, 1)).collect();
-    disk.commit(batch.into()).expect("stored");
+    commit(&disk, batch.into()).expect("stored");
     drop(disk);
     let rules = vec![Rule { events_per_topic: Some(2), ..rule("plain") }];
     let changed = DiskOptions { rules, ..options(directory.path()) };
@@ -347,7 +355,8 @@ fn a_store_that_is_in_use_or_damaged_or_newer_is_named() {
     let disk = open().expect("a store");
     let message = |opened: Result<Disk, DiskError>| opened.expect_err("refused").to_string();
     assert!(message(open()).contains("in use by another process"));
-    disk.reading
+    disk.core
+        .reading
         .with(|database| {
             let transaction = database.begin_write()?;
             transaction.open_table(NUMBERS)?.insert(number::FORMAT, 99)?;
@@ -370,7 +379,7 @@ fn what_was_lost_between_two_syncs_is_told_and_its_places_are_not_used_again() {
         ..options(directory.path())
     };
     let disk = Disk::open(seldom(), Clock::system()).expect("a store");
-    disk.commit(vec![update(&[0], 1, 1)].into()).expect("stored");
+    commit(&disk, vec![update(&[0], 1, 1)].into()).expect("stored");
     let seen = disk.last();
     // An orderly close would sync.
     let copy = tempfile::tempdir().expect("a temporary directory");
@@ -397,29 +406,33 @@ fn what_nobody_was_told_is_taken_back_when_the_store_opens_again() {
     };
     let batch = |at: usize, value: &str| Batch {
         updates: vec![update(&[0, 1], at, 1)],
-        records: vec![record(value)],
+        records: vec![Write { record: record(value), expect: Expect::Any }],
         replies: vec![KeyedReply { key: format!("key {at}"), value: [7].into() }],
     };
-    disk.commit(batch(1, "known")).expect("stored");
-    let known = disk.writer().log.clone();
-    disk.commit(batch(2, "uncertain")).expect("stored");
+    commit(&disk, batch(1, "known")).expect("stored");
+    let known = disk.core.writer().log.clone();
+    commit(&disk, batch(2, "uncertain")).expect("stored");
     {
         // The answer to the second commit is lost, and so is the store.
-        let mut writer = disk.writer();
+        let mut writer = disk.core.writer();
         let stored = writer.log.clone();
         writer.log = known.clone();
-        writer.uncertain = Some(writing::Uncertain { stored, undo: vec![record("known")] });
-        *disk.reading.database.write().expect("no panic") = None;
-        disk.mend(&mut writer);
+        writer.uncertain = Some(writing::Uncertain {
+            stored,
+            undo: vec![Revised { revision: known.last, record: record("known") }],
+        });
+        *disk.core.reading.database.write().expect("no panic") = None;
+        disk.core.mend(&mut writer);
         assert_eq!(writer.log.last, known.last);
         assert_eq!(writer.log.totals, known.totals);
     }
-    assert_eq!(disk.records(Shelf::Jobs).expect("readable"), [record("known")]);
+    let expected = [Revised { revision: known.last, record: record("known") }];
+    assert_eq!(disk.records(Shelf::Jobs).expect("readable"), expected);
     assert!(answer(disk.reply("key 1")).is_some() && answer(disk.reply("key 2")).is_none());
     let interest = interest(&["*"]);
     let unknown = answer(disk.locate(Start::Id(EventId::kept("id-2")), &interest));
     assert_eq!(unknown.missing, Some(Missing::Unknown));
-    let third = disk.commit(batch(3, "third")).expect("stored");
+    let third = commit(&disk, batch(3, "third")).expect("stored");
     assert_eq!(third[0].position, Position(known.last.0 + 1));
     let budget = Budget { events: 9, bytes: usize::MAX };
     let page = answer(disk.read_after(Position::START, &interest, budget));
@@ -440,7 +453,7 @@ fn a_clock_that_steps_changes_no_order() {
     let long = || DiskOptions { age: Duration::from_secs(7200), ..options(directory.path()) };
     let disk = Disk::open(long(), clock.clone()).expect("a store");
     let publish = |disk: &Disk, at: usize| {
-        disk.commit(vec![update(&[0], at, 1)].into()).expect("stored")[0].accepted_at.as_second()
+        commit(disk, vec![update(&[0], at, 1)].into()).expect("stored")[0].accepted_at.as_second()
     };
     assert_eq!(publish(&disk, 1), 1_000_000);
     *now.lock().expect("no panic") += 3600;
@@ -474,7 +487,7 @@ fn the_newest_of_a_topic_are_found_over_the_buckets_of_the_index() {
         let n_here = (n_events - n_published).min(4096);
         let numbers = n_published..n_published + n_here;
         let updates = numbers.map(|it| update(&[usize::try_from(it % 4).expect("small")], 0, 1));
-        disk.commit(updates.collect::<Vec<_>>().into()).expect("stored");
+        commit(&disk, updates.collect::<Vec<_>>().into()).expect("stored");
         n_published += n_here;
     }
     for count in [1, 2, 3, 5, 100] {

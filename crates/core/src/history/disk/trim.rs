@@ -76,7 +76,7 @@ impl Session<'_, '_> {
 
     /// Drops replies that are too old or too many.
     pub(super) fn forget_replies(&mut self, now: i64) -> Result<(), Error> {
-        let age = i64::try_from(self.options.reply_age.as_micros()).unwrap_or(i64::MAX);
+        let age = self.options.age_of_replies();
         loop {
             let oldest = self.tables.reply_order.first()?;
             let Some((number, given)) = oldest.map(|it| (it.0.value(), it.1.value().0)) else {
@@ -84,8 +84,8 @@ impl Session<'_, '_> {
             };
             let n_replies = self.log.next_reply - number;
             let is_kept = now.saturating_sub(given) <= age
-                && n_replies <= self.options.replies
-                && self.log.reply_bytes <= self.options.reply_bytes;
+                && n_replies <= self.options.replies.count as u64
+                && self.log.reply_bytes <= self.options.replies.bytes as u64;
             if is_kept {
                 return Ok(());
             }

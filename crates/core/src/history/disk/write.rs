@@ -9,15 +9,17 @@ use super::{
     DiskOptions,
     codec::{self, Remembered, micros, time},
     damage::damaged,
+    records::{self, Undo},
     seal::{Place, seal_numbers, totals_checksum},
     tables::{
         BUCKET, BYTES, Tables, bytes, count_key, count_position, count_range, index_key, number,
-        shelf, shelf_name,
     },
 };
 use crate::{
     event::{Event, Position, Update},
-    history::{Batch, KeyedReply, Record, hash::hash},
+    history::{
+        Batch, Committed, KeyedReply, Record, Revised, Write, hash::hash, sequencer::Commit,
+    },
 };
 
 /// The approximate bytes that an event costs beside its record: table entries, and waste in pages.
@@ -46,63 +48,74 @@ pub(super) type Drops = Vec<(Position, Remembered)>;
 /// A transaction that is ready to be committed.
 pub(super) struct Prepared {
     pub(super) transaction: WriteTransaction,
-    /// The log after the commit.
-    pub(super) log: Log,
-    pub(super) events: Vec<Arc<Event>>,
-    pub(super) drops: Drops,
-    /// The records that undo the batch's records.
-    pub(super) undo: Vec<Record>,
+    pub(super) written: Written,
     /// Whether more events must be dropped.
     pub(super) is_over: bool,
 }
 
+/// What a transaction has written.
+pub(super) struct Written {
+    /// The log after the commit.
+    pub(super) log: Log,
+    pub(super) commit: Commit,
+    pub(super) drops: Drops,
+    /// What undoes the changes of records, in the order of the changes.
+    pub(super) undo: Vec<Undo>,
+}
+
+impl Written {
+    /// Whether the store is as it was before.
+    pub(super) fn is_nothing(&self) -> bool {
+        let is_refused = |it: &Committed| !matches!(it, Committed::Stored(_));
+        self.commit.outcomes.iter().all(is_refused) && self.drops.is_empty()
+    }
+}
+
 /// A transaction in progress.
 pub(super) struct Session<'t, 'o> {
+    transaction: &'t WriteTransaction,
     pub(super) tables: Tables<'t>,
     pub(super) options: &'o DiskOptions,
     pub(super) log: Log,
     pub(super) drops: Drops,
+    commit: Commit,
+    undo: Vec<Undo>,
 }
 
-/// Prepares a transaction that stores a batch and drops events beyond the retention. It drops at
-/// most two events per update, and `extra` or [`DROPS_PER_COMMIT`] more, whichever is larger.
+/// Prepares a transaction that stores submissions and drops events beyond the retention. It drops
+/// at most two events per update, and `extra` or [`DROPS_PER_COMMIT`] more, whichever is larger.
 pub(super) fn prepare(
     database: &Database,
     options: &DiskOptions,
     log: &Log,
-    batch: Batch,
+    submissions: impl Iterator<Item = Batch>,
     now: i64,
     extra: usize,
 ) -> Result<Prepared, Error> {
     let transaction = database.begin_write()?;
-    let undo = write_records(&transaction, batch.records)?;
     let mut session = Session::open(&transaction, options, log.clone())?;
-    let n_updates = batch.updates.len();
-    let mut events = Vec::with_capacity(n_updates);
-    for update in batch.updates {
-        events.push(Arc::new(session.append(Arc::new(update), now)?));
+    for batch in submissions {
+        let outcome = session.submit(batch, now)?;
+        session.commit.outcomes.push(outcome);
     }
-    for reply in batch.replies {
-        session.keep_reply(&reply, now)?;
-    }
+    let n_updates = session.commit.events.len();
     let is_over = session.trim(now, 2 * n_updates + extra.max(DROPS_PER_COMMIT))?;
     session.forget_replies(now)?;
-    session.log.commits += 1;
-    let (log, drops) = session.finish()?;
-    Ok(Prepared { transaction, log, events, drops, undo, is_over })
+    let written = session.finish()?;
+    Ok(Prepared { transaction, written, is_over })
 }
 
-/// Prepares a transaction that removes all events and replies after `log`, and writes the `undo`
-/// records.
+/// Prepares a transaction that removes all events and replies after `log`, and undoes the changes
+/// of records.
 pub(super) fn prepare_rewind(
     database: &Database,
     options: &DiskOptions,
     stored: &Log,
     log: &Log,
-    undo: Vec<Record>,
+    undo: &[Undo],
 ) -> Result<Prepared, Error> {
     let transaction = database.begin_write()?;
-    write_records(&transaction, undo)?;
+    records::undo(&transaction, undo)?;
     let mut session = Session::open(&transaction, options, stored.clone())?;
     for position in log.last.0 + 1..=stored.last.0 {
         if let Some(event) = session.remove(Position(position))? {
@@ -115,10 +128,8 @@ pub(super) fn prepare_rewind(
     }
     session.log.last = log.last;
     session.log.accepted = log.accepted;
-    session.log.commits += 1;
-    let (log, drops) = session.finish()?;
-    let (events, undo) = (Vec::new(), Vec::new());
-    Ok(Prepared { transaction, log, events, drops, undo, is_over: false })
+    let written = session.finish()?;
+    Ok(Prepared { transaction, written, is_over: false })
 }
 
 /// Prepares a transaction that sorts all events again, by the present rules.
@@ -139,11 +150,10 @@ pub(super) fn prepare_sorting(
         after = event.position;
         session.sort_in(&event)?;
     }
-    let (log, drops) = session.finish()?;
+    let written = session.finish()?;
     let rules = Place::new("bytes", bytes::RULES.as_bytes()).seal(options.fingerprint());
     transaction.open_table(BYTES)?.insert(bytes::RULES, &*rules)?;
-    let (events, undo) = (Vec::new(), Vec::new());
-    Ok(Prepared { transaction, log, events, drops, undo, is_over: false })
+    Ok(Prepared { transaction, written, is_over: false })
 }
 
 /// Prepares a transaction that stores records, and events with their own positions and times.
@@ -152,47 +162,19 @@ pub(super) fn prepare_import(
     options: &DiskOptions,
     log: &Log,
     events: Vec<Event>,
-    records: Vec<Record>,
+    records: &[Record],
 ) -> Result<Prepared, Error> {
     let transaction = database.begin_write()?;
-    write_records(&transaction, records)?;
+    for record in records {
+        records::write(&transaction, record, Position::START)?;
+    }
     let mut session = Session::open(&transaction, options, log.clone())?;
     for event in events {
         session.log.last = session.log.last.max(Position(event.position.0.saturating_sub(1)));
         session.append(event.update, micros(event.accepted_at))?;
     }
-    session.log.commits += 1;
-    let (log, drops) = session.finish()?;
-    let (events, undo) = (Vec::new(), Vec::new());
-    Ok(Prepared { transaction, log, events, drops, undo, is_over: false })
-}
-
-/// Writes records. Returns the records that undo this.
-fn write_records(
-    transaction: &WriteTransaction,
-    records: Vec<Record>,
-) -> Result<Vec<Record>, Error> {
-    let mut undo = Vec::with_capacity(records.len());
-    for Record { shelf: of, key, value } in records {
-        let mut table = transaction.open_table(shelf(of))?;
-        let place = Place::new(shelf_name(of), &key);
-        let before = match value {
-            Some(value) => {
-                let sealed = place.seal(value.into_vec());
-                let before = table.insert(&*key, &*sealed)?;
-                before.map(|it| place.unseal(it.value()).map(Into::into)).transpose()?
-            }
-            None => {
-                let before = table.remove(&*key)?;
-                before.map(|it| place.unseal(it.value()).map(Into::into)).transpose()?
-            }
-        };
-        drop(table);
-        undo.push(Record { shelf: of, key, value: before });
-    }
-    // The first of several values under one key replaced the original one, so it is undone last.
-    undo.reverse();
-    Ok(undo)
+    let written = session.finish()?;
+    Ok(Prepared { transaction, written, is_over: false })
 }
 
 impl<'t, 'o> Session<'t, 'o> {
@@ -201,11 +183,53 @@ impl<'t, 'o> Session<'t, 'o> {
         options: &'o DiskOptions,
         log: Log,
     ) -> Result<Self, Error> {
-        Ok(Self { tables: Tables::open(transaction)?, options, log, drops: Vec::new() })
+        let tables = Tables::open(transaction)?;
+        let (drops, commit, undo) = (Vec::new(), Commit::default(), Vec::new());
+        Ok(Self { transaction, tables, options, log, drops, commit, undo })
+    }
+
+    /// Stores a batch, or refuses it. Every condition is checked before anything is written.
+    fn submit(&mut self, batch: Batch, now: i64) -> Result<Committed, Error> {
+        for reply in &batch.replies {
+            if let Some(reply) = self.reply(&reply.key, now)? {
+                return Ok(Committed::Already(reply));
+            }
+        }
+        for Write { record, expect } in &batch.records {
+            if let Some(revision) = records::conflict(self.transaction, record, *expect)? {
+                return Ok(Committed::Conflict(revision));
+            }
+        }
+        if batch.updates.is_empty() && !batch.records.is_empty() {
+            self.log.last = Position(self.log.last.0 + 1);
+        }
+        for update in batch.updates {
+            let event = Arc::new(self.append(Arc::new(update), now)?);
+            self.commit.events.push(event);
+        }
+        let revision = self.log.last;
+        for Write { record, .. } in batch.records {
+            self.undo.push(records::write(self.transaction, &record, revision)?);
+            self.commit.records.push(Revised { revision, record });
+        }
+        for reply in batch.replies {
+            self.keep_reply(&reply, now)?;
+        }
+        Ok(Committed::Stored(revision))
+    }
+
+    /// Returns the reply under a key, unless it is too old.
+    fn reply(&self, key: &str, now: i64) -> Result<Option<Box<[u8]>>, Error> {
+        let Some(stored) = self.tables.replies.get(key)? else { return Ok(None) };
+        let (number, sealed) = stored.value();
+        let (given, value) = codec::decode_reply(key, number, sealed)?;
+        let is_kept = now.saturating_sub(given) <= self.options.age_of_replies();
+        Ok(is_kept.then(|| value.into()))
     }
 
     /// Writes the log and its checksums.
-    fn finish(mut self) -> Result<(Log, Drops), Error> {
+    fn finish(mut self) -> Result<Written, Error> {
+        self.log.commits += 1;
         let log = self.log;
         let numbers = &mut self.tables.numbers;
         numbers.insert(number::LAST, log.last.0 as i64)?;
@@ -218,7 +242,7 @@ impl<'t, 'o> Session<'t, 'o> {
         }
         numbers.insert(number::TOTALS_CHECKSUM, totals_checksum(&log.totals))?;
         seal_numbers(numbers)?;
-        Ok((log, self.drops))
+        Ok(Written { log, commit: self.commit, drops: self.drops, undo: self.undo })
     }
 
     fn append(&mut self, update: Arc<Update>, now: i64) -> Result<Event, Error> {

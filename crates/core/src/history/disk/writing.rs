@@ -2,7 +2,7 @@
 //! unknown outcome is rolled back.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::PoisonError,
     time::{Duration, Instant},
 };
 
@@ -10,20 +10,18 @@ use redb::{Database, Error};
 use tracing::{error, info, warn};
 
 use super::{
-    Disk, DiskOptions, Durability,
+    DiskCore, DiskOptions, Durability,
     codec::micros,
     damage::guarded,
     inspect::Inspection,
     open::{self, Opened, open_claimed, put_away},
     place::Identity,
     reading::Reading,
+    records::Undo,
     tables::BYTES,
-    write::{Log, prepare, prepare_rewind, prepare_sorting},
+    write::{Log, Prepared, Written, prepare, prepare_rewind, prepare_sorting},
 };
-use crate::{
-    event::Event,
-    history::{Batch, HistoryError, Record},
-};
+use crate::history::{Batch, HistoryError, sequencer::Commit};
 
 /// Bytes that must be written successfully before the trouble counts as resolved.
 const PROBE: usize = 256 << 10;
@@ -81,25 +79,25 @@ impl Writer {
 pub(super) struct Uncertain {
     /// The log that the store has if it contains the commit.
     pub(super) stored: Log,
-    pub(super) undo: Vec<Record>,
+    pub(super) undo: Vec<Undo>,
 }
 
-impl Disk {
-    /// Commits a batch. Returns its events, and whether more events must be dropped.
+impl DiskCore {
+    /// Commits submissions. Returns what was stored, and whether more events must be dropped.
     pub(super) fn store(
         &self,
         writer: &mut Writer,
-        batch: Batch,
+        submissions: impl Iterator<Item = Batch>,
         extra: usize,
-    ) -> Result<(Vec<Arc<Event>>, bool), HistoryError> {
+    ) -> Result<(Commit, bool), HistoryError> {
         self.check_writable(writer)?;
         let now = micros(self.clock.now());
         writer.check_clock(now);
         let measuring = self.pace.begin();
-        let prepared = self
-            .reading
-            .with(|database| prepare(database, &self.options, &writer.log, batch, now, extra));
-        let mut prepared = match prepared {
+        let prepared = self.reading.with(|database| {
+            prepare(database, &self.options, &writer.log, submissions, now, extra)
+        });
+        let Prepared { transaction, written, is_over } = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 drop(measuring);
@@ -107,11 +105,14 @@ impl Disk {
                 return Err(HistoryError::Unavailable(error.to_string()));
             }
         };
-        let (log, events, is_over) =
-            (prepared.log.clone(), std::mem::take(&mut prepared.events), prepared.is_over);
-        let undo = std::mem::take(&mut prepared.undo);
+        if written.is_nothing() {
+            // Dropping the transaction leaves the store as it was, without a sync.
+            drop(measuring);
+            return Ok((written.commit, is_over));
+        }
+        let Written { log, commit, drops, undo } = written;
         let is_synced = self.options.durability == Durability::Sync;
-        if let Err(error) = self.reading.commit(prepared, is_synced) {
+        if let Err(error) = self.reading.commit(transaction, &drops, is_synced) {
             drop(measuring);
             writer.uncertain = Some(Uncertain { stored: log.clone(), undo });
             let found = self.stumble(writer, &error);
@@ -136,7 +137,7 @@ impl Disk {
         }
         self.reading.confirm(&log);
         writer.log = log;
-        Ok((events, is_over))
+        Ok((commit, is_over))
     }
 
     /// Checks whether the store's file is in its place and open for writing.
@@ -230,12 +231,11 @@ impl Disk {
         uncertain: &Uncertain,
     ) -> Result<Log, Error> {
         guarded(|| {
-            let undo = uncertain.undo.clone();
-            let mut prepared = prepare_rewind(database, &self.options, stored, before, undo)?;
-            prepared.transaction.set_quick_repair(true);
-            let log = prepared.log.clone();
-            prepared.transaction.commit()?;
-            Ok(log)
+            let Prepared { mut transaction, written, .. } =
+                prepare_rewind(database, &self.options, stored, before, &uncertain.undo)?;
+            transaction.set_quick_repair(true);
+            transaction.commit()?;
+            Ok(written.log)
         })
     }
 
@@ -388,14 +388,16 @@ pub(super) fn sort(
 ) -> Result<(), Error> {
     info!("the rules of the history have changed; all events are sorted anew");
     let prepared = reading.with(|database| prepare_sorting(database, options, &writer.log))?;
-    let log = prepared.log.clone();
-    reading.commit(prepared, true)?;
-    writer.log = log;
+    let Prepared { transaction, written, .. } = prepared;
+    reading.commit(transaction, &written.drops, true)?;
+    writer.log = written.log;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
         clock::Clock,
@@ -404,8 +406,9 @@ mod tests {
             Budget, Disk, History as _, KeyedReply,
             disk::{
                 place::Misplaced,
-                tests::{options, update},
+                tests::{commit, options, update},
             },
+            sequencer::Local as _,
         },
         matching::{Interest, Matcher, Matchers, Rights},
     };
@@ -424,7 +427,7 @@ mod tests {
     fn a_clock_far_behind_the_newest_event_is_said_once_an_hour() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let disk = Disk::open(options(directory.path()), Clock::system()).expect("opened");
-        let mut writer = disk.writer();
+        let mut writer = disk.core.writer();
         writer.log.accepted = 100_000_000;
         assert_eq!(writer.clock_lag(40_000_000), None, "a minute");
         assert_eq!(writer.clock_lag(39_000_000), Some(61));
@@ -437,29 +440,30 @@ mod tests {
     fn a_commit_to_a_file_without_its_name_is_seen_by_nobody_and_taken_back() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let disk = Disk::open(options(directory.path()), Clock::system()).expect("opened");
-        disk.commit(vec![update(&[0], 1, 1)].into()).expect("stored");
+        commit(&disk, vec![update(&[0], 1, 1)].into()).expect("stored");
         let mut batch = Batch::from(vec![update(&[0], 2, 2)]);
         batch.replies.push(KeyedReply { key: "key".to_owned(), value: Box::new([1]) });
         {
             // The file disappears during the commit.
-            let mut writer = disk.writer();
-            let prepared = disk.reading.with(|database| {
-                prepare(database, &disk.options, &writer.log, batch, micros(disk.clock.now()), 0)
+            let mut writer = disk.core.writer();
+            let prepared = disk.core.reading.with(|database| {
+                let now = micros(disk.core.clock.now());
+                prepare(database, &disk.core.options, &writer.log, std::iter::once(batch), now, 0)
             });
-            let mut prepared = prepared.expect("prepared");
-            let (stored, undo) = (prepared.log.clone(), std::mem::take(&mut prepared.undo));
-            disk.reading.commit(prepared, true).expect("committed");
+            let Prepared { transaction, written, .. } = prepared.expect("prepared");
+            let Written { log: stored, drops, undo, .. } = written;
+            disk.core.reading.commit(transaction, &drops, true).expect("committed");
             writer.uncertain = Some(Uncertain { stored, undo });
             let misplaced = Misplaced { reason: "gone", advice: "put it back".to_owned() };
-            *disk.reading.misplaced.lock().expect("no panic") = Some(misplaced);
+            *disk.core.reading.misplaced.lock().expect("no panic") = Some(misplaced);
         }
         assert_eq!(lengths(&disk), [1]);
-        assert!(disk.reading.reply("key").is_err(), "its outcome is not known");
+        assert!(disk.core.reading.reply("key").is_err(), "its outcome is not known");
         assert_eq!(disk.trouble().as_deref(), Some("put it back"));
-        disk.tend();
+        disk.core.tend();
         assert_eq!(disk.trouble(), None);
-        assert_eq!(disk.reading.reply("key").expect("readable"), None);
-        disk.commit(vec![update(&[0], 3, 3)].into()).expect("stored");
+        assert_eq!(disk.core.reading.reply("key").expect("readable"), None);
+        commit(&disk, vec![update(&[0], 3, 3)].into()).expect("stored");
         assert_eq!(lengths(&disk), [1, 3]);
     }
 }

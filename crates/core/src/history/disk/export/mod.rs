@@ -25,10 +25,11 @@ use super::{
     migrate,
     open::{self, prepare_new},
     place::{Claim, Waiting},
+    records,
     seal::Place,
     store::{StoreError, contained, there},
-    tables::{EVENTS, FORMAT, shelf, shelf_name},
-    write::{Log, prepare_import},
+    tables::{EVENTS, FORMAT, FORMAT_WITHOUT_CHECKSUMS, shelf, shelf_name},
+    write::{Log, Prepared, prepare_import},
 };
 use crate::{
     event::{ClientKey, Event, EventId, EventType, Lane, Position, Topic, Update},
@@ -114,17 +115,17 @@ pub fn export(options: &DiskOptions, output: &mut impl Write) -> Result<(), Stor
         let _claim = Claim::on(&options.path, &mut waiting)?;
         let opened = open::wait_for(&mut waiting, || open::open_file(&path, options));
         let (database, _) = opened?;
-        // A damaged store of the former format is exported as it is, without migration.
-        let has_checksums = guarded(|| {
-            Ok(open::stored_format(&database)? == Some(FORMAT)
-                && !migrate::is_under_way(&database)?)
-        });
-        let has_checksums = has_checksums.unwrap_or(true);
+        // A damaged store of an earlier format is exported as it is, without migration.
+        let format = guarded(|| open::stored_format(&database)).ok().flatten().unwrap_or(FORMAT);
+        let is_under_way = guarded(|| migrate::is_under_way(&database)).unwrap_or(false);
+        let has_checksums = format != FORMAT_WITHOUT_CHECKSUMS && !is_under_way;
         let (hasher, end) = (crc32fast::Hasher::new(), End::default());
         let mut exporting = Exporting { output, hasher, end };
         exporting.put(&Line::Version(VERSION))?;
         export_events(&database, has_checksums, &mut exporting)?;
-        for it in Shelf::ALL {
+        // Earlier formats lack the last shelf.
+        let n_shelves = Shelf::ALL.len() - usize::from(format < FORMAT);
+        for it in Shelf::ALL.into_iter().take(n_shelves) {
             export_shelf(&database, it, has_checksums, &mut exporting)?;
         }
         exporting.end.crc32 = exporting.hasher.clone().finalize();
@@ -209,10 +210,12 @@ fn export_shelf(
             if Some(key) == after {
                 continue;
             }
-            let place = Place::new(name, key);
-            let sealed = checked(has_checksums, place, value.value());
-            let value = sealed.and_then(|it| Ok(place.unseal(&it)?.to_vec()));
-            return Ok(Some((key.to_vec(), value.ok())));
+            let value = match records::unseal(of, key, value.value()) {
+                Ok((_, value)) => Some(value.to_vec()),
+                Err(_) if !has_checksums => Some(value.value().to_vec()),
+                Err(_) => None,
+            };
+            return Ok(Some((key.to_vec(), value)));
         }
         Ok(None)
     };
@@ -366,12 +369,11 @@ impl<'d> Importing<'d> {
         let (events, records) =
             (std::mem::take(&mut self.events), std::mem::take(&mut self.records));
         let stored = guarded(|| {
-            let mut prepared =
-                prepare_import(self.database, self.options, &self.log, events, records)?;
-            prepared.transaction.set_quick_repair(true);
-            let log = prepared.log.clone();
-            prepared.transaction.commit()?;
-            Ok(log)
+            let Prepared { mut transaction, written, .. } =
+                prepare_import(self.database, self.options, &self.log, events, &records)?;
+            transaction.set_quick_repair(true);
+            transaction.commit()?;
+            Ok(written.log)
         });
         let path = open::file(&self.options.path);
         self.log = stored.map_err(|error| DiskError::new(&path, &error))?;
