@@ -17,6 +17,8 @@ mod part;
 mod parts;
 mod replies;
 mod sequencer;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::{io, pin::Pin, sync::Arc};

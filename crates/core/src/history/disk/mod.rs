@@ -28,7 +28,7 @@ mod seal;
 pub mod store;
 mod tables;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod trim;
 mod write;
 mod writing;

@@ -59,7 +59,7 @@ fn rule(topic: &str) -> Rule {
     }
 }
 
-pub(super) fn options(path: &std::path::Path) -> DiskOptions {
+pub(in crate::history) fn options(path: &std::path::Path) -> DiskOptions {
     DiskOptions {
         path: path.to_owned(),
         durability: Durability::Sync,
@@ -80,7 +80,7 @@ pub(super) fn options(path: &std::path::Path) -> DiskOptions {
     }
 }
 
-pub(super) fn update(topics: &[usize], id: usize, length: usize) -> Update {
+pub(in crate::history) fn update(topics: &[usize], id: usize, length: usize) -> Update {
     Update {
         topics: topics.iter().map(|it| Topic::kept(TOPICS[*it])).collect(),
         data: "x".repeat(length).into(),
@@ -325,8 +325,7 @@ fn records_and_replies_are_there_after_a_restart_and_go_when_they_should() {
     let disk = Disk::open(options(directory.path()), Clock::system()).expect("a store");
     let found = disk.records(Shelf::Jobs).expect("readable");
     let revised = |revision, it: Write| Revised { revision: Position(revision), record: it.record };
-    let expected = [revised(1, write(2, Some("b"))), revised(2, write(3, Some("c")))];
-    assert_eq!(found, expected, "each commit has a position");
+    assert_eq!(found, [revised(1, write(2, Some("b"))), revised(2, write(3, Some("c")))]);
     let kept: Vec<bool> =
         (0..5).map(|at| answer(disk.reply(&format!("key {at}"))).is_some()).collect();
     assert_eq!(kept, [false, false, true, true, true], "the newest three");
