@@ -16,7 +16,7 @@ use tidegate_core::{
     clock::Clock,
     delivery::{Seats, Shard, Subscription, Terms},
     event::{Draft, EventId, Limits, Position, Update},
-    history::{Memory, Retention, Start},
+    history::{History, Memory, Retention, Start},
     hub::Hub,
     matching::{Interest, Matcher, Matchers, Rights},
     transport::{Ending, Gap, StreamWriter, Style, Transport},
@@ -24,6 +24,7 @@ use tidegate_core::{
 
 use crate::support::{
     DEADLINE,
+    fickle::{Faults, Shared},
     raw::Chunks,
     sse::{Dispatched, Parser},
 };
@@ -199,10 +200,18 @@ impl Client {
     }
 }
 
-async fn run(steps: Vec<Step>, kept: usize, tail_bytes: usize) {
+/// The history of a run: one that learns at once what it has stored, or late and in bursts.
+fn history(kept: usize, is_late: bool) -> Arc<dyn History> {
+    if is_late {
+        return Arc::new(Shared::new(kept, Faults { conflicts: 0, forgotten: 0 }).node());
+    }
     let retention =
         Retention { bytes: usize::MAX, events: kept, age: SignedDuration::MAX, remembered: 1000 };
-    let history = Arc::new(Memory::new(retention, Clock::system()));
+    Arc::new(Memory::new(retention, Clock::system()))
+}
+
+async fn run(steps: Vec<Step>, kept: usize, tail_bytes: usize, is_late: bool) {
+    let history = history(kept, is_late);
     let hub = Hub::start(history, tail_bytes, false).expect("a hub");
     let shard = Shard::of_this_thread(&hub);
     let mut world = World { hub, shard, published: Vec::new(), kept };
@@ -245,17 +254,18 @@ async fn settle() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn whoever_reads_a_socket_in_pieces_gets_what_the_history_held_in_order(
         steps in steps(),
         kept in 1..40_usize,
         tail_bytes in prop_oneof![Just(1_usize), Just(20_000), Just(1 << 20)],
+        is_late in any::<bool>(),
     ) {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, run(steps, kept, tail_bytes));
+        local.block_on(&runtime, run(steps, kept, tail_bytes, is_late));
     }
 }
