@@ -6,7 +6,10 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::{Job, Now, Tracker, record, table::Cell};
-use crate::history::{Batch, Record, Revised, Shelf, Write};
+use crate::{
+    history::{Batch, Committed, Record, Revised, Shelf, Write},
+    hub::PublishError,
+};
 
 impl Tracker {
     /// Restores the jobs that the previous process left. Returns corrections of the stored keys.
@@ -56,13 +59,25 @@ impl Tracker {
 
     /// Writes corrections of the stored keys.
     pub(super) async fn mend_keys(&self, corrections: Vec<Write>) {
-        // One by one, because a key may have been taken meanwhile.
-        for record in corrections {
-            let batch = Batch { records: vec![record], ..Batch::default() };
-            if let Err(error) = self.0.hub.submit(batch).await {
-                warn!(%error, "the key of a job is not stored");
+        const AT_A_TIME: usize = 1000;
+        for some in corrections.chunks(AT_A_TIME) {
+            match self.write(some).await {
+                // A key was taken meanwhile. The others are written one by one.
+                Ok(Committed::Conflict(_)) => {
+                    for one in some.chunks(1) {
+                        if let Err(error) = self.write(one).await {
+                            warn!(%error, "the key of a job is not stored");
+                        }
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => warn!(%error, "the keys of some jobs are not stored"),
             }
         }
+    }
+
+    async fn write(&self, records: &[Write]) -> Result<Committed, PublishError> {
+        self.0.hub.submit(Batch { records: records.to_vec(), ..Batch::default() }).await
     }
 
     /// Puts a stored job into the table.

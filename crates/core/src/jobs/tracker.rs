@@ -80,8 +80,12 @@ impl Tracker {
         let keys = tracker.restore()?;
         let looking = tracker.clone();
         let work = async move {
-            looking.mend_keys(keys).await;
-            tokio::join!(looking.clone().follow(), looking.look_at_what_is_due());
+            let following = looking.clone();
+            tokio::join!(
+                looking.mend_keys(keys),
+                following.follow(),
+                looking.clone().look_at_what_is_due()
+            );
         };
         thread::Builder::new()
             .name("tidegate-jobs".to_owned())
