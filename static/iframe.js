@@ -133,7 +133,7 @@ function startTidegate(options) {
       if (waiting.length === 0) {
         delivered = argument.cursor;
         if (options.heartbeats) {
-          handOn({ id: delivered, type: "tidegate.heartbeat", data: "", topics: [], retry: null });
+          handOn({ id: delivered, type: "tidegate.heartbeat", data: "", topics: [], retry: null, time: null });
         }
       }
       tell("open");

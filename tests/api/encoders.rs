@@ -77,7 +77,8 @@ prop_compose! {
 }
 
 fn event(update: Update) -> Event {
-    Event::new(Position(7), Timestamp::UNIX_EPOCH, Arc::new(update))
+    let accepted_at = "2026-01-01T00:00:00.123999Z".parse().expect("a time");
+    Event::new(Position(7), accepted_at, Arc::new(update))
 }
 
 proptest! {
@@ -136,17 +137,23 @@ proptest! {
     }
 
     #[test]
-    fn scripts_and_polls_carry_exactly_what_was_published((draft, data) in events()) {
+    fn scripts_and_polls_carry_exactly_what_was_published(
+        (draft, data) in events(), from in prop::option::of(".{0,22}"),
+    ) {
         let Some(update) = update(draft) else { return Ok(()) };
-        let event = event(update);
+        let event = event(Update { from: from.clone().map(Into::into), ..update });
         let topics: Vec<&str> = event.update.topics.iter().map(|it| it.as_str()).collect();
-        let expected = json!({
+        let mut expected = json!({
             "id": event.update.id.as_str(),
             "type": event.update.kind.as_ref().map(|it| it.as_str()),
             "data": data,
             "topics": topics,
             "retry": event.update.retry,
+            "time": "2026-01-01T00:00:00.123Z",
         });
+        if let Some(from) = from {
+            expected["from"] = from.into();
+        }
         let polled: Value = serde_json::from_slice(json_writer::event(&event)).expect("JSON");
         prop_assert_eq!(&polled, &expected);
         let key = CursorKey::random();

@@ -127,6 +127,7 @@ async fn every_transport_tells_of_a_gap() {
     let polled = gateway.poll("/poll?topic=t&last_event_id=%3Cnobody%3E").await;
     let gap = &polled["events"][0];
     assert_eq!(gap["type"], "tidegate.gap");
+    assert!(gap.get("time").is_some_and(Value::is_null), "it was never accepted: {gap}");
     let data: Value = serde_json::from_str(gap["data"].as_str().expect("text")).expect("JSON");
     assert_eq!(data["cursor"], "<nobody>");
     let path = "/iframe?topic=t&callback=f&last_event_id=%3Cnobody%3E";

@@ -57,9 +57,10 @@ async fn the_exact_bytes_of_a_document() {
     let bytes = raw.until("</script>\n").await;
     let argument = calls(&bytes).remove(0);
     let token = argument["cursor"].as_str().expect("a token");
+    let time = argument["event"]["time"].as_str().expect("a time");
     let event = format!(
         "<script nonce=\"{nonce}\">tidegate({{\"event\":{{\"id\":\"i\",\"type\":null,\"data\":\"x\",\
-         \"topics\":[\"t\"],\"retry\":null}},\"cursor\":\"{token}\"}})</script>\n"
+         \"topics\":[\"t\"],\"retry\":null,\"time\":\"{time}\"}},\"cursor\":\"{token}\"}})</script>\n"
     );
     assert_eq!(bytes, event);
 }

@@ -31,8 +31,11 @@ async fn the_exact_bytes_of_a_reply() {
     let text = reply.text().await.expect("text");
     let polled: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(tag, format!("\"{}\"", text_at(&polled, "/cursor")));
-    let start = r#"{"events":[{"id":"i","type":null,"data":"\u003cx\u003e","topics":["t"],"retry":null}],"cursor":"#;
-    assert!(text.starts_with(start), "{text}");
+    let time = text_at(&polled, "/events/0/time");
+    let event =
+        r#"{"id":"i","type":null,"data":"\u003cx\u003e","topics":["t"],"retry":null,"time":"#;
+    let start = format!("{{\"events\":[{event}\"{time}\"}}],\"cursor\":");
+    assert!(text.starts_with(&start), "{text}");
     let mut names: Vec<&String> = polled.as_object().expect("an object").keys().collect();
     names.sort();
     assert_eq!(names, ["cursor", "events", "more", "next"]);
@@ -207,4 +210,43 @@ async fn next_is_what_the_browser_can_reach() {
         text_at(&polled, "/next").starts_with(&gateway.url("/poll?")),
         "strangers are not believed"
     );
+}
+
+/// The events in a reply to `callback=f`.
+fn events_of_script(script: &str) -> Value {
+    let argument = script.strip_prefix("/**/f(").and_then(|it| it.strip_suffix(");"));
+    let reply: Value = serde_json::from_str(argument.expect("a call")).expect("JSON");
+    reply["events"].clone()
+}
+
+#[tokio::test]
+async fn an_event_has_one_time_in_every_form_and_after_a_restart() {
+    let gateway = Gateway::durable(&[("POLL__JSONP", "true")]);
+    let before = jiff::Timestamp::now();
+    let first = gateway.publish("t", "0").await;
+    gateway.publish("t", "1").await;
+    let after = jiff::Timestamp::now();
+    let polled = gateway.poll("/poll?topic=t&last=1").await;
+    let time = text_at(&polled, "/events/0/time").to_owned();
+    let accepted: jiff::Timestamp = time.parse().expect("RFC 3339");
+    assert!(before.as_millisecond() <= accepted.as_millisecond() && accepted <= after, "{time}");
+    let gateway = gateway.crash(&[("POLL__JSONP", "true")]);
+    let script = gateway.get("/poll?topic=t&last=1&callback=f").await.text().await;
+    let events = events_of_script(&script.expect("text"));
+    assert_eq!(text_at(&events, "/0/time"), time);
+    let path = format!("/iframe?topic=t&callback=f&last_event_id={first}");
+    let mut raw = crate::support::raw::Raw::get(gateway.address, &path).await;
+    let page = raw.until("\"data\":\"1\"").await + &raw.until("</script>").await;
+    assert!(page.contains(&format!("\"time\":\"{time}\"")), "{page}");
+}
+
+#[tokio::test]
+async fn a_publisher_cannot_name_the_sender() {
+    let gateway = Gateway::start();
+    let body = r#"{"topics":["t"],"from":"somebody"}"#;
+    let refused = problem(gateway.post_json(body).await, 400).await;
+    assert!(text_at(&refused, "/detail").contains("from"), "{refused}");
+    gateway.post(&[("topic", "t"), ("data", "x"), ("from", "somebody")]).await;
+    let polled = gateway.poll("/poll?topic=t&last=1").await;
+    assert!(polled["events"][0].get("from").is_none(), "{polled}");
 }

@@ -12,5 +12,5 @@ pub use tidegate_testkit::{deadline::DEADLINE, launch::directory, raw, sse};
 
 pub use self::{
     gateway::{Gateway, command, program},
-    requests::{problem, text_at},
+    requests::{problem, text_at, untimed},
 };

@@ -61,3 +61,13 @@ pub fn text_at(value: &Value, pointer: &str) -> String {
     let found = value.pointer(pointer).and_then(Value::as_str);
     found.unwrap_or_else(|| panic!("{pointer} in {value}")).to_owned()
 }
+
+/// An event of a reply without its time, which must be one.
+pub fn untimed(event: &Value) -> Value {
+    let mut event = event.clone();
+    let time = event.as_object_mut().and_then(|it| it.remove("time")).expect("a time");
+    let time = time.as_str().expect("text");
+    assert!(time.ends_with('Z') && time.len() == "2026-01-01T00:00:00.000Z".len(), "{time}");
+    time.parse::<jiff::Timestamp>().expect("RFC 3339");
+    event
+}

@@ -121,6 +121,7 @@ impl Draft {
             private: self.private,
             except,
             lane: Lane::Ordinary,
+            from: None,
         })
     }
 }
@@ -145,6 +146,9 @@ impl Update {
         EventId::parse(self.id.as_str(), usize::MAX)?;
         if let Some(kind) = &self.kind {
             text::check("type", kind.as_str(), usize::MAX)?;
+        }
+        if let Some(from) = &self.from {
+            text::check("from", from, usize::MAX)?;
         }
         check_retry(self.retry)
     }

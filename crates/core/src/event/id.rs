@@ -111,6 +111,9 @@ impl EventType {
 pub struct ClientKey([u8; 16]);
 
 impl ClientKey {
+    /// Bytes of a client's id: the hash of its key in base64.
+    pub(super) const ID_BYTES: usize = 22;
+
     /// Parses a key. `field` names it in an error.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use jiff::Timestamp;
 
-pub(crate) use self::topic::WILDCARD;
+pub(crate) use self::{lane::Audience, topic::WILDCARD};
 pub use self::{
     draft::{Draft, Limits},
     id::{ClientKey, EventId, EventType, Position},
@@ -41,8 +41,10 @@ pub struct Update {
     pub private: bool,
     /// The client keys of subscribers that must not receive the update.
     pub except: Box<[ClientKey]>,
-    /// The part of the history that it belongs to.
+    /// What it is, which decides who may see it and how long it is kept.
     pub lane: Lane,
+    /// The id of the client that sent it. Only the gateway sets it, never a publisher.
+    pub from: Option<Box<str>>,
 }
 
 impl Update {
@@ -50,7 +52,10 @@ impl Update {
     /// update.
     #[must_use]
     pub(crate) fn is_restricted(&self) -> bool {
-        self.private || !self.except.is_empty() || self.topics.iter().any(Topic::is_job)
+        self.private
+            || !self.except.is_empty()
+            || self.lane.audience() != Audience::Matching
+            || self.topics.iter().any(Topic::is_job)
     }
 
     /// The approximate memory cost of this update in bytes: its text, its lists and its index
@@ -65,6 +70,7 @@ impl Update {
             + self.data.len()
             + self.id.as_str().len()
             + self.except.len() * size_of::<ClientKey>()
+            + self.from.as_ref().map_or(0, |it| it.len())
     }
 }
 
@@ -183,6 +189,7 @@ impl Event {
             private: it.private,
             except: it.except.clone(),
             lane: it.lane,
+            from: it.from.clone(),
         };
         let event = Self::new(self.position, self.accepted_at, update.into());
         Partial { event, next: OnceLock::new() }

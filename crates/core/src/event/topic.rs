@@ -2,16 +2,23 @@
 
 use std::sync::Arc;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::text::{self, Invalid};
+use super::{
+    ClientKey,
+    text::{self, Invalid},
+};
 
 /// The matcher for every topic. It is never a topic itself.
 pub(crate) const WILDCARD: &str = "*";
 
 /// The prefix of job topics.
 const JOBS: &str = "/jobs/";
+
+/// The prefix of the topics that belong to single clients.
+const CLIENTS: &str = "/.well-known/mercure/clients/";
 
 /// The name that an event is published under: any string, often an IRI.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +88,16 @@ impl Topic {
     #[must_use]
     pub fn job_id(&self) -> Option<&str> {
         self.as_str().strip_prefix(JOBS)
+    }
+
+    /// Whether this topic belongs to a client. Its last segment is the client's id: the hash of its
+    /// key.
+    pub(crate) fn is_of_client(&self, client: &ClientKey) -> bool {
+        let mut id = [0; ClientKey::ID_BYTES];
+        self.as_str().strip_prefix(CLIENTS).is_some_and(|rest| {
+            URL_SAFE_NO_PAD.encode_slice(client.as_bytes(), &mut id) == Ok(rest.len())
+                && rest.as_bytes() == id
+        })
     }
 
     /// Whether rights on this topic are rights on jobs: to create, list, claim or report on them.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::hash::hash;
 use crate::{
-    event::{Position, Topic, Update},
+    event::{Audience, Position, Topic, Update},
     matching::{Interest, Rights},
 };
 
@@ -35,22 +35,30 @@ pub(super) enum Reach {
     Private = 2,
     /// A private event with several topics. A grant for one of them is enough for all.
     Shared = 3,
+    /// An event on the topic of a client, for this client only.
+    Client = 4,
 }
 
 impl Reach {
-    const COUNT: usize = 4;
+    pub(super) const COUNT: usize = 5;
 
     /// All variants, in the order of their discriminants.
     pub(super) const ALL: [Self; Self::COUNT] =
-        [Self::Open, Self::Job, Self::Private, Self::Shared];
+        [Self::Open, Self::Job, Self::Private, Self::Shared, Self::Client];
 
-    pub(super) fn of(update: &Update) -> Self {
-        match update.private {
+    /// The reach of an update; `None` if it reaches no subscriber.
+    pub(super) fn of(update: &Update) -> Option<Self> {
+        match update.lane.audience() {
+            Audience::Nodes => return None,
+            Audience::Owner => return Some(Self::Client),
+            Audience::Matching => {}
+        }
+        Some(match update.private {
             true if update.topics.len() == 1 => Self::Private,
             true => Self::Shared,
             false if update.topics.iter().all(Topic::is_job) => Self::Job,
             false => Self::Open,
-        }
+        })
     }
 
     /// The stored form.
@@ -70,24 +78,28 @@ pub(super) struct Trace {
     pub(super) topics: Box<[TopicHash]>,
 }
 
-impl From<&Update> for Trace {
-    fn from(update: &Update) -> Self {
-        Self { reach: Reach::of(update), topics: update.topics.iter().map(topic_hash).collect() }
-    }
-}
-
 impl Trace {
+    /// The trace of an update; `None` if no subscriber can miss it.
+    pub(super) fn of(update: &Update) -> Option<Self> {
+        let topics = || update.topics.iter().map(topic_hash).collect();
+        Reach::of(update).map(|reach| Self { reach, topics: topics() })
+    }
+
     /// Whether a subscriber may learn that such an event existed. With patterns among its grants it
     /// may: only hashes are left, so patterns can no longer be tested.
-    pub(super) fn may_be_known(&self, rights: &Rights) -> bool {
-        let is_private = matches!(self.reach, Reach::Private | Reach::Shared);
-        !is_private
-            || match Grants::of(rights) {
-                Grants::Of(topics) => {
-                    topics.iter().any(|topic| self.topics.contains(&topic_hash(topic)))
-                }
+    pub(super) fn may_be_known(&self, interest: &Interest) -> bool {
+        let is_one_of_these = |topic: &Topic| self.topics.contains(&topic_hash(topic));
+        match self.reach {
+            Reach::Open | Reach::Job => true,
+            Reach::Private | Reach::Shared => match Grants::of(interest.rights()) {
+                Grants::Of(topics) => topics.iter().any(is_one_of_these),
                 Grants::Unclear => true,
+            },
+            Reach::Client => {
+                let named = interest.matchers().topics().iter();
+                named.filter(|it| is_one_of_these(it)).any(|it| interest.owns(it))
             }
+        }
     }
 }
 
@@ -242,13 +254,18 @@ impl Lost {
             return None;
         }
         let grants = Grants::of(interest.rights());
-        match interest.exact_topics() {
+        let for_all = match interest.exact_topics() {
             None => self.concerning_search(begin, interest, &grants),
             Some(topics) => topics
                 .iter()
                 .filter_map(|topic| self.concerning_topic(begin, topic, interest.rights(), &grants))
                 .max(),
-        }
+        };
+        let owned = interest.matchers().topics().iter().filter(|it| interest.owns(it));
+        let for_client = owned.filter_map(|topic| {
+            self.concerning_any(begin, Reach::Client, std::slice::from_ref(topic))
+        });
+        for_client.chain(for_all).max()
     }
 
     /// The part of [`concerning`](Self::concerning) for subscribers that ask for more than exact
@@ -327,7 +344,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::{EventId, Lane},
+        event::{ClientKey, EventId, Lane},
         matching::{MatcherKind, MatcherLimits, Matchers},
     };
 
@@ -361,7 +378,14 @@ mod tests {
             private: private && !is_of_job,
             except: Box::default(),
             lane: Lane::Ordinary,
+            from: None,
         }
+    }
+
+    /// A client and the topic that belongs to it.
+    fn client() -> (ClientKey, &'static str) {
+        let key = ClientKey::parse("client", "me", 99).expect("a key");
+        (key, "/.well-known/mercure/clients/J0TM0Qx1M71zatiQ-d1cqw")
     }
 
     fn some_of(choice: &[&'static str]) -> impl Strategy<Value = Vec<&'static str>> + use<> {
@@ -398,8 +422,9 @@ mod tests {
             let interest = Interest::new(matchers(&asked), None, rights.clone());
             let (mut lost, mut all) = (Lost::new(capacity), Lost::new(100));
             for (at, update) in events.iter().enumerate() {
-                lost.note(dropped(at), &Trace::from(update));
-                all.note(dropped(at), &Trace::from(update));
+                let Some(trace) = Trace::of(update) else { continue };
+                lost.note(dropped(at), &trace);
+                all.note(dropped(at), &trace);
             }
             let begin = Begin::Behind(Position(after));
             let behind = || events.iter().skip(usize::try_from(after).expect("few"));
@@ -410,8 +435,8 @@ mod tests {
             // Events hidden from the subscriber make no difference.
             let mut visible = Lost::new(100);
             for (at, update) in events.iter().enumerate() {
-                if interest.may_know(update) {
-                    visible.note(dropped(at), &Trace::from(update));
+                if let Some(trace) = Trace::of(update).filter(|_| interest.may_know(update)) {
+                    visible.note(dropped(at), &trace);
                 }
             }
             if matches!(rights, Rights::PublicOnly) {
@@ -426,9 +451,33 @@ mod tests {
     }
 
     #[test]
+    fn what_one_client_or_no_subscriber_may_see_is_no_gap_for_others() {
+        let (key, own) = client();
+        let of_lane = |lane| Update { topics: [Topic::kept(own)].into(), lane, ..update(&[], false) };
+        let is_told = |lost: &Lost, asked: &[&str], key: Option<ClientKey>| {
+            let interest = Interest::new(matchers(asked), key, Rights::Everything);
+            lost.may_concern(Begin::Behind(Position::START), &interest)
+        };
+        assert!(Trace::of(&of_lane(Lane::Nodes)).is_none());
+        for capacity in [0, 100] {
+            let mut lost = Lost::new(capacity);
+            let trace = Trace::of(&of_lane(Lane::Clients)).expect("its client may miss it");
+            lost.note(dropped(0), &trace);
+            assert!(is_told(&lost, &[own], Some(key)) && is_told(&lost, &["{x}", own], Some(key)));
+            assert!(!is_told(&lost, &[own], None) && !is_told(&lost, &[own, "*"], None));
+            assert!(!is_told(&lost, &["*"], Some(key)), "it is not asked for by name");
+            assert!(!is_told(&lost, &[own], Some(ClientKey::kept([7; 16]))));
+            let knows = |asked: &[&str], key| {
+                trace.may_be_known(&Interest::new(matchers(asked), key, Rights::Everything))
+            };
+            assert!(knows(&[own], Some(key)) && !knows(&["*"], Some(key)) && !knows(&[own], None));
+        }
+    }
+
+    #[test]
     fn private_events_under_another_topic_are_no_gap_for_exact_grants() {
         let mut lost = Lost::new(100);
-        lost.note(dropped(0), &Trace::from(&update(&[0], true)));
+        lost.note(dropped(0), &Trace::of(&update(&[0], true)).expect("it has one"));
         let concerns = |lost: &Lost, asked: &[&str], granted: &[&str]| {
             let rights = Rights::Of(matchers(granted));
             let interest = Interest::new(matchers(asked), None, rights);
@@ -437,7 +486,7 @@ mod tests {
         assert!(concerns(&lost, &["a"], &["a"]) && concerns(&lost, &["*"], &["a"]));
         assert!(!concerns(&lost, &["a"], &["b"]) && !concerns(&lost, &["*"], &["b"]));
         assert!(!concerns(&lost, &["a"], &["{x}y"]), "it had no other topic");
-        lost.note(dropped(1), &Trace::from(&update(&[0, 1], true)));
+        lost.note(dropped(1), &Trace::of(&update(&[0, 1], true)).expect("it has one"));
         assert!(concerns(&lost, &["a"], &["b"]), "the other topic is granted");
         assert!(!concerns(&lost, &["a"], &["c"]));
     }

@@ -150,7 +150,10 @@ impl Part {
             }
         }
         let dropped = Dropped { position, accepted_at: record.accepted_at };
-        let trace = Trace::from(&**update);
+        let Some(trace) = Trace::of(update) else {
+            self.ids.remove(&(hash(update.id.as_str()), position));
+            return;
+        };
         self.lost.note(dropped, &trace);
         self.remembered.push_back(Remembered { id: hash(update.id.as_str()), position, trace });
         if self.retention.remembered < self.remembered.len()
@@ -259,7 +262,7 @@ impl Part {
                 None => {
                     let at = self.remembered.binary_search_by_key(position, |it| it.position);
                     let trace = at.ok().and_then(|at| self.remembered.get(at));
-                    if trace.is_none_or(|it| it.trace.may_be_known(interest.rights())) {
+                    if trace.is_none_or(|it| it.trace.may_be_known(interest)) {
                         remembered = Some(*position);
                     }
                 }

@@ -48,7 +48,7 @@ impl Parts {
     pub(super) fn append(&mut self, update: Arc<Update>, now: Timestamp) -> Arc<Event> {
         self.skip();
         let part = match update.lane {
-            Lane::Ordinary => &mut self.published,
+            Lane::Ordinary | Lane::Clients | Lane::State | Lane::Nodes => &mut self.published,
             Lane::Subscriptions => &mut self.subscriptions,
         };
         part.append(self.last, update, now)
@@ -196,6 +196,7 @@ mod tests {
             retry: None,
             private: false,
             except: Box::default(),
+            from: None,
         })
     }
 

@@ -1,7 +1,7 @@
 //! What a subscriber receives: the events that it subscribes to and has the rights for.
 
 use super::Matchers;
-use crate::event::{ClientKey, Event, Topic, Update};
+use crate::event::{Audience, ClientKey, Event, Topic, Update};
 
 /// Which private updates a subscriber may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,20 +124,37 @@ impl Interest {
         event.showing(|topic| self.matchers.names(topic) || self.rights.cover(topic))
     }
 
+    /// Whether a topic belongs to this subscriber's client, and the subscriber asks for it by name.
+    #[must_use]
+    pub(crate) fn owns(&self, topic: &Topic) -> bool {
+        self.client.is_some_and(|client| topic.is_of_client(&client)) && self.matchers.names(topic)
+    }
+
     /// Whether the subscriber may learn which event an id belongs to.
     #[must_use]
     pub(crate) fn may_know(&self, update: &Update) -> bool {
-        !update.private || self.rights.covers_private(update)
+        match update.lane.audience() {
+            Audience::Matching => !update.private || self.rights.covers_private(update),
+            Audience::Owner => update.topics.iter().any(|topic| self.owns(topic)),
+            Audience::Nodes => false,
+        }
     }
 
     /// Whether the update is for this subscriber. A private update needs a matcher for one of its
-    /// topics and a grant for one, not necessarily the same (draft-08, "Subscribers").
+    /// topics and a grant for one, not necessarily the same (draft-08, "Subscribers"). The topic of
+    /// a client is for this client only.
     #[must_use]
     pub fn covers(&self, update: &Update) -> bool {
         let is_excepted = self.client.is_some_and(|client| update.except.contains(&client));
         !is_excepted
-            && update.topics.iter().any(|topic| self.matches(topic))
-            && (!update.private || self.rights.covers_private(update))
+            && match update.lane.audience() {
+                Audience::Matching => {
+                    update.topics.iter().any(|topic| self.matches(topic))
+                        && (!update.private || self.rights.covers_private(update))
+                }
+                Audience::Owner => update.topics.iter().any(|topic| self.owns(topic)),
+                Audience::Nodes => false,
+            }
     }
 }
 
@@ -174,6 +191,7 @@ mod tests {
             private,
             except: Box::default(),
             lane: Lane::Ordinary,
+            from: None,
         }
     }
 
@@ -206,6 +224,35 @@ mod tests {
         for rights in [Rights::PublicOnly, Rights::Of(Matchers::default()), Rights::Everything] {
             let asks = matchers(&[(MatcherKind::UrlPattern, "https://hub.example/.well-known/*")]);
             assert!(Interest::new(asks, None, rights).covers(&update(&["a"], false)));
+        }
+    }
+
+    #[test]
+    fn each_lane_has_its_own_audience() {
+        let key = ClientKey::parse("client", "me", 99).expect("a key");
+        let own = "/.well-known/mercure/clients/J0TM0Qx1M71zatiQ-d1cqw";
+        let all = || matchers(&[(MatcherKind::Exact, "*"), (MatcherKind::UrlPattern, "/*")]);
+        let named = || matchers(&[(MatcherKind::Exact, own)]);
+        for (lane, by_others, by_owner) in [
+            (Lane::Ordinary, true, true),
+            (Lane::Subscriptions, true, true),
+            (Lane::State, true, true),
+            (Lane::Clients, false, true),
+            (Lane::Nodes, false, false),
+        ] {
+            let update = Update { lane, ..update(&[own], false) };
+            for (matchers, client, expected) in [
+                (all(), None, by_others),
+                (named(), None, by_others),
+                (all(), Some(key), by_others),
+                (named(), Some(ClientKey::kept([7; 16])), by_others),
+                (named(), Some(key), by_owner),
+            ] {
+                let interest = Interest::new(matchers, client, Rights::Everything);
+                assert_eq!(interest.covers(&update), expected, "{lane:?} {interest:?}");
+                assert!(expected <= interest.may_know(&update), "{lane:?} {interest:?}");
+            }
+            assert_eq!(update.is_restricted(), !by_others, "shards ask again unless all may see it");
         }
     }
 

@@ -46,5 +46,6 @@ pub(super) fn update_with(topics: Box<[Topic]>, document: &str) -> Update {
         private: true,
         except: Box::default(),
         lane: Lane::Subscriptions,
+        from: None,
     }
 }

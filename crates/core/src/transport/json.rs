@@ -6,6 +6,7 @@
 use std::io;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{json, ser::Formatter};
 
@@ -40,6 +41,8 @@ pub fn event(event: &Event) -> &Bytes {
             data: &update.data,
             topics: update.topics.iter().map(|topic| topic.as_str()).collect(),
             retry: update.retry,
+            time: time(event.accepted_at),
+            from: update.from.as_deref(),
         })
         .into()
     })
@@ -53,6 +56,14 @@ struct EventObject<'a> {
     data: &'a str,
     topics: Vec<&'a str>,
     retry: Option<u64>,
+    time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
+}
+
+/// A time as RFC 3339 in UTC, with milliseconds.
+fn time(time: Timestamp) -> String {
+    format!("{time:.3}")
 }
 
 /// The data of `tidegate.gap`: the cursor, why it cannot be served, and what follows instead. For a
@@ -69,11 +80,13 @@ pub fn gap(gap: &Gap) -> String {
     script_safe(&json!({ "cursor": gap.cursor, "reason": reason, "follows": "earliest" }))
 }
 
-/// A gap in the shape of an event, whose id is the cursor token for where delivery resumes.
+/// A gap in the shape of an event, whose id is the cursor token for where delivery resumes. It was
+/// never accepted, so its time is `null`.
 #[must_use]
 pub fn gap_event(told: &Gap, key: &CursorKey) -> String {
     script_safe(&json!({
         "id": key.seal(told.after), "type": "tidegate.gap", "data": gap(told), "topics": [], "retry": null,
+        "time": null,
     }))
 }
 

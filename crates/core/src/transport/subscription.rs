@@ -83,7 +83,7 @@ impl<'a> SubscriptionDocument<'a> {
 pub fn in_old_dialect(event: &Event) -> &Event {
     match event.update.lane {
         Lane::Subscriptions => event.variant(old_event),
-        Lane::Ordinary => event,
+        Lane::Ordinary | Lane::Clients | Lane::State | Lane::Nodes => event,
     }
 }
 
@@ -101,6 +101,7 @@ fn old_event(event: &Event) -> Option<Event> {
         private: update.private,
         except: update.except.clone(),
         lane: update.lane,
+        from: update.from.clone(),
     };
     Some(Event::new(event.position, event.accepted_at, update.into()))
 }

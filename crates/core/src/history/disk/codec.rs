@@ -14,7 +14,7 @@ use crate::{
         hash::{Hash, hash},
         lost::{Dropped, Lost, Reach, Trace},
     },
-    matching::Rights,
+    matching::Interest,
 };
 
 /// The version of these records.
@@ -23,6 +23,32 @@ const VERSION: u8 = 1;
 const PRIVATE: u8 = 1;
 const KIND: u8 = 2;
 const RETRY: u8 = 4;
+const FROM: u8 = 8;
+
+/// The bits of the lane in the flags: its number. 0 is an event of a version that stored no lane.
+const LANE: u8 = 0b0111_0000;
+const LANE_SHIFT: u32 = LANE.trailing_zeros();
+
+fn lane_bits(lane: Lane) -> u8 {
+    let number: u8 = match lane {
+        Lane::Ordinary => 1,
+        Lane::Subscriptions => 2,
+        Lane::Clients => 3,
+        Lane::State => 4,
+        Lane::Nodes => 5,
+    };
+    number << LANE_SHIFT
+}
+
+fn lane(flags: u8, kind: Option<&EventType>) -> Result<Lane, Unreadable> {
+    match flags & LANE {
+        0 => Ok(Lane::of_stored(kind)),
+        bits => {
+            let lane = Lane::ALL.into_iter().find(|lane| lane_bits(*lane) == bits);
+            lane.ok_or(Unreadable::Damaged)
+        }
+    }
+}
 
 /// The stored form of a time: microseconds since 1970.
 pub(super) fn micros(time: Timestamp) -> i64 {
@@ -42,7 +68,9 @@ pub(super) fn encode(position: Position, accepted: i64, update: &Update) -> Vec<
     record.push(
         flag(update.private, PRIVATE)
             | flag(update.kind.is_some(), KIND)
-            | flag(update.retry.is_some(), RETRY),
+            | flag(update.retry.is_some(), RETRY)
+            | flag(update.from.is_some(), FROM)
+            | lane_bits(update.lane),
     );
     record.extend_from_slice(&accepted.to_le_bytes());
     put(&mut record, update.id.as_str().as_bytes());
@@ -55,6 +83,9 @@ pub(super) fn encode(position: Position, accepted: i64, update: &Update) -> Vec<
     }
     if let Some(retry) = update.retry {
         record.extend_from_slice(&retry.to_le_bytes());
+    }
+    if let Some(from) = &update.from {
+        put(&mut record, from.as_bytes());
     }
     put_length(&mut record, update.except.len());
     for client in &update.except {
@@ -96,13 +127,17 @@ pub(super) fn decode(position: Position, sealed: &[u8]) -> Result<Event, Unreada
         0 => None,
         _ => Some(u64::from_le_bytes(input.array()?)),
     };
+    let from = match flags & FROM {
+        0 => None,
+        _ => Some(input.text()?.into()),
+    };
     let count = input.length()?;
     let except =
         (0..count).map(|_| Ok(ClientKey::kept(input.array()?))).collect::<Result<_, _>>()?;
     let data = std::str::from_utf8(input.0).map_err(|_| Unreadable::Damaged)?.into();
     let private = flags & PRIVATE != 0;
-    let lane = Lane::of_stored(kind.as_ref());
-    let update = Update { topics, data, id, kind, retry, private, except, lane };
+    let lane = lane(flags, kind.as_ref())?;
+    let update = Update { topics, data, id, kind, retry, private, except, lane, from };
     Ok(Event::new(position, time(accepted), Arc::new(update)))
 }
 
@@ -148,18 +183,17 @@ pub(super) struct Remembered {
     has_reach: bool,
 }
 
-impl From<&Event> for Remembered {
-    fn from(event: &Event) -> Self {
-        Self {
+impl Remembered {
+    /// What is remembered of an event; `None` if no subscriber can miss it.
+    pub(super) fn of(event: &Event) -> Option<Self> {
+        Trace::of(&event.update).map(|trace| Self {
             accepted: micros(event.accepted_at),
             id: hash(event.update.id.as_str()),
-            trace: Trace::from(&*event.update),
+            trace,
             has_reach: true,
-        }
+        })
     }
-}
 
-impl Remembered {
     pub(super) fn encode(&self, position: Position) -> Vec<u8> {
         let topics = self.trace.topics.iter().flat_map(|it| it.to_be_bytes());
         let reach = self.has_reach.then(|| self.trace.reach.as_byte());
@@ -197,9 +231,9 @@ impl Remembered {
         }
     }
 
-    /// Whether a subscriber with these rights may learn that such an event existed.
-    pub(super) fn may_be_known(&self, rights: &Rights) -> bool {
-        !self.has_reach || self.trace.may_be_known(rights)
+    /// Whether a subscriber with this interest may learn that such an event existed.
+    pub(super) fn may_be_known(&self, interest: &Interest) -> bool {
+        !self.has_reach || self.trace.may_be_known(interest)
     }
 }
 
@@ -250,19 +284,18 @@ mod tests {
             prop::option::of(any::<u64>()),
             any::<bool>(),
             prop::collection::vec(any::<[u8; 16]>(), 0..3),
+            (prop::sample::select(Lane::ALL.to_vec()), prop::option::of(".{0,22}")),
         )
-            .prop_map(|(topics, (data, id), kind, retry, private, except)| {
-                let kind = kind.map(|it| EventType::kept(&it));
-                Update {
-                    topics: topics.iter().map(|it| Topic::kept(it)).collect(),
-                    data: data.into(),
-                    id: EventId::kept(&id),
-                    lane: Lane::of_stored(kind.as_ref()),
-                    kind,
-                    retry,
-                    private,
-                    except: except.into_iter().map(ClientKey::kept).collect(),
-                }
+            .prop_map(|(topics, (data, id), kind, retry, private, except, (lane, from))| Update {
+                topics: topics.iter().map(|it| Topic::kept(it)).collect(),
+                data: data.into(),
+                id: EventId::kept(&id),
+                kind: kind.map(|it| EventType::kept(&it)),
+                retry,
+                private,
+                except: except.into_iter().map(ClientKey::kept).collect(),
+                lane,
+                from: from.map(Into::into),
             })
     }
 
@@ -273,10 +306,26 @@ mod tests {
             let event = decode(Position(7), &record).expect("readable");
             prop_assert_eq!(format!("{:?}", event.update), format!("{:?}", Arc::new(update)));
             prop_assert_eq!(micros(event.accepted_at), accepted);
-            let remembered = Remembered::from(&event).encode(Position(7));
-            let remembered = Remembered::decode(Position(7), &remembered).expect("readable");
-            prop_assert_eq!(remembered.id, hash(event.update.id.as_str()));
-            prop_assert_eq!(&remembered.trace, &Trace::from(&*event.update));
+            let Some(remembered) = Remembered::of(&event) else {
+                prop_assert_eq!(event.update.lane, Lane::Nodes);
+                return Ok(());
+            };
+            let record = remembered.encode(Position(7));
+            let decoded = Remembered::decode(Position(7), &record).expect("readable");
+            prop_assert_eq!(decoded.id, hash(event.update.id.as_str()));
+            prop_assert_eq!(decoded.trace, remembered.trace);
+        }
+
+        #[test]
+        fn a_record_without_a_lane_has_the_one_of_its_type(update in update(), is_told in any::<bool>()) {
+            let kind = is_told.then(|| EventType::of_hub(EventType::SUBSCRIPTION));
+            let place = 7_u64.to_be_bytes();
+            let sealed = encode(Position(7), 1, &Update { kind, ..update });
+            let mut record = Place::new("events", &place).unseal(&sealed).expect("sealed").to_vec();
+            record[1] &= !LANE;
+            let read = decode(Position(7), &Place::new("events", &place).seal(record)).expect("readable");
+            let expected = if is_told { Lane::Subscriptions } else { Lane::Ordinary };
+            prop_assert_eq!(read.update.lane, expected);
         }
 
         #[test]

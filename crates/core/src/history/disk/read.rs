@@ -258,7 +258,7 @@ impl<'s> Snapshot<'s> {
                     if trace.id != hash {
                         return Err(damaged("an id names a dropped event of another id"));
                     }
-                    if trace.may_be_known(interest.rights()) {
+                    if trace.may_be_known(interest) {
                         remembered = Some(position);
                     }
                 }

@@ -105,13 +105,19 @@ pub(super) mod number {
     pub(crate) const FORGOTTEN: &str = "forgotten";
     pub(crate) const FORGOTTEN_ACCEPTED: &str = "forgotten_accepted";
     /// The same for the events of each reach, in the order of `Reach::ALL`.
-    pub(crate) const FORGOTTEN_BY_REACH: [&str; 4] =
-        ["forgotten_open", "forgotten_job", "forgotten_private", "forgotten_shared"];
-    pub(crate) const FORGOTTEN_BY_REACH_ACCEPTED: [&str; 4] = [
+    pub(crate) const FORGOTTEN_BY_REACH: [&str; 5] = [
+        "forgotten_open",
+        "forgotten_job",
+        "forgotten_private",
+        "forgotten_shared",
+        "forgotten_client",
+    ];
+    pub(crate) const FORGOTTEN_BY_REACH_ACCEPTED: [&str; 5] = [
         "forgotten_open_accepted",
         "forgotten_job_accepted",
         "forgotten_private_accepted",
         "forgotten_shared_accepted",
+        "forgotten_client_accepted",
     ];
     /// 1 while a gateway runs that does not sync every commit.
     pub(crate) const UNSYNCED: &str = "unsynced";

@@ -90,6 +90,7 @@ pub(in crate::history) fn update(topics: &[usize], id: usize, length: usize) -> 
         private: false,
         except: Box::new([]),
         lane: Lane::Ordinary,
+        from: None,
     }
 }
 

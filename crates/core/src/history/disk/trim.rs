@@ -11,15 +11,18 @@ use super::{
     tables::{BY_RULE, TOTALS, index_key, number},
     write::Session,
 };
-use crate::event::Position;
+use crate::{event::Position, history::hash::hash};
 
 impl Session<'_, '_> {
-    /// Drops an event, and remembers that it existed.
+    /// Drops an event, and remembers that it existed if a subscriber can miss it.
     pub(super) fn drop_event(&mut self, position: Position) -> Result<(), Error> {
         // The tables that lead here have no entry without an event, so a missing event is damage.
         let event = self.remove(position)?;
         let event = event.ok_or_else(|| damaged("an index names an event that is not there"))?;
-        let remembered = Remembered::from(&event);
+        let Some(remembered) = Remembered::of(&event) else {
+            self.tables.ids.remove(index_key(hash(event.update.id.as_str()), position))?;
+            return Ok(());
+        };
         self.tables.dropped.insert(position.0, &*remembered.encode(position))?;
         self.drops.push((position, remembered));
         while self.options.remembered < self.tables.dropped.len()? {

@@ -37,7 +37,10 @@ use crate::{
 };
 
 /// The version of the export format.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+
+/// The version whose events have no lane and no sender.
+const WITHOUT_LANES: u32 = 2;
 
 /// The version without a last line.
 const WITHOUT_END: u32 = 1;
@@ -86,6 +89,11 @@ struct EventLine {
     private: bool,
     #[serde(default)]
     except: Vec<String>,
+    /// Absent in earlier versions, where the type says which lane it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lane: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
 }
 
 /// An export in progress.
@@ -309,7 +317,7 @@ impl<'d> Importing<'d> {
             }
             let line = serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
             match line {
-                Line::Version(found @ (VERSION | WITHOUT_END)) if n_lines == 1 => version = found,
+                Line::Version(found @ (VERSION | WITHOUT_LANES | WITHOUT_END)) if n_lines == 1 => version = found,
                 _ if n_lines == 1 => {
                     return Err(failed("not an export of a version known here".to_owned()));
                 }
@@ -403,8 +411,7 @@ fn record(shelf: &str, key: &str, value: &str) -> Option<Record> {
 
 impl EventLine {
     fn of(event: &Event) -> Self {
-        // The type says which lane it is.
-        let Update { topics, data, id, kind, retry, private, except, lane: _ } = &*event.update;
+        let Update { topics, data, id, kind, retry, private, except, lane, from } = &*event.update;
         Self {
             position: event.position.0,
             accepted_at: event.accepted_at,
@@ -415,6 +422,8 @@ impl EventLine {
             retry: *retry,
             private: *private,
             except: except.iter().map(|it| STANDARD.encode(it.as_bytes())).collect(),
+            lane: Some(lane.as_str().to_owned()),
+            from: from.as_ref().map(|it| it.to_string()),
         }
     }
 
@@ -426,8 +435,15 @@ impl EventLine {
         });
         let except: Option<_> = except.collect();
         let kind = self.kind.map(|it| EventType::kept(&it));
+        let lane = match &self.lane {
+            None => Lane::of_stored(kind.as_ref()),
+            Some(name) => {
+                Lane::from_name(name).ok_or_else(|| format!("`{name}` is not a lane known here"))?
+            }
+        };
         let update = Update {
-            lane: Lane::of_stored(kind.as_ref()),
+            lane,
+            from: self.from.map(Into::into),
             topics: self.topics.iter().map(|it| Topic::kept(it)).collect(),
             data: self.data.into(),
             id: EventId::kept(&self.id),
