@@ -325,17 +325,13 @@ fn start_subscriptions(
 /// Opens the history that the settings select.
 fn open_history(settings: &Settings) -> io::Result<Arc<dyn History>> {
     let (history, clock) = (&settings.history, Clock::system());
+    let refused = |invalid: Invalid| io::Error::new(io::ErrorKind::InvalidInput, invalid);
     if history.store == StoreKind::Memory {
-        let memory = Memory::with_subscriptions(
-            history.retention(),
-            settings.mercure.subscription_events,
-            clock,
-        );
+        let rules = history.rules(history.memory_bytes, settings).map_err(refused)?;
+        let memory = Memory::with_rules(history.retention(), rules, clock);
         return Ok(Arc::new(memory.with_reply_limits(settings.publish.reply_limits())));
     }
-    let mut options = history
-        .disk(settings)
-        .map_err(|invalid| io::Error::new(io::ErrorKind::InvalidInput, invalid))?;
+    let mut options = history.disk(settings).map_err(refused)?;
     // A stopping gateway keeps the store until its last request has ended.
     options.patience += CLOSING;
     Ok(Arc::new(Disk::open(options, clock).map_err(io::Error::other)?))

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use tidegate_core::{
     event::Invalid,
-    history::{DiskOptions, Durability, Retention, Rule},
+    history::{DiskOptions, Durability, LaneLimits, PartLimits, Retention, Rule, Rules},
     matching::{Interest, Matcher, MatcherKind, Matchers, Rights},
 };
 
@@ -49,7 +49,7 @@ pub struct HistorySettings {
     /// Ids and topics of dropped events that are remembered, so that late subscribers learn what
     /// they missed.
     pub remembered: usize,
-    /// Exceptions for some topics. The first matching rule applies.
+    /// Limits for some topics. The first matching rule applies.
     pub rules: Vec<RuleSettings>,
 }
 
@@ -73,12 +73,19 @@ pub enum DurabilityKind {
     Interval,
 }
 
-/// `[[history.rules]]`: an omitted key has the value of `[history]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[[history.rules]]`: one matcher, and limits. An omitted limit has the value of `[history]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleSettings {
     /// A topic, or `*` for all but those of jobs.
-    pub topic: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// A URL pattern for topics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub match_urlpattern: Option<String>,
+    /// A URI template for topics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub match_uritemplate: Option<String>,
     /// Age up to which events are kept.
     #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Duration>,
@@ -131,17 +138,22 @@ impl HistorySettings {
         }
     }
 
+    /// The parts of the history, whose ordinary events have at most `bytes`.
+    ///
+    /// # Errors
+    /// If the matcher of a rule is malformed.
+    pub(crate) fn rules(&self, bytes: usize, settings: &Settings) -> Result<Rules, Invalid> {
+        let rules = self.rules.iter().map(|it| it.to_rule(settings)).collect::<Result<_, _>>()?;
+        let events = settings.mercure.subscription_events as u64;
+        Ok(Rules::new(rules, LaneLimits::beside(bytes as u64, events)))
+    }
+
     /// Converts these history settings, which belong to `settings`, to the options of a store on
     /// disk. The store waits up to `server.shutdown_timeout` for the previous gateway to stop.
     ///
     /// # Errors
     /// If the matcher of a rule is malformed.
     pub(crate) fn disk(&self, settings: &Settings) -> Result<DiskOptions, Invalid> {
-        let mut rules: Vec<Rule> =
-            self.rules.iter().map(|it| it.to_rule(settings)).collect::<Result<_, _>>()?;
-        if settings.mercure.subscriptions {
-            rules.insert(0, rule_of_subscriptions(settings));
-        }
         Ok(DiskOptions {
             // Absolute, so that messages name it in full, and a moved working directory is noticed.
             path: std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone()),
@@ -156,7 +168,7 @@ impl HistorySettings {
             age: self.max_age,
             bytes: self.max_bytes as u64,
             events: self.max_events as u64,
-            rules,
+            rules: self.rules(self.max_bytes, settings)?,
             remembered: self.remembered as u64,
             replies: settings.publish.reply_limits(),
         })
@@ -179,19 +191,21 @@ impl HistorySettings {
                     .to_owned(),
             );
         }
-        if self.store == StoreKind::Memory && !self.rules.is_empty() {
-            return Err("history.rules are for history.store = \"disk\"".to_owned());
-        }
         if Self::MOST_RULES < self.rules.len() {
             return Err(format!("history.rules has more than {} rules", Self::MOST_RULES));
         }
-        for rule in &self.rules {
-            rule.to_rule(settings)
-                .map_err(|invalid| format!("history.rules: `{}`: {invalid}", rule.topic))?;
+        for (at, rule) in self.rules.iter().enumerate() {
+            let n_matchers = rule.matchers().count();
+            if n_matchers != 1 {
+                let keys = RuleSettings::KINDS.map(|kind| format!("`{}`", kind.field())).join(", ");
+                return Err(format!(
+                    "history.rules[{at}] has {n_matchers} of the keys {keys}; a rule needs exactly one"
+                ));
+            }
+            rule.to_rule(settings).map_err(|invalid| format!("history.rules[{at}]: {invalid}"))?;
             if rule.max_events_per_topic == Some(0) {
                 return Err(format!(
-                    "history.rules: `{}`: max_events_per_topic is 0; it has to be at least 1",
-                    rule.topic
+                    "history.rules[{at}]: max_events_per_topic is 0; it has to be at least 1"
                 ));
             }
         }
@@ -199,29 +213,31 @@ impl HistorySettings {
     }
 }
 
-/// The rule for the hub's own subscription events, which precedes all others.
-fn rule_of_subscriptions(settings: &Settings) -> Rule {
-    /// Assumed size of one event with a small payload.
-    const BYTES: u64 = 1024;
-    Rule {
-        name: "mercure.subscriptions".to_owned(),
-        interest: Arc::new(settings.subscription_names().interest()),
-        age: None,
-        events_per_topic: None,
-        bytes: Some(settings.mercure.subscription_events as u64 * BYTES),
-    }
-}
-
 impl RuleSettings {
+    /// The kinds of matchers; each has the key [`MatcherKind::field`].
+    const KINDS: [MatcherKind; 3] =
+        [MatcherKind::Selector, MatcherKind::UrlPattern, MatcherKind::UriTemplate];
+
+    /// The matchers with their kinds. A valid rule has one.
+    fn matchers(&self) -> impl Iterator<Item = (MatcherKind, &str)> {
+        let values = [&self.topic, &self.match_urlpattern, &self.match_uritemplate];
+        let given = Self::KINDS.into_iter().zip(values);
+        given.filter_map(|(kind, value)| Some((kind, value.as_deref()?)))
+    }
+
     fn to_rule(&self, settings: &Settings) -> Result<Rule, Invalid> {
         let (hub_url, limits) = (settings.server.hub_url(), settings.limits.matcher_limits());
-        let matcher = Matcher::parse(MatcherKind::Selector, &self.topic, &hub_url, &limits)?;
+        let (kind, value) = self.matchers().next().ok_or(Invalid::Missing { field: "topic" })?;
+        let matcher = Matcher::parse(kind, value, &hub_url, &limits)?;
         Ok(Rule {
-            name: self.topic.clone(),
+            name: format!("{} {value}", kind.field()),
             interest: Arc::new(Interest::new(Matchers::new([matcher]), None, Rights::Everything)),
-            age: self.max_age,
-            events_per_topic: self.max_events_per_topic,
-            bytes: self.max_bytes.map(|it| it as u64),
+            limits: PartLimits {
+                age: self.max_age,
+                events: None,
+                events_per_topic: self.max_events_per_topic,
+                bytes: self.max_bytes.map(|it| it as u64),
+            },
         })
     }
 }

@@ -42,6 +42,45 @@ async fn a_rule_keeps_the_newest_of_each_topic_and_others_are_kept() {
 }
 
 #[tokio::test]
+async fn rules_take_patterns_and_hold_in_memory_too() {
+    for store in ["disk", "memory"] {
+        // The tail in memory holds only one event, so the others come from the history.
+        let gateway = with_rules(&format!(
+            "[delivery]\ntail_bytes = '1B'\n[publish]\nrefuse_when_behind = false\n\
+             [history]\nstore = '{store}'\n\
+             [[history.rules]]\nmatch_uritemplate = '/prices/{{id}}'\nmax_events_per_topic = 2\n\
+             [[history.rules]]\nmatch_urlpattern = '/chats/:room'\nmax_bytes = '1KiB'\n\
+             [[history.rules]]\ntopic = '*'\nmax_events_per_topic = 3"
+        ));
+        let first = gateway.publish("other", "0").await;
+        for at in 1..=5 {
+            for topic in ["/prices/1", "/prices/2", "/chats/1", "other"] {
+                gateway.publish(topic, &format!("{at}{}", " ".repeat(200))).await;
+            }
+        }
+        gateway.publish("last", "in the tail").await;
+        let kept = async |topic: &str| {
+            let polled = gateway.poll(&format!("/poll?topic={topic}&last_event_id=earliest")).await;
+            let events = polled["events"].as_array().expect("events").iter();
+            let data = events.map(|it| it["data"].as_str().expect("text").trim().to_owned());
+            data.collect::<Vec<_>>()
+        };
+        assert_eq!(kept("/prices/1").await, ["4", "5"], "{store}");
+        assert_eq!(kept("/prices/2").await, ["4", "5"], "{store}: each topic for itself");
+        assert_eq!(kept("other").await, ["3", "4", "5"], "{store}: the last rule is for the rest");
+        let chats = kept("/chats/1").await;
+        assert!(
+            (1..5).contains(&chats.len()) && chats.last().is_some_and(|it| it == "5"),
+            "{store}"
+        );
+        let path = format!("/events?topic=/prices/1&last_event_id={first}");
+        let mut prices = gateway.open(&path).await;
+        assert_eq!(prices.next().await.kind, "tidegate.gap", "{store}");
+        assert!(prices.next().await.data.starts_with('4'), "{store}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_too_old_goes_while_nobody_publishes() {
     // The tail in memory serves its events whatever their age, so it holds only one.
     let gateway = with_rules(

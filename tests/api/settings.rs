@@ -60,6 +60,32 @@ fn mistakes_are_one_sentence_and_a_failure() {
         (&["check"], &[("TIDEGATE_LIMITS__BODY", "1MiB")], None, "body"),
         (&["check"], &[("TIDEGATE_CONFIG", "missing.toml")], None, "missing.toml"),
         (&["check"], &[], Some("[serve]\nlisten = 'x'"), "serve"),
+        (
+            &["check"],
+            &[],
+            Some("[[history.rules]]\nmax_age = '1m'"),
+            "0 of the keys `topic`, `match_urlpattern`, `match_uritemplate`",
+        ),
+        (
+            &["check"],
+            &[],
+            Some(
+                "[[history.rules]]\ntopic = 'a'\n[[history.rules]]\ntopic = 'a'\nmatch_uritemplate = 'b'",
+            ),
+            "history.rules[1] has 2",
+        ),
+        (
+            &["check"],
+            &[],
+            Some("[[history.rules]]\nmatch_uritemplate = 'a/{'"),
+            "`match_uritemplate` is not a URI template",
+        ),
+        (
+            &["check"],
+            &[],
+            Some("[[history.rules]]\nmatch_urlpattern = '/(['"),
+            "`match_urlpattern` is not a URL pattern",
+        ),
         (&["check"], &[], Some("[server]\nlisten = 3"), "listen"),
     ] {
         let complaint = complaint(&tidegate(arguments, variables, file));

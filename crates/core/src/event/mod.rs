@@ -15,7 +15,6 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use jiff::Timestamp;
 
-pub(crate) use self::{lane::Audience, topic::WILDCARD};
 pub use self::{
     draft::{Draft, Limits},
     id::{ClientKey, EventId, EventType, Position},
@@ -23,6 +22,7 @@ pub use self::{
     text::Invalid,
     topic::Topic,
 };
+pub(crate) use self::{lane::Audience, topic::WILDCARD};
 
 /// A valid and complete update: it has at least one topic and an id.
 #[derive(Debug, Clone)]

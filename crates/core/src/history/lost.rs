@@ -186,11 +186,6 @@ impl Lost {
         }
     }
 
-    /// The newest dropped position.
-    pub(super) fn last(&self) -> Position {
-        self.last.position
-    }
-
     /// A number that grows with each dropped event.
     pub(super) fn n_dropped(&self) -> u64 {
         self.n_dropped
@@ -453,7 +448,8 @@ mod tests {
     #[test]
     fn what_one_client_or_no_subscriber_may_see_is_no_gap_for_others() {
         let (key, own) = client();
-        let of_lane = |lane| Update { topics: [Topic::kept(own)].into(), lane, ..update(&[], false) };
+        let of_lane =
+            |lane| Update { topics: [Topic::kept(own)].into(), lane, ..update(&[], false) };
         let is_told = |lost: &Lost, asked: &[&str], key: Option<ClientKey>| {
             let interest = Interest::new(matchers(asked), key, Rights::Everything);
             lost.may_concern(Begin::Behind(Position::START), &interest)

@@ -16,6 +16,7 @@ use super::{
     Record, ReplyLimits, Retention, Revised, Search, Shelf, Start, Write,
     parts::Parts,
     replies::Replies,
+    rules::{LaneLimits, Rules},
     sequencer::{Commit, Local, Sequencer},
 };
 use crate::{clock::Clock, event::Position, matching::Interest};
@@ -25,10 +26,7 @@ const REPLIES: ReplyLimits =
     ReplyLimits { age: Duration::from_secs(3600), count: 10_000, bytes: 16 << 20 };
 
 /// The default number of subscription events to keep.
-const SUBSCRIPTION_EVENTS: usize = 10_000;
-
-/// The byte limit of subscription events is that of other events divided by this number.
-const SHARE_OF_SUBSCRIPTIONS: usize = 4;
+const SUBSCRIPTION_EVENTS: u64 = 10_000;
 
 /// A history that lives as long as its process.
 ///
@@ -98,17 +96,16 @@ impl Memory {
     /// Creates an empty history.
     #[must_use]
     pub fn new(retention: Retention, clock: Clock) -> Self {
-        Self::with_subscriptions(retention, SUBSCRIPTION_EVENTS, clock)
+        let lanes = LaneLimits::beside(retention.bytes as u64, SUBSCRIPTION_EVENTS);
+        Self::with_rules(retention, Rules::new(Vec::new(), lanes), clock)
     }
 
-    /// Creates an empty history that also keeps at most `events` subscription events. Their bytes
-    /// are limited to a share of the bytes that `retention` allows other events.
+    /// Creates an empty history that keeps some topics, and the lanes of the hub's own events,
+    /// shorter or longer.
     #[must_use]
-    pub fn with_subscriptions(retention: Retention, events: usize, clock: Clock) -> Self {
-        let bytes = retention.bytes / SHARE_OF_SUBSCRIPTIONS;
-        let subscriptions = Retention { bytes, events, ..retention };
+    pub fn with_rules(retention: Retention, rules: Rules, clock: Clock) -> Self {
         let log = RwLock::new(Log {
-            parts: Parts::new(retention, subscriptions),
+            parts: Parts::new(retention, rules),
             revisions: HashMap::default(),
             replies: Replies::new(REPLIES),
         });

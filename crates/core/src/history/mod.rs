@@ -13,9 +13,13 @@ mod disk;
 mod hash;
 mod lost;
 mod memory;
+mod ordered;
 mod part;
 mod parts;
 mod replies;
+mod rules;
+#[cfg(test)]
+mod rules_tests;
 mod sequencer;
 #[cfg(test)]
 mod tests;
@@ -30,10 +34,11 @@ use prometheus_client::metrics::histogram::Histogram;
 pub use self::disk::codec::read_back;
 pub(crate) use self::token::Seal;
 pub use self::{
-    disk::{Disk, DiskError, DiskOptions, Durability, Rule, store},
+    disk::{Disk, DiskError, DiskOptions, Durability, store},
     memory::Memory,
     part::Retention,
     replies::ReplyLimits,
+    rules::{LaneLimits, PartLimits, Rule, Rules},
     token::CursorKey,
 };
 use crate::{

@@ -252,7 +252,11 @@ mod tests {
                 assert_eq!(interest.covers(&update), expected, "{lane:?} {interest:?}");
                 assert!(expected <= interest.may_know(&update), "{lane:?} {interest:?}");
             }
-            assert_eq!(update.is_restricted(), !by_others, "shards ask again unless all may see it");
+            assert_eq!(
+                update.is_restricted(),
+                !by_others,
+                "shards ask again unless all may see it"
+            );
         }
     }
 

@@ -168,7 +168,7 @@ mod tests {
     use crate::{
         clock::Clock,
         event::Position,
-        history::{Budget, Memory, Retention},
+        history::{Budget, LaneLimits, Memory, Retention, Rules},
         matching::{Interest, Matcher, Matchers, Rights},
         subscriptions::{self, Newcomer, Signs},
         transport::subscription::SubscriptionDocument,
@@ -186,7 +186,10 @@ mod tests {
             age: SignedDuration::MAX,
             remembered: 0,
         };
-        let history = Memory::with_subscriptions(retention, 2 * COUNT, Clock::system());
+        let history = {
+            let lanes = LaneLimits::beside(u64::MAX, 2 * COUNT as u64);
+            Memory::with_rules(retention, Rules::new(Vec::new(), lanes), Clock::system())
+        };
         let hub = Hub::start(Arc::new(history), 1 << 20, true).expect("a thread");
         let names = Names { root: "/subscriptions".to_owned(), has_old: true };
         let registry = subscriptions::start(&hub, names, usize::MAX, Duration::ZERO);

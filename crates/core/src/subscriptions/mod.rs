@@ -19,7 +19,7 @@ pub use self::{
     registry::{Full, Listed, Registry},
     update::document,
 };
-use crate::{hub::Hub, matching::Interest};
+use crate::hub::Hub;
 
 /// The public paths of subscriptions.
 #[derive(Debug, Clone)]
@@ -35,12 +35,6 @@ impl Names {
     #[must_use]
     pub fn path(&self, key: &str) -> String {
         format!("{}/{key}", self.root)
-    }
-
-    /// The interest in all events about subscriptions.
-    #[must_use]
-    pub fn interest(&self) -> Interest {
-        recover::interest(self)
     }
 }
 

@@ -286,17 +286,19 @@ mod tests {
             prop::collection::vec(any::<[u8; 16]>(), 0..3),
             (prop::sample::select(Lane::ALL.to_vec()), prop::option::of(".{0,22}")),
         )
-            .prop_map(|(topics, (data, id), kind, retry, private, except, (lane, from))| Update {
-                topics: topics.iter().map(|it| Topic::kept(it)).collect(),
-                data: data.into(),
-                id: EventId::kept(&id),
-                kind: kind.map(|it| EventType::kept(&it)),
-                retry,
-                private,
-                except: except.into_iter().map(ClientKey::kept).collect(),
-                lane,
-                from: from.map(Into::into),
-            })
+            .prop_map(
+                |(topics, (data, id), kind, retry, private, except, (lane, from))| Update {
+                    topics: topics.iter().map(|it| Topic::kept(it)).collect(),
+                    data: data.into(),
+                    id: EventId::kept(&id),
+                    kind: kind.map(|it| EventType::kept(&it)),
+                    retry,
+                    private,
+                    except: except.into_iter().map(ClientKey::kept).collect(),
+                    lane,
+                    from: from.map(Into::into),
+                },
+            )
     }
 
     proptest! {

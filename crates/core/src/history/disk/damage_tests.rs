@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     event::Event,
-    history::{Expect, KeyedReply, Located, ReplyLimits, Write},
+    history::{Expect, KeyedReply, Located, ReplyLimits, Rules, Write},
 };
 
 /// Runs the answer of a reader thread to its end.
@@ -30,7 +30,7 @@ fn large(path: &Path) -> DiskOptions {
         bytes: 1 << 30,
         events: 1000,
         age: Duration::from_secs(1 << 30),
-        rules: Vec::new(),
+        rules: Rules::default(),
         replies: ReplyLimits { age: Duration::from_secs(1 << 30), count: 100, bytes: 1 << 20 },
         ..options(path)
     }

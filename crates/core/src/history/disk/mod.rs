@@ -60,7 +60,7 @@ use self::{
 };
 pub use self::{
     error::DiskError,
-    options::{DiskOptions, Durability, Rule},
+    options::{DiskOptions, Durability},
 };
 use super::{
     Answer, Batch, Budget, Committed, CursorKey, Follower, History, HistoryError, Located, Page,

@@ -266,13 +266,13 @@ fn read(database: Database, identity: Identity, options: &DiskOptions) -> Result
         let position = Position(position.value());
         Remembered::decode(position, remembered.value())?.note_in(&mut lost, position);
     }
-    let mut totals = vec![(0, 0); options.rules.len() + 1];
+    let mut totals = vec![(0, 0); options.rules.n_parts()];
     let stored = transaction.open_table(TOTALS)?;
     for (rule, total) in (0..).zip(&mut totals) {
         *total = stored.get(rule)?.map_or((0, 0), |it| it.value());
     }
     let rules = kept_bytes(&transaction.open_table(BYTES)?, bytes::RULES)?;
-    let is_to_be_sorted = rules.unwrap_or_default() != options.fingerprint();
+    let is_to_be_sorted = rules.unwrap_or_default() != options.rules.fingerprint();
     let checksum = numbers.get(number::TOTALS_CHECKSUM)?.map(|it| it.value());
     // After a change of the rules, all events are counted again.
     if !is_to_be_sorted && checksum.map_or(!stored.is_empty()?, |it| it != totals_checksum(&totals))
@@ -323,7 +323,7 @@ pub(super) fn prepare_new(database: &Database, options: &DiskOptions) -> Result<
             kept.insert(name, &*Place::new("bytes", name.as_bytes()).seal(value)).map(drop)
         };
         keep(bytes::TOKEN_KEY, CursorKey::random().as_bytes().to_vec())?;
-        keep(bytes::RULES, options.fingerprint())?;
+        keep(bytes::RULES, options.rules.fingerprint())?;
         tables.numbers.insert(number::FORMAT, FORMAT)?;
         seal_numbers(&mut tables.numbers)?;
     }

@@ -1,8 +1,14 @@
 //! The options of a store that operators may set.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use crate::{event::Update, history::ReplyLimits, matching::Interest};
+use crate::{
+    event::Update,
+    history::{
+        ReplyLimits,
+        rules::{Bounds, Rules},
+    },
+};
 
 /// The settings of a store.
 #[derive(Debug, Clone)]
@@ -21,12 +27,12 @@ pub struct DiskOptions {
     pub patience: Duration,
     /// How long an event is kept if no rule sets another age.
     pub age: Duration,
-    /// The byte limit for all events, including their index entries.
+    /// The byte limit for all ordinary events, including their index entries.
     pub bytes: u64,
-    /// The limit on the number of all events.
+    /// The limit on the number of all ordinary events.
     pub events: u64,
-    /// Exceptions for some topics. The first matching rule applies.
-    pub rules: Vec<Rule>,
+    /// The parts of the history. The limits above are for all ordinary events together.
+    pub rules: Rules,
     /// Dropped events that are remembered to notify late subscribers of what they missed.
     pub remembered: u64,
     /// The limits of the replies that are kept.
@@ -42,48 +48,24 @@ pub enum Durability {
     Interval(Duration),
 }
 
-/// The retention of some topics. Fields that are `None` are as for all other events.
-#[derive(Debug, Clone)]
-pub struct Rule {
-    /// The matcher, as it was written.
-    pub name: String,
-    /// Selects the events that have a matching topic.
-    pub interest: Arc<Interest>,
-    /// The time since acceptance.
-    pub age: Option<Duration>,
-    /// The number of newest events to keep per topic. An event counts for its first topic.
-    pub events_per_topic: Option<u64>,
-    /// The byte limit for all events of this rule.
-    pub bytes: Option<u64>,
-}
-
 impl DiskOptions {
-    /// The number of the rule for an update, or the number of rules if none matches.
-    pub(super) fn rule_of(&self, update: &Update) -> u32 {
-        let is_for = |rule: &Rule| update.topics.iter().any(|topic| rule.interest.matches(topic));
-        let at = self.rules.iter().position(is_for).unwrap_or(self.rules.len());
-        u32::try_from(at).unwrap_or(u32::MAX)
+    /// The number of the part of the history that an update belongs to.
+    pub(super) fn part_of(&self, update: &Update) -> u32 {
+        u32::try_from(self.rules.part_of(update)).unwrap_or(u32::MAX)
     }
 
-    /// The rule with this number.
-    pub(super) fn rule(&self, number: u32) -> Option<&Rule> {
-        self.rules.get(number as usize)
+    /// The most events of one topic in a part.
+    pub(super) fn events_per_topic(&self, part: u32) -> Option<u64> {
+        self.rules.limits(part as usize).events_per_topic
     }
 
-    /// How long an event of a rule is kept, in microseconds.
-    pub(super) fn age_of(&self, rule: Option<&Rule>) -> i64 {
-        let age = rule.and_then(|it| it.age).unwrap_or(self.age);
-        i64::try_from(age.as_micros()).unwrap_or(i64::MAX)
+    /// The bounds of a part.
+    pub(super) fn bounds(&self, part: u32) -> Bounds {
+        self.rules.bounds(part as usize, self.age)
     }
 
     /// How long a reply is kept, in microseconds.
     pub(super) fn age_of_replies(&self) -> i64 {
         i64::try_from(self.replies.age.as_micros()).unwrap_or(i64::MAX)
-    }
-
-    /// A fingerprint that differs between rule sets that sort events differently.
-    pub(super) fn fingerprint(&self) -> Vec<u8> {
-        let of_rule = |rule: &Rule| format!("{:?} {:?}\n", rule.name, rule.events_per_topic);
-        self.rules.iter().map(of_rule).collect::<String>().into_bytes()
     }
 }

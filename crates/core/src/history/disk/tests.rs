@@ -13,7 +13,9 @@ use proptest::prelude::*;
 use super::{tables::BUCKET, *};
 use crate::{
     event::{Event, EventId, Lane, Topic, Update},
-    history::{Expect, KeyedReply, Missing, ReplyLimits, Write},
+    history::{
+        Expect, KeyedReply, LaneLimits, Missing, PartLimits, ReplyLimits, Rule, Rules, Write,
+    },
     matching::{Matcher, Matchers, Rights},
 };
 
@@ -49,14 +51,12 @@ pub(super) fn interest(topics: &[&str]) -> Arc<Interest> {
     Arc::new(Interest::new(Matchers::new(topics.iter().map(matcher)), None, Rights::Everything))
 }
 
-fn rule(topic: &str) -> Rule {
-    Rule {
-        name: topic.to_owned(),
-        interest: interest(&[topic]),
-        age: None,
-        events_per_topic: None,
-        bytes: None,
-    }
+fn rule(topic: &str, limits: PartLimits) -> Rule {
+    Rule { name: topic.to_owned(), interest: interest(&[topic]), limits }
+}
+
+fn rules(rules: Vec<Rule>) -> Rules {
+    Rules::new(rules, LaneLimits::default())
 }
 
 pub(in crate::history) fn options(path: &std::path::Path) -> DiskOptions {
@@ -70,11 +70,14 @@ pub(in crate::history) fn options(path: &std::path::Path) -> DiskOptions {
         age: Duration::from_secs(30),
         bytes: 6000,
         events: 20,
-        rules: vec![
-            Rule { events_per_topic: Some(3), ..rule("counted") },
-            Rule { age: Some(Duration::from_secs(10)), ..rule("short") },
-            Rule { bytes: Some(1200), ..rule("small") },
-        ],
+        rules: rules(vec![
+            rule("counted", PartLimits { events_per_topic: Some(3), ..PartLimits::default() }),
+            rule(
+                "short",
+                PartLimits { age: Some(Duration::from_secs(10)), ..PartLimits::default() },
+            ),
+            rule("small", PartLimits { bytes: Some(1200), ..PartLimits::default() }),
+        ]),
         remembered: 10_000,
         replies: ReplyLimits { age: Duration::from_secs(60), count: 3, bytes: 10_000 },
     }
@@ -339,8 +342,9 @@ fn other_rules_sort_what_is_there_anew() {
     let batch: Vec<Update> = (0..10).map(|at| update(&[0], at, 1)).collect();
     commit(&disk, batch.into()).expect("stored");
     drop(disk);
-    let rules = vec![Rule { events_per_topic: Some(2), ..rule("plain") }];
-    let changed = DiskOptions { rules, ..options(directory.path()) };
+    let limits = PartLimits { events_per_topic: Some(2), ..PartLimits::default() };
+    let changed =
+        DiskOptions { rules: rules(vec![rule("plain", limits)]), ..options(directory.path()) };
     let disk = Disk::open(changed, Clock::system()).expect("a store");
     let budget = Budget { events: 100, bytes: usize::MAX };
     let page = answer(disk.read_after(Position::START, &interest(&["plain"]), budget));
@@ -474,7 +478,7 @@ fn the_newest_of_a_topic_are_found_over_the_buckets_of_the_index() {
     let options = DiskOptions {
         bytes: 1 << 30,
         events: 1 << 20,
-        rules: Vec::new(),
+        rules: Rules::default(),
         slow_commit: Duration::MAX,
         cache_bytes: 64 << 20,
         ..options(directory.path())

@@ -56,25 +56,20 @@ impl Session<'_, '_> {
         Ok(self.superfluous(now)?.is_some())
     }
 
-    /// Returns an event to drop: the oldest of a rule that exceeds its limits, else the oldest of
-    /// all.
+    /// Returns an event to drop: the oldest of a part that exceeds its limits, else the oldest of
+    /// all ordinary ones.
     fn superfluous(&self, now: i64) -> Result<Option<Position>, Error> {
-        for (rule, total) in (0..).zip(&self.log.totals) {
-            let own = self.options.rule(rule);
-            let oldest = self.tables.by_rule.range((rule, 0)..=(rule, u64::MAX))?.next();
+        let mut ordinary = Ordinary::default();
+        for (part, total) in (0..).zip(&self.log.totals).filter(|it| 0 < it.1.0) {
+            let oldest = self.tables.by_rule.range((part, 0)..=(part, u64::MAX))?.next();
             let Some((key, entry)) = oldest.transpose()? else { continue };
-            let is_old = self.options.age_of(own) < now.saturating_sub(entry.value().1);
-            if is_old || own.and_then(|it| it.bytes).is_some_and(|limit| limit < total.1) {
-                return Ok(Some(Position(key.value().1)));
+            let (oldest, accepted) = (Position(key.value().1), entry.value().1);
+            if is_exceeded(self.options, part, *total, now.saturating_sub(accepted)) {
+                return Ok(Some(oldest));
             }
+            ordinary.add(self.options, part, *total, oldest);
         }
-        let (events, bytes) =
-            self.log.totals.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
-        if self.options.events < events || self.options.bytes < bytes {
-            let oldest = self.tables.events.first()?;
-            return Ok(oldest.map(|(position, _)| Position(position.value())));
-        }
-        Ok(None)
+        Ok(ordinary.oldest.filter(|_| ordinary.is_exceeded(self.options)))
     }
 
     /// Drops replies that are too old or too many.
@@ -102,18 +97,42 @@ pub(super) fn is_due(database: &Database, options: &DiskOptions, now: i64) -> Re
     let transaction = database.begin_read()?;
     let by_rule = transaction.open_table(BY_RULE)?;
     let totals = transaction.open_table(TOTALS)?;
-    let (mut events, mut bytes) = (0, 0);
+    let mut ordinary = Ordinary::default();
     for entry in totals.range(0..)? {
-        let (rule, total) = entry?;
-        let (rule, (rule_events, rule_bytes)) = (rule.value(), total.value());
-        (events, bytes) = (events + rule_events, bytes + rule_bytes);
-        let own = options.rule(rule);
-        let oldest = by_rule.range((rule, 0)..=(rule, u64::MAX))?.next().transpose()?;
-        let is_old = |accepted| options.age_of(own) < now.saturating_sub(accepted);
-        let is_over = own.and_then(|it| it.bytes).is_some_and(|limit| limit < rule_bytes);
-        if is_over || oldest.is_some_and(|(_, entry)| is_old(entry.value().1)) {
+        let (part, total) = entry?;
+        let (part, total) = (part.value(), total.value());
+        let oldest = by_rule.range((part, 0)..=(part, u64::MAX))?.next().transpose()?;
+        let Some((key, entry)) = oldest else { continue };
+        if is_exceeded(options, part, total, now.saturating_sub(entry.value().1)) {
             return Ok(true);
         }
+        ordinary.add(options, part, total, Position(key.value().1));
     }
-    Ok(options.events < events || options.bytes < bytes)
+    Ok(ordinary.is_exceeded(options))
+}
+
+/// Whether a part must drop its oldest event, which was accepted `age` microseconds ago.
+fn is_exceeded(options: &DiskOptions, part: u32, total: (u64, u64), age: i64) -> bool {
+    options.bounds(part).are_exceeded(total.0, total.1, age)
+}
+
+/// The ordinary events of all parts: their number, their weight and the oldest.
+#[derive(Debug, Default)]
+struct Ordinary {
+    events: u64,
+    bytes: u64,
+    oldest: Option<Position>,
+}
+
+impl Ordinary {
+    fn add(&mut self, options: &DiskOptions, part: u32, total: (u64, u64), oldest: Position) {
+        if options.rules.is_ordinary(part as usize) {
+            (self.events, self.bytes) = (self.events + total.0, self.bytes + total.1);
+            self.oldest = Some(self.oldest.map_or(oldest, |it| it.min(oldest)));
+        }
+    }
+
+    fn is_exceeded(&self, options: &DiskOptions) -> bool {
+        options.events < self.events || options.bytes < self.bytes
+    }
 }

@@ -144,14 +144,14 @@ pub(super) fn prepare_sorting(
     session.tables.counted.retain(|_, ()| false)?;
     session.tables.counts.retain(|_, _| false)?;
     session.tables.totals.retain(|_, _| false)?;
-    session.log.totals = vec![(0, 0); options.rules.len() + 1];
+    session.log.totals = vec![(0, 0); options.rules.n_parts()];
     let mut after = Position::START;
     while let Some(event) = session.next_event(after)? {
         after = event.position;
         session.sort_in(&event)?;
     }
     let written = session.finish()?;
-    let rules = Place::new("bytes", bytes::RULES.as_bytes()).seal(options.fingerprint());
+    let rules = Place::new("bytes", bytes::RULES.as_bytes()).seal(options.rules.fingerprint());
     transaction.open_table(BYTES)?.insert(bytes::RULES, &*rules)?;
     Ok(Prepared { transaction, written, is_over: false })
 }
@@ -264,13 +264,13 @@ impl<'t, 'o> Session<'t, 'o> {
 
     /// Adds an event to the tables of its rule. Drops the oldest one of its topic above the limit.
     fn sort_in(&mut self, event: &Event) -> Result<(), Error> {
-        let rule = self.options.rule_of(&event.update);
+        let rule = self.options.part_of(&event.update);
         let (weight, accepted) = (weight(&event.update), micros(event.accepted_at));
         let entry = (u32::try_from(weight).unwrap_or(u32::MAX), accepted);
         self.tables.by_rule.insert((rule, event.position.0), entry)?;
         let total = &mut self.log.totals[rule as usize];
         *total = (total.0 + 1, total.1 + u64::from(entry.0));
-        let limit = self.options.rule(rule).and_then(|it| it.events_per_topic);
+        let limit = self.options.events_per_topic(rule);
         if let (Some(limit), Some(topic)) = (limit, event.update.topics.first()) {
             let topic = hash(topic.as_str());
             self.tables.counted.insert(count_key(rule, topic, event.position), ())?;
@@ -302,7 +302,7 @@ impl<'t, 'o> Session<'t, 'o> {
         for topic in &event.update.topics {
             self.tables.topics.remove(index_key(hash(topic.as_str()), position))?;
         }
-        let rule = self.options.rule_of(&event.update);
+        let rule = self.options.part_of(&event.update);
         let entry = self.tables.by_rule.remove((rule, position.0))?.map(|it| it.value());
         let (weight, accepted) =
             entry.ok_or_else(|| damaged("an event has no entry by its rule"))?;
@@ -311,7 +311,7 @@ impl<'t, 'o> Session<'t, 'o> {
         }
         let total = &mut self.log.totals[rule as usize];
         *total = (total.0.saturating_sub(1), total.1.saturating_sub(u64::from(weight)));
-        let is_counted = self.options.rule(rule).is_some_and(|it| it.events_per_topic.is_some());
+        let is_counted = self.options.events_per_topic(rule).is_some();
         if let (true, Some(topic)) = (is_counted, event.update.topics.first()) {
             let topic = hash(topic.as_str());
             self.tables.counted.remove(count_key(rule, topic, position))?;

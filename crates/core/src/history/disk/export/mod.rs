@@ -298,7 +298,7 @@ struct Importing<'d> {
 
 impl<'d> Importing<'d> {
     fn new(database: &'d Database, options: &'d DiskOptions) -> Self {
-        let log = Log { totals: vec![(0, 0); options.rules.len() + 1], ..Log::default() };
+        let log = Log { totals: vec![(0, 0); options.rules.n_parts()], ..Log::default() };
         let (events, records) = (Vec::new(), Vec::new());
         Self { database, options, log, events, records, bytes: 0, found: End::default() }
     }
@@ -317,7 +317,9 @@ impl<'d> Importing<'d> {
             }
             let line = serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
             match line {
-                Line::Version(found @ (VERSION | WITHOUT_LANES | WITHOUT_END)) if n_lines == 1 => version = found,
+                Line::Version(found @ (VERSION | WITHOUT_LANES | WITHOUT_END)) if n_lines == 1 => {
+                    version = found
+                }
                 _ if n_lines == 1 => {
                     return Err(failed("not an export of a version known here".to_owned()));
                 }
