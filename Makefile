@@ -1,12 +1,14 @@
 # `cargo run --release` starts the gateway, and `make test` runs every check and every test.
 
-.PHONY: test check licences needed
+.PHONY: test check licences interleavings needed
+
+TARGET = $(or $(CARGO_TARGET_DIR),target)
 
 # The folder for the programs that check the sources.
-TOOLS = $(or $(CARGO_TARGET_DIR),target)/tools/bin
+TOOLS = $(TARGET)/tools/bin
 
 # Runs everything that has to pass, including the tests in a browser.
-test: needed check licences
+test: needed check licences interleavings
 	REQUIRE_ALL_TESTS=1 cargo test --locked --workspace
 
 # Checks the format, the lints, the documentation and the spelling.
@@ -20,6 +22,11 @@ check: needed
 # `cargo deny check advisories`, which downloads a database.
 licences: needed
 	$(TOOLS)/cargo-deny --locked --log-level error check --hide-inclusion-graph licenses bans sources
+
+# Checks lock-free protocols in every order of their steps. The flag changes every package, so this
+# has a folder of its own.
+interleavings:
+	RUSTFLAGS="--cfg loom" cargo test --locked --package tidegate-interleavings --lib --target-dir $(TARGET)/loom
 
 # Installs what the tests need besides Rust: a browser, its driver, nginx, the client libraries
 # under test, and the programs that check the sources.

@@ -1,6 +1,5 @@
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegate_core::{

@@ -1,17 +1,12 @@
 //! Notifies shards of events: those that may have a subscriber for one, and those that would fall
 //! too far behind.
 
-use std::{
-    hash::BuildHasher as _,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::SeqCst, fence},
-    },
-};
+use std::{hash::BuildHasher as _, iter::once, sync::Arc};
 
 use foldhash::fast::FixedState;
 use tokio::sync::broadcast;
 
+use super::wanted::Wanted;
 use crate::{
     event::{Event, Position, Topic},
     hub::ShardStats,
@@ -25,6 +20,9 @@ const RINGS: usize = 16;
 /// Number of topic counters. Topics that share one may cause an unnecessary ring.
 const COUNTERS: usize = 4096;
 
+/// The counter of subscribers whose interest is more than exact topics. Those of topics precede it.
+const MORE: usize = COUNTERS;
+
 /// How far a shard may lag behind the tail without a ring, in bytes. About sixty small events, but
 /// at most an eighth of the tail.
 const UNTOLD: u64 = 32 * 1024;
@@ -36,19 +34,16 @@ const UNTOLD_PART: u64 = 8;
 pub(crate) struct Doorbell {
     rings: broadcast::Sender<Position>,
     stats: Arc<ShardStats>,
-    /// Subscribers by the hash of each exact topic in their interest.
-    wanted: Box<[AtomicU32]>,
-    /// Subscribers whose interest is more than exact topics.
-    wanting_more: AtomicU32,
+    /// Subscribers by the hash of each exact topic in their interest, and those that want more.
+    wanted: Wanted,
 }
 
 impl Doorbell {
     /// A doorbell without listeners.
     #[must_use]
     pub(crate) fn new(stats: Arc<ShardStats>) -> Self {
-        let wanted = std::iter::repeat_with(AtomicU32::default).take(COUNTERS).collect();
         let (rings, _) = broadcast::channel(RINGS);
-        Self { rings, stats, wanted, wanting_more: AtomicU32::default() }
+        Self { rings, stats, wanted: Wanted::new(COUNTERS + 1) }
     }
 
     /// The shard's counters.
@@ -64,48 +59,39 @@ impl Doorbell {
     }
 
     /// Rings for events of `interest` from now on. Afterwards the shard has to read the tail once,
-    /// for events appended at the same time. Either the shard finds such an event there, or the
-    /// sequencer sees these counters and rings.
+    /// for events appended at the same time.
     pub(crate) fn want(&self, interest: &Interest) {
-        self.each_counter(interest, |counter| {
-            counter.fetch_add(1, SeqCst);
-        });
-        fence(SeqCst);
+        self.wanted.add(counters(interest));
     }
 
     /// Undoes one [`Doorbell::want`].
     pub(crate) fn unwant(&self, interest: &Interest) {
-        self.each_counter(interest, |counter| {
-            counter.fetch_sub(1, SeqCst);
-        });
-    }
-
-    fn each_counter(&self, interest: &Interest, change: impl Fn(&AtomicU32)) {
-        match interest.exact_topics() {
-            Some(topics) => topics.iter().for_each(|topic| change(self.counter(topic))),
-            None => change(&self.wanting_more),
-        }
-    }
-
-    fn counter(&self, topic: &Topic) -> &AtomicU32 {
-        let hash = FixedState::default().hash_one(topic);
-        let at = usize::try_from(hash % COUNTERS as u64);
-        &self.wanted[at.expect("a remainder by a usize fits a usize")]
+        self.wanted.remove(counters(interest));
     }
 
     /// Rings for `events`, the newest in a tail of `capacity` bytes, if the shard needs to know.
     /// `passed` is the weight of all events that went through the tail.
     pub(super) fn ring(&self, events: &[Arc<Event>], passed: u64, capacity: usize) {
         let Some(newest) = events.last() else { return };
-        let is_wanted = 0 < self.wanting_more.load(SeqCst)
-            || events
-                .iter()
-                .flat_map(|event| &event.update.topics)
-                .any(|topic| 0 < self.counter(topic).load(SeqCst));
+        let topics = events.iter().flat_map(|event| &event.update.topics);
+        let is_wanted = self.wanted.is_any(once(MORE).chain(topics.map(counter)));
         let untold = UNTOLD.min(capacity as u64 / UNTOLD_PART);
         if is_wanted || untold <= self.stats.lag(passed) {
             // Fails while there is no listener: a shard listens only from its first subscriber on.
             let _ = self.rings.send(newest.position);
         }
     }
+}
+
+/// The counters of an interest.
+fn counters(interest: &Interest) -> impl Iterator<Item = usize> {
+    let topics = interest.exact_topics();
+    let more = topics.is_none().then_some(MORE);
+    topics.unwrap_or_default().iter().map(counter).chain(more)
+}
+
+/// The counter of a topic.
+fn counter(topic: &Topic) -> usize {
+    let hash = FixedState::default().hash_one(topic);
+    usize::try_from(hash % COUNTERS as u64).expect("a remainder by a usize fits a usize")
 }

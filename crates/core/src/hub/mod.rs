@@ -8,17 +8,19 @@ mod doorbell;
 mod error;
 mod stats;
 mod tail;
+mod wanted;
 
 use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use tokio::sync::watch;
 
+use self::wanted::Wanted;
 pub(crate) use self::{doorbell::Doorbell, stats::ShardStats, tail::Found};
 pub use self::{error::PublishError, stats::Totals, tail::Tail};
 use crate::{
@@ -113,7 +115,7 @@ impl Hub {
                 let passed = tail.push(events);
                 n_events.fetch_add(events.len() as u64, Relaxed);
                 // A subscriber whose counters are not visible yet finds the events in the tail.
-                fence(SeqCst);
+                Wanted::appended();
                 for doorbell in doorbells.all().iter() {
                     doorbell.ring(events, passed, tail.capacity());
                 }
