@@ -28,7 +28,7 @@ impl Shared {
         Arc::new(Self { wanted: Wanted::new(3), tail: AtomicU64::new(0) })
     }
 
-    /// Publishes an event under the topic, as the sequencer does. Returns whether the shard is rung.
+    /// Publishes an event under the topic, as the sequencer does. Returns whether it rings.
     fn publish(&self, position: u64) -> bool {
         self.tail.store(position, Relaxed);
         Wanted::appended();

@@ -9,7 +9,7 @@ use crate::{
     matching::Interest,
 };
 
-/// How long the events of clients' topics and of nodes are kept: longer than any reconnection takes.
+/// How long the events of clients and of nodes are kept: longer than any reconnection takes.
 const SHORT: Duration = Duration::from_mins(5);
 
 /// The limits of one part of the history. Exceeding one drops its oldest events.

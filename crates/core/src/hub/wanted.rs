@@ -45,8 +45,8 @@ impl Wanted {
         }
     }
 
-    /// Separates the sequencer's append to the tail from [`Wanted::is_any`] on the counters of every
-    /// shard.
+    /// Separates the sequencer's append to the tail from its calls of [`Wanted::is_any`], on the
+    /// counters of every shard.
     pub(super) fn appended() {
         fence(SeqCst);
     }
