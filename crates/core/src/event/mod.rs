@@ -48,6 +48,26 @@ pub struct Update {
 }
 
 impl Update {
+    /// Creates a public update of the hub's own, with a random id.
+    pub(crate) fn of_hub(
+        lane: Lane,
+        topics: Box<[Topic]>,
+        kind: &'static str,
+        data: impl Into<Box<str>>,
+    ) -> Self {
+        Self {
+            topics,
+            data: data.into(),
+            id: EventId::random(),
+            kind: Some(EventType::of_hub(kind)),
+            retry: None,
+            private: false,
+            except: Box::default(),
+            lane,
+            from: None,
+        }
+    }
+
     /// Whether a subscriber that asked for one of its topics, or for all topics, may be refused the
     /// update.
     #[must_use]

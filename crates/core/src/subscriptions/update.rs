@@ -2,7 +2,7 @@
 
 use super::{Names, name, registry::Matched};
 use crate::{
-    event::{EventId, EventType, Lane, Topic, Update},
+    event::{EventType, Lane, Topic, Update},
     transport::subscription::SubscriptionDocument,
 };
 
@@ -37,15 +37,6 @@ pub(super) fn text(document: &SubscriptionDocument<'_>) -> String {
 
 /// The update with a document that is text already.
 pub(super) fn update_with(topics: Box<[Topic]>, document: &str) -> Update {
-    Update {
-        topics,
-        data: document.into(),
-        id: EventId::random(),
-        kind: Some(EventType::of_hub(EventType::SUBSCRIPTION)),
-        retry: None,
-        private: true,
-        except: Box::default(),
-        lane: Lane::Subscriptions,
-        from: None,
-    }
+    let kind = EventType::SUBSCRIPTION;
+    Update { private: true, ..Update::of_hub(Lane::Subscriptions, topics, kind, document) }
 }
