@@ -220,6 +220,7 @@ fn answer<T>(answer: super::Answer<T>) -> T {
 }
 
 fn check(history: &dyn History, model: &Model, wanted: &[&str], after: u64, events: usize) {
+    let place = if history.outlives_process() { "on disk" } else { "in memory" };
     let interest = interest(wanted);
     let budget = Budget { events, bytes: usize::MAX };
     let (mut cursor, mut found) = (Position(after), Vec::new());
@@ -234,9 +235,9 @@ fn check(history: &dyn History, model: &Model, wanted: &[&str], after: u64, even
     }
     let kept = model.kept.iter().filter(|it| after < it.position && it.is_for(wanted));
     let expected: Vec<u64> = kept.map(|it| it.position).collect();
-    assert_eq!(found, expected, "{wanted:?} after {after} in {history:?}");
+    assert_eq!(found, expected, "{wanted:?} after {after} {place}");
     let earliest = answer(history.locate(Start::Earliest, &interest));
-    assert_eq!((earliest.after.0, earliest.missing), (model.floor(), None), "{history:?}");
+    assert_eq!((earliest.after.0, earliest.missing), (model.floor(), None), "{place}");
     let mut search = Search::new(events, history.last(), usize::MAX);
     while !search.is_over {
         search = answer(history.step_back(search, &interest));
@@ -252,7 +253,7 @@ fn check(history: &dyn History, model: &Model, wanted: &[&str], after: u64, even
     assert_eq!(
         (at.after.0, at.missing),
         (after.max(model.floor()), is_missing.then_some(Missing::Trimmed)),
-        "{wanted:?} after {after} in {history:?}"
+        "{wanted:?} after {after} {place}"
     );
 }
 

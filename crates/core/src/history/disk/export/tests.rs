@@ -3,7 +3,13 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::history::disk::tests::options;
+use crate::{
+    clock::Clock,
+    history::{
+        Disk, History as _,
+        disk::tests::{options, update},
+    },
+};
 
 fn event(position: u64) -> Value {
     json!({
@@ -47,6 +53,8 @@ fn events_that_no_gateway_accepted_are_refused() {
         ("topics", json!(["a\r"]), "`topic` contains"),
         ("retry", json!(1_u64 << 31), "`retry` is more"),
         ("except", json!(["AAAA"]), "not a client key"),
+        ("lane", json!("fast"), "`fast` is not a lane"),
+        ("from", json!("x\ny"), "`from` contains"),
     ] {
         let mut event = event(1);
         event[field] = value;
@@ -71,4 +79,37 @@ fn an_import_writes_before_it_holds_many_bytes() {
         .collect();
     // After each second event, and at the end.
     assert_eq!(imported(&events).expect("valid"), 3);
+}
+
+#[test]
+fn lanes_and_senders_come_back_and_earlier_versions_have_none() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let disk = Disk::open(options(directory.path()), Clock::system()).expect("a store");
+    let updates = Lane::ALL.map(|lane| Update {
+        lane,
+        from: (lane == Lane::State).then(|| "a client".into()),
+        ..update(&[0], 1, 1)
+    });
+    disk.commit(Vec::from(updates).into()).expect("stored");
+    disk.close();
+    drop(disk);
+    let exported = |path: &std::path::Path| {
+        let mut output = Vec::new();
+        export(&options(path), &mut output).expect("readable");
+        String::from_utf8(output).expect("text")
+    };
+    let before = exported(directory.path());
+    let copy = tempfile::tempdir().expect("a temporary directory");
+    import(&options(copy.path()), before.as_bytes(), false).expect("whole");
+    assert_eq!(exported(copy.path()), before);
+    for lane in Lane::ALL {
+        assert!(before.contains(&format!(r#""lane":"{}""#, lane.as_str())), "{before}");
+    }
+    assert_eq!(before.matches(r#""from":"a client""#).count(), 1, "{before}");
+    for (kind, expected) in [(None, Lane::Ordinary), (Some("mercure"), Lane::Subscriptions)] {
+        let mut line = event(1);
+        line["type"] = json!(kind);
+        let line: EventLine = serde_json::from_value(line).expect("an event");
+        assert_eq!(line.into_event().expect("valid").update.lane, expected);
+    }
 }
