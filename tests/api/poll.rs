@@ -227,7 +227,7 @@ async fn an_event_has_one_time_in_every_form_and_after_a_restart() {
     gateway.publish("t", "1").await;
     let after = jiff::Timestamp::now();
     let polled = gateway.poll("/poll?topic=t&last=1").await;
-    let time = text_at(&polled, "/events/0/time").to_owned();
+    let time = text_at(&polled, "/events/0/time");
     let accepted: jiff::Timestamp = time.parse().expect("RFC 3339");
     assert!(before.as_millisecond() <= accepted.as_millisecond() && accepted <= after, "{time}");
     let gateway = gateway.crash(&[("POLL__JSONP", "true")]);

@@ -3,7 +3,7 @@
 use super::EventType;
 
 /// What an update is. A lane has its own part of the history, with limits of its own, and its own
-/// [`Audience`].
+/// audience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lane {
     /// Updates of publishers and of jobs.
