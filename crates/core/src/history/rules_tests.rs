@@ -289,19 +289,22 @@ proptest! {
             };
             histories.push(Box::new(Disk::open(options, clock).expect("a store")));
         }
+        for history in &histories {
+            history.follow(Box::new(|_| {})).expect("a thread");
+        }
         let mut model = Model { has_bytes, ..Model::default() };
         for step in steps {
             let updates = match step {
                 Step::Wait(seconds) => {
                     *now.lock().expect("no panic") += seconds;
-                    Vec::new()
+                    continue;
                 }
                 Step::Publish(updates) => updates,
             };
             let time = *now.lock().expect("no panic");
             for history in &histories {
                 let batch = updates.iter().map(|(topics, lane, length)| update(topics, *lane, *length));
-                history.commit(batch.collect::<Vec<_>>().into()).expect("stored");
+                answer(history.submit(batch.collect::<Vec<_>>().into()));
             }
             for (topics, lane, length) in &updates {
                 model.append(&update(topics, *lane, *length), time);

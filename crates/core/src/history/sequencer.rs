@@ -219,6 +219,7 @@ mod tests {
             private: false,
             except: Box::new([]),
             lane: Lane::Ordinary,
+            from: None,
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     table::{Cell, Room},
 };
 use crate::{
-    event::{EventId, EventType, Lane, Topic, Update},
+    event::{Lane, Topic, Update},
     history::{Batch, Committed, HistoryError, KeyedReply},
     transport::json::script_safe,
 };
@@ -170,14 +170,5 @@ fn log_event(job: &Job, from: u64) -> Update {
 }
 
 fn event(job: &Job, kind: &'static str, data: String) -> Update {
-    Update {
-        topics: Box::new([Topic::of_job(&job.id)]),
-        data: data.into(),
-        id: EventId::random(),
-        kind: Some(EventType::of_hub(kind)),
-        retry: None,
-        private: false,
-        except: Box::new([]),
-        lane: Lane::Ordinary,
-    }
+    Update::of_hub(Lane::Ordinary, Box::new([Topic::of_job(&job.id)]), kind, data)
 }

@@ -7,7 +7,7 @@ use crate::{
     clock::Clock,
     history::{
         Disk, History as _,
-        disk::tests::{options, update},
+        disk::tests::{commit, options, update},
     },
 };
 
@@ -90,7 +90,7 @@ fn lanes_and_senders_come_back_and_earlier_versions_have_none() {
         from: (lane == Lane::State).then(|| "a client".into()),
         ..update(&[0], 1, 1)
     });
-    disk.commit(Vec::from(updates).into()).expect("stored");
+    commit(&disk, Vec::from(updates).into()).expect("stored");
     disk.close();
     drop(disk);
     let exported = |path: &std::path::Path| {
