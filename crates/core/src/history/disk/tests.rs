@@ -84,17 +84,9 @@ pub(in crate::history) fn options(path: &std::path::Path) -> DiskOptions {
 }
 
 pub(in crate::history) fn update(topics: &[usize], id: usize, length: usize) -> Update {
-    Update {
-        topics: topics.iter().map(|it| Topic::kept(TOPICS[*it])).collect(),
-        data: "x".repeat(length).into(),
-        id: EventId::kept(&format!("id-{id}")),
-        kind: None,
-        retry: None,
-        private: false,
-        except: Box::new([]),
-        lane: Lane::Ordinary,
-        from: None,
-    }
+    let topics = topics.iter().map(|it| Topic::kept(TOPICS[*it])).collect();
+    let of_hub = Update::of_hub(Lane::Ordinary, topics, "", "x".repeat(length));
+    Update { id: EventId::kept(&format!("id-{id}")), kind: None, ..of_hub }
 }
 
 /// The naive implementation: a list, from which events are dropped.
