@@ -38,14 +38,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec((0..3_usize, prop::collection::vec(record, 0..3), keys), 1..25)
 }
 
+/// A revision, with the key of a record and its value, if it was not removed.
+type Change = (u64, u8, Option<u64>);
+
 /// What a history has stored and announced.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Model {
     last: u64,
     records: BTreeMap<u8, (u64, u64)>,
     replies: BTreeMap<u8, u64>,
-    /// Positions of events, and revisions with keys and values of records.
-    announced: (Vec<u64>, Vec<(u64, u8, Option<u64>)>),
+    /// Positions of events, and changes of records.
+    announced: (Vec<u64>, Vec<Change>),
 }
 
 impl Model {

@@ -28,8 +28,8 @@ pub(super) struct Submission<'a> {
 }
 
 impl Tracker {
-    /// Changes a job. `change` is called again if another process has changed the job meanwhile, and
-    /// if it refuses a job that was not up to date.
+    /// Changes a job. `change` is called again if another process has changed the job meanwhile,
+    /// and if it refuses a job that was not up to date.
     pub(super) async fn change(
         &self,
         cell: &Arc<Cell>,

@@ -12,14 +12,14 @@ use std::{
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
-use crate::event::Position;
-
 use super::{
     change::Change,
     log::JobLog,
+    outcome::Outcome,
     progress::{Progress, Report},
     state::{JobState, Refusal},
 };
+use crate::event::Position;
 
 /// The current time on two clocks: the monotonic one measures leases, the other one is for people.
 #[derive(Debug, Clone, Copy)]
@@ -52,29 +52,6 @@ pub struct Lease {
     pub token: String,
     /// The end of the lease, unless a report extends it.
     pub expires: Instant,
-}
-
-/// The outcome of a job.
-#[derive(Debug, Clone)]
-pub enum Outcome {
-    /// A small result.
-    Inline(Arc<RawValue>),
-    /// The address of the result.
-    Link(String),
-    /// The failure, as a problem document.
-    Problem(Arc<RawValue>),
-}
-
-impl PartialEq for Outcome {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Inline(a), Self::Inline(b)) | (Self::Problem(a), Self::Problem(b)) => {
-                a.get() == b.get()
-            }
-            (Self::Link(a), Self::Link(b)) => a == b,
-            _ => false,
-        }
-    }
 }
 
 /// A long-running task and everything known about it.

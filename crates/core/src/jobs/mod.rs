@@ -1,9 +1,9 @@
 //! Jobs: long-running work with public state, and the workers that do it.
 //!
-//! Changes are published as events on the topic `/jobs/{id}`. A change is a submission to the history,
-//! on the condition that the job is still as it was, and enters the table once it is stored. The
-//! table follows the history, so that it also learns of changes by other processes. If the history
-//! outlives the process, so do the jobs. What a job does is unknown to this module.
+//! Changes are published as events on the topic `/jobs/{id}`. A change is a submission to the
+//! history, on the condition that the job is still as it was, and enters the table once it is
+//! stored. The table follows the history, so that it also learns of changes by other processes. If
+//! the history outlives the process, so do the jobs. What a job does is unknown to this module.
 
 mod agenda;
 mod announced;
@@ -19,6 +19,7 @@ mod job;
 mod keep;
 mod log;
 mod options;
+mod outcome;
 mod progress;
 mod record;
 mod redact;
@@ -35,9 +36,10 @@ pub use self::{
     claim::Claimed,
     create::{Created, Keep},
     error::JobError,
-    job::{Job, Lease, NewJob, Now, Outcome, Rules},
+    job::{Job, Lease, NewJob, Now, Rules},
     log::JobLog,
     options::{JobOptions, OnEnd},
+    outcome::Outcome,
     progress::{Progress, Report},
     redact::{Redacted, redact_paths},
     spawn::{JobHandle, Stopped},
