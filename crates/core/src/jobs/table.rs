@@ -161,8 +161,8 @@ impl Table {
         }
     }
 
-    /// Reserves room for `n_jobs` new jobs and `growth` bytes. If there is not enough, ended jobs are
-    /// to be forgotten, the oldest first.
+    /// Reserves room for `n_jobs` new jobs and `growth` bytes. If there is not enough, ended jobs
+    /// are to be forgotten, the oldest first.
     ///
     /// # Errors
     /// If that is not enough. Nothing is reserved then.

@@ -103,8 +103,8 @@ impl Tracker {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the cell of a job, after a look at what the history has stored meanwhile if there seems
-    /// to be none.
+    /// Returns the cell of a job. If there seems to be none, first looks at what the history has
+    /// stored meanwhile.
     pub(super) async fn find(&self, id: &str) -> Result<Arc<Cell>, JobError> {
         match self.cell(id) {
             Err(_) if self.was_behind().await? => self.cell(id),
