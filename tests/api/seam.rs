@@ -11,7 +11,7 @@ use serde_json::Value;
 use tidegate_core::{
     clock::Clock,
     event::{Draft, Event, Limits, Position, Update},
-    history::{Batch, Budget, Committed, KeyedReply},
+    history::{Batch, Budget, Committed, KeyedReply, Missing, Start, locate_current},
     hub::{Hub, PublishError},
     jobs::{Created, JobError, JobOptions, JobState, NewJob, OnEnd, Outcome, Rules, Tracker},
     matching::{Interest, Matcher, Matchers, Rights},
@@ -219,6 +219,27 @@ async fn a_key_is_used_once_over_all_nodes_and_has_one_reply() {
         let numbers = events.iter().map(|it| it.update.data.split(' ').next().expect("a number"));
         let expected: Vec<String> = (0..60).map(|it| it.to_string()).collect();
         assert_eq!(numbers.collect::<Vec<_>>(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_from_one_node_is_known_at_once_on_another() {
+    let shared = Shared::new(usize::MAX, Faults { conflicts: 0, forgotten: 0 });
+    let [one, other]: [Hub; 2] = std::array::from_fn(|_| {
+        Hub::start(Arc::new(shared.node()), 1 << 20, false).expect("a hub")
+    });
+    let matchers = Matchers::new([Matcher::Everything]);
+    let interest = Arc::new(Interest::new(matchers, None, Rights::Everything));
+    for number in 0..50 {
+        let update = update("t", number.to_string());
+        let id = update.id.clone();
+        one.publish(vec![update]).await.expect("published");
+        let start = Start::Id(id);
+        let located = locate_current(other.history(), start, &interest).await.expect("memory");
+        assert_eq!((located.after, located.missing), (Position(number + 1), None));
+        let ahead = Start::Position(Position(number + 2));
+        let located = locate_current(other.history(), ahead, &interest).await.expect("memory");
+        assert_eq!(located.missing, Some(Missing::Unknown), "it was never there");
     }
 }
 

@@ -419,3 +419,22 @@ pub trait History: Send + Sync + std::fmt::Debug {
     /// The key of this store's cursor tokens.
     fn cursor_key(&self) -> &CursorKey;
 }
+
+/// Looks up where a subscriber begins. A position or an id that seems to be unknown is looked up
+/// again once the history is current, because another process may have stored the event.
+///
+/// # Errors
+/// Fails if the history cannot be read.
+pub async fn locate_current(
+    history: &dyn History,
+    start: Start,
+    interest: &Arc<Interest>,
+) -> Result<Located, HistoryError> {
+    let last = history.last();
+    let located = history.locate(start.clone(), interest).await?;
+    let is_unknown = located.missing == Some(Missing::Unknown) && start != Start::Unknown;
+    if is_unknown && last < history.current().await? {
+        return history.locate(start, interest).await;
+    }
+    Ok(located)
+}
