@@ -145,6 +145,9 @@ struct Flags {
     /// Address to listen on (server.listen), or several separated by commas.
     #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// In development mode let pages of loopback origins write as well (cors.loopback_writes).
+    #[arg(long, global = true)]
+    loopback_writes: bool,
     /// What to log (log.filter).
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
@@ -157,6 +160,7 @@ impl Flags {
     fn into_source(self) -> Source {
         let flags = [
             ("server.listen", self.listen),
+            ("cors.loopback_writes", self.loopback_writes.then(|| "true".to_owned())),
             ("log.filter", self.log),
             ("log.format", self.log_format),
         ];
@@ -306,6 +310,12 @@ fn greet(gateway: &Gateway, server: &Server) {
         (false, _) => "  access   with tokens only\n",
     };
     if settings.auth.is_development() {
+        text += match settings.cors.loopback_writes {
+            true => "           pages of loopback origins may, too (cors.loopback_writes);\n",
+            false => {
+                "           pages of loopback origins may only read (--loopback-writes lets them publish);\n"
+            }
+        };
         text += "           pages of other origins may not, unless cors.origins names them\n";
     }
     text += &format!("  history  {}\n", kept(&settings.history));

@@ -23,8 +23,11 @@ use crate::{
     auth::Keyring,
     hooks::Webhooks,
     settings::{MercureSettings, Settings, StoreKind},
-    telemetry::{LinePace, metrics::Metrics},
+    telemetry::{LinePace, Sightings, metrics::Metrics},
 };
+
+/// Refused origins that are logged, each once.
+const LOGGED_ORIGINS: usize = 100;
 
 /// Time that a gateway needs to close its store.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -72,6 +75,7 @@ struct GatewayParts {
     metrics: Metrics,
     refusal_lines: LinePace,
     job_grant_lines: LinePace,
+    refused_origins: Sightings,
     nonce: Arc<str>,
 }
 
@@ -123,6 +127,7 @@ impl Gateway {
             metrics: Metrics::new(hub.clone(), sessions.clone(), &tracker),
             refusal_lines: LinePace::new(settings.log.refusals_per_second),
             job_grant_lines: LinePace::new(1),
+            refused_origins: Sightings::new(LOGGED_ORIGINS),
             strangers: Seats::new(limits.strangers, limits.subscribers_per_address),
             bodies: Budget::new(limits.bodies_bytes, limits.bodies_bytes_per_address),
             // No total for costs and the list: `limits.matchers_total_cost` and
@@ -301,6 +306,11 @@ impl Gateway {
     /// Returns the rate limit for warnings about grants that apply to jobs without naming them.
     pub(crate) fn job_grant_lines(&self) -> &LinePace {
         &self.0.job_grant_lines
+    }
+
+    /// Returns the refused origins that have been logged.
+    pub(crate) fn refused_origins(&self) -> &Sightings {
+        &self.0.refused_origins
     }
 
     /// Returns the nonce that allows the gateway's own scripts under its Content-Security-Policy.

@@ -2,7 +2,8 @@
 
 use jsonwebtoken::Algorithm;
 
-/// Why an access token is refused: for the log and the operator, never for the bearer.
+/// Why an access token is refused: for the log and the operator. The bearer learns only of
+/// [`Flaw::Expired`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Flaw {
     /// It exceeds its limit.
@@ -46,7 +47,7 @@ pub(crate) enum Flaw {
         /// The violated rule, to be read after the name.
         rule: String,
     },
-    /// It has expired.
+    /// It has expired. Checked last, so that the signature is valid.
     #[error("it has expired")]
     Expired,
     /// It is not valid yet.

@@ -27,6 +27,17 @@ pub(crate) fn doubts(settings: &Settings) -> Vec<String> {
     if !settings.auth.has_publishers() {
         doubts.push("nothing can be published over HTTP: auth.publisher_key is not set".to_owned());
     }
+    if settings.cors.loopback_writes && !settings.auth.is_development() {
+        doubts.push("cors.loopback_writes has no effect: with keys, tokens decide".to_owned());
+    }
+    let cookie = &settings.auth.cookie;
+    let is_plain = settings.server.public_url.as_ref().is_some_and(|it| it.scheme() == "http");
+    if !settings.auth.is_development() && settings.auth.needs_secure_cookie() && is_plain {
+        doubts.push(format!(
+            "browsers keep the cookie `{cookie}` (auth.cookie) over HTTPS only, but server.public_url is \
+             plain HTTP"
+        ));
+    }
     doubts
 }
 

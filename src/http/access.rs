@@ -67,7 +67,7 @@ pub(crate) async fn publisher(request: &HttpRequest) -> Result<Publisher, Proble
             let identity = Identity::of_claims(&bearer.claims, has_own_keys);
             Ok(Publisher { granted: Some(bearer.granted), identity, gateway, metadata_url })
         }
-        None => Err(Problem::access_token_missing(&metadata_url)),
+        None => Err(missing(&gateway, &metadata_url)),
     }
 }
 
@@ -155,7 +155,7 @@ impl Subscriber {
             && matchers.patterns().is_empty()
             && matchers.topics().iter().all(Topic::is_job);
         if self.is_uninvited && !names_only_jobs {
-            return Err(Problem::access_token_missing(&self.metadata_url));
+            return Err(missing(&self.gateway, &self.metadata_url));
         }
         Ok(())
     }
@@ -167,12 +167,12 @@ impl Subscriber {
 
     /// Returns the problem that an access token is needed.
     pub(crate) fn access_token_missing(&self) -> Problem {
-        Problem::access_token_missing(&self.metadata_url)
+        missing(&self.gateway, &self.metadata_url)
     }
 
     /// Returns the problem for a bad request. A stranger learns only that it needs an access token.
     pub(crate) fn refuse(&self, problem: Problem) -> Problem {
-        if self.is_uninvited { Problem::access_token_missing(&self.metadata_url) } else { problem }
+        if self.is_uninvited { missing(&self.gateway, &self.metadata_url) } else { problem }
     }
 
     /// Checks that a topic is granted, whether or not its events are public.
@@ -182,7 +182,7 @@ impl Subscriber {
     pub(crate) fn check(&self, topic: &Topic) -> Result<(), Problem> {
         let is_granted = match &self.rights {
             Rights::Everything => true,
-            Rights::PublicOnly => return Err(Problem::access_token_missing(&self.metadata_url)),
+            Rights::PublicOnly => return Err(missing(&self.gateway, &self.metadata_url)),
             Rights::Of(granted) => granted.matches(topic),
         };
         if is_granted {
@@ -194,6 +194,14 @@ impl Subscriber {
         let detail = format!("the token does not grant to subscribe to `{}`", topic.as_str());
         Err(Problem::not_granted(&self.metadata_url, detail))
     }
+}
+
+/// Returns the problem that an access token is needed. The metadata's URL has the scheme with which
+/// the client reached the gateway.
+fn missing(gateway: &Gateway, metadata_url: &str) -> Problem {
+    let auth = &gateway.settings().auth;
+    let is_kept = auth.needs_secure_cookie() && metadata_url.starts_with("http:");
+    Problem::access_token_missing(metadata_url, is_kept.then_some(auth.cookie.as_str()))
 }
 
 /// Logs a warning if the right to jobs comes from a matcher that does not name jobs.
@@ -232,7 +240,10 @@ async fn bearer(
         access_token_bytes: settings.auth.token_bytes,
         now: Timestamp::now(),
     };
-    let refused = |flaw: Flaw| Problem::access_token_invalid(&metadata_url(), flaw.to_string());
+    let refused = |flaw: Flaw| match flaw {
+        Flaw::Expired => Problem::access_token_expired(&metadata_url(), flaw.to_string()),
+        _ => Problem::access_token_invalid(&metadata_url(), flaw.to_string()),
+    };
     let claims =
         access_token::verify(gateway.keyring(), &access_token, &demands).await.map_err(refused)?;
     let selectors = claims.grants(gateway.matcher_limits().matchers).map_err(refused)?;

@@ -120,13 +120,18 @@ pub(crate) fn is_from_own_page(request: &HttpRequest) -> bool {
 
 fn check_origin(request: &HttpRequest, settings: &Settings) -> Result<(), Problem> {
     let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
-    let own = public_base(request, settings).origin().ascii_serialization();
-    let allowed = &settings.cors.origins;
     if is_from_own_page(request) {
         return Ok(());
     }
-    if origin.to_str().is_ok_and(|it| it == own || origins::allows_by_name(allowed, it)) {
+    let own = public_base(request, settings).origin().ascii_serialization();
+    let origin = origin.to_str().unwrap_or_default();
+    if origin == own || settings.lets_write(origin) {
         return Ok(());
     }
-    Err(Problem::foreign_origin("pages of this `Origin` may not write here (`cors.origins`)"))
+    Err(Problem::foreign_origin(if origins::is_loopback(origin) {
+        "pages of this `Origin` may read but not write; `cors.loopback_writes` or the flag \
+         --loopback-writes lets pages of this machine write, `cors.origins` single origins"
+    } else {
+        "pages of this `Origin` may not write here (`cors.origins`)"
+    }))
 }

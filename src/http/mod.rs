@@ -12,6 +12,7 @@ pub(crate) mod guard;
 pub(crate) mod headers;
 pub(crate) mod idempotency;
 pub(crate) mod metadata;
+pub(crate) mod origin;
 mod prefer;
 mod presentation;
 pub(crate) mod problem;

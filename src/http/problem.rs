@@ -139,19 +139,36 @@ impl Problem {
     }
 
     /// 401: a required access token is missing (RFC 6750, section 3.1: no error code). `metadata`
-    /// is the URL of the document that says where to get one.
-    pub(crate) fn access_token_missing(metadata: &str) -> Self {
-        let detail = "this needs a token: a header `Authorization: Bearer` or a cookie";
+    /// is the URL of the document that says where to get one. `kept_cookie` is the cookie that
+    /// browsers do not send, because the address is plain HTTP.
+    pub(crate) fn access_token_missing(metadata: &str, kept_cookie: Option<&str>) -> Self {
+        let mut detail =
+            "this needs a token: a header `Authorization: Bearer` or a cookie".to_owned();
+        if let Some(name) = kept_cookie {
+            detail += &format!(
+                "; browsers store and send the cookie `{name}` over HTTPS only, and this request \
+                 came over plain HTTP (auth.cookie names another one)"
+            );
+        }
         Self::new(StatusCode::UNAUTHORIZED, "token_missing", "Unauthorized", detail)
             .with_challenge("", metadata)
     }
 
-    /// 401: the access token is invalid. Only the log says why.
+    /// 401: the access token is invalid for another reason. Only the log says why.
     pub(crate) fn access_token_invalid(metadata: &str, cause: String) -> Self {
         let detail =
             "the token is not valid; the log of the gateway says why, under this `instance`";
         Self::new(StatusCode::UNAUTHORIZED, "token_invalid", "Unauthorized", detail)
             .with_challenge("error=\"invalid_token\", ", metadata)
+            .with_cause(cause)
+    }
+
+    /// 401: the access token has expired. Its signature was valid, so its bearer may know.
+    pub(crate) fn access_token_expired(metadata: &str, cause: String) -> Self {
+        let detail = "the token has expired; send a new one";
+        let error = "error=\"invalid_token\", error_description=\"The access token expired\", ";
+        Self::new(StatusCode::UNAUTHORIZED, "token_invalid", "Unauthorized", detail)
+            .with_challenge(error, metadata)
             .with_cause(cause)
     }
 

@@ -22,12 +22,13 @@ use crate::{
     http::{
         guard::{QUERY, guard as keep_out},
         metadata::metadata,
+        origin::note_refused_origins,
         problem::Problem,
         refusals::note_refusals,
         resource,
     },
     ops, pages,
-    settings::{CorsSettings, origins},
+    settings::origins,
 };
 
 impl Gateway {
@@ -50,7 +51,8 @@ impl Gateway {
     /// # }
     /// ```
     pub fn configure(&self, config: &mut ServiceConfig) {
-        let cors = &self.settings().cors;
+        let settings = self.settings();
+        let has_cors = settings.auth.is_development() || !settings.cors.origins.is_empty();
         // A shard's subscribers live on the thread that serves them.
         config.app_data(Shard::of_this_thread(self.hub()));
         config.app_data(self.clone());
@@ -99,7 +101,8 @@ impl Gateway {
             .wrap(from_fn(note_refusals))
             .wrap(CatchPanic::default())
             // Outermost, so that pages can read refusals as well.
-            .wrap(Condition::new(!cors.origins.is_empty(), shared(cors)));
+            .wrap(Condition::new(has_cors, shared(self)))
+            .wrap(from_fn(note_refused_origins));
         config.service(scope);
     }
 
@@ -141,7 +144,8 @@ where
 }
 
 /// Returns what pages of other origins may do.
-fn shared(settings: &CorsSettings) -> Cors {
+fn shared(gateway: &Gateway) -> Cors {
+    let settings = &gateway.settings().cors;
     let cors = Cors::default()
         .allowed_methods(["GET", "HEAD", "POST", "QUERY"])
         .allowed_headers([
@@ -175,9 +179,9 @@ fn shared(settings: &CorsSettings) -> Cors {
         return cors.send_wildcard().allow_any_origin();
     }
     let cors = if settings.credentials { cors.supports_credentials() } else { cors };
-    let allowed = settings.origins.clone();
+    let gateway = gateway.clone();
     cors.allowed_origin_fn(move |origin, _| {
-        origin.to_str().is_ok_and(|it| origins::allows_by_name(&allowed, it))
+        origin.to_str().is_ok_and(|it| gateway.settings().lets_read_by_name(it))
     })
 }
 

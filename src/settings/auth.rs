@@ -116,6 +116,13 @@ impl AuthSettings {
         self.publisher().is_none() && self.subscriber().is_none() && self.issuers.is_empty()
     }
 
+    /// Whether browsers store and send the cookie over HTTPS only, because of its prefix (RFC
+    /// 6265bis, section 4.1.3).
+    #[must_use]
+    pub(crate) fn needs_secure_cookie(&self) -> bool {
+        ["__Secure-", "__Host-"].iter().any(|it| self.cookie.starts_with(it))
+    }
+
     /// Whether any request to publish over HTTP could be permitted.
     #[must_use]
     pub(crate) fn has_publishers(&self) -> bool {
@@ -236,4 +243,6 @@ pub struct CorsSettings {
     pub origins: Vec<String>,
     /// Whether browsers may send cookies with the requests of these pages.
     pub credentials: bool,
+    /// Whether pages of loopback origins may also write in development mode.
+    pub loopback_writes: bool,
 }

@@ -1,7 +1,9 @@
-//! Lists of origins: `https://example.com`, `https://*.example.com` for all subdomains, `*` for
-//! all.
+//! Origins of pages: lists of them (`https://example.com`, `https://*.example.com` for all
+//! subdomains, `*` for all), and what their pages may do.
 
-use url::Url;
+use url::{Host, Url};
+
+use super::Settings;
 
 /// Every origin.
 pub(crate) const ANY: &str = "*";
@@ -25,6 +27,42 @@ fn names(allowed: &str, origin: &str) -> bool {
     let labels = host.and_then(|it| it.strip_suffix(domain)?.strip_suffix('.'));
     let is_label = |it: u8| it.is_ascii_alphanumeric() || b"-_.".contains(&it);
     labels.is_some_and(|it| !it.is_empty() && it.bytes().all(is_label))
+}
+
+/// Whether only this machine can serve pages of `origin`, as sent by a browser: `localhost`, a name
+/// under `.localhost`, a loopback address, or 0.0.0.0, which some development servers print.
+pub(crate) fn is_loopback(origin: &str) -> bool {
+    // An origin is compared as browsers write it, so that nothing can hide in another notation.
+    let parsed = Url::parse(origin).ok();
+    let Some(url) = parsed.filter(|it| it.origin().ascii_serialization() == origin) else {
+        return false;
+    };
+    let is_local = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback() || address.is_unspecified(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    is_local && matches!(url.scheme(), "http" | "https")
+}
+
+impl Settings {
+    /// Whether pages of `origin` may read responses.
+    pub(crate) fn lets_read(&self, origin: &str) -> bool {
+        self.lets_read_by_name(origin) || allows(&self.cors.origins, origin)
+    }
+
+    /// Whether pages of `origin` may read responses for another reason than `*`.
+    pub(crate) fn lets_read_by_name(&self, origin: &str) -> bool {
+        let is_local = self.auth.is_development() && is_loopback(origin);
+        is_local || allows_by_name(&self.cors.origins, origin)
+    }
+
+    /// Whether pages of `origin` may write in development mode. With keys, access tokens decide.
+    pub(crate) fn lets_write(&self, origin: &str) -> bool {
+        let is_local = self.cors.loopback_writes && is_loopback(origin);
+        is_local || allows_by_name(&self.cors.origins, origin)
+    }
 }
 
 /// Checks one entry of a list. Returns what is wrong.
@@ -72,6 +110,73 @@ mod tests {
         for origin in ["https://c.test", ANY] {
             assert!(!allows_by_name(&[ANY.to_owned()], origin), "{origin}");
         }
+    }
+
+    #[test]
+    fn only_this_machine_serves_loopback_origins() {
+        for good in [
+            "http://localhost",
+            "http://localhost:5173",
+            "https://localhost:8443",
+            "http://app.localhost:3000",
+            "http://127.0.0.1:8000",
+            "http://127.8.9.10",
+            "http://0.0.0.0:8000",
+            "http://[::1]:8000",
+        ] {
+            assert!(is_loopback(good), "{good}");
+        }
+        for bad in [
+            "null",
+            "",
+            "*",
+            "localhost",
+            "localhost:5173",
+            "http://localhost.evil.test",
+            "http://127.0.0.1.evil.test",
+            "http://evillocalhost",
+            "http://localhost.",
+            "http://localhost@evil.test",
+            "http://localhost:80@evil.test",
+            "http://localhost/",
+            "http://localhost/.evil.test",
+            "http://localhost#.evil.test",
+            "http://LOCALHOST",
+            "http://localhost:80",
+            "http://127.1",
+            "http://2130706433",
+            "http://0x7f.1",
+            "http://128.0.0.1",
+            "http://192.168.0.1",
+            "http://[::]",
+            "http://[::ffff:127.0.0.1]",
+            "http://[::ffff:7f00:1]",
+            "http://[fe80::1]",
+            "ftp://localhost",
+            "ws://localhost",
+            "file://localhost",
+            "file://",
+            "chrome-extension://localhost",
+            "http://localhost http://evil.test",
+            " http://localhost",
+        ] {
+            assert!(!is_loopback(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn loopback_pages_read_in_development_and_write_only_if_told() {
+        let mut settings = Settings::default();
+        let local = "http://localhost:5173";
+        assert!(settings.lets_read(local) && settings.lets_read_by_name(local));
+        assert!(!settings.lets_write(local));
+        settings.cors.loopback_writes = true;
+        assert!(settings.lets_write(local));
+        for foreign in ["null", "https://evil.test", "http://localhost.evil.test"] {
+            assert!(!settings.lets_read(foreign) && !settings.lets_write(foreign), "{foreign}");
+        }
+        settings.auth.publisher_key = crate::settings::Secret::from("k");
+        assert!(!settings.lets_read(local), "with keys nothing is allowed that is not listed");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 pub(crate) mod metrics;
 
 use std::{
+    collections::HashSet,
+    hash::{BuildHasher as _, RandomState},
     io::{self, IsTerminal as _},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -87,9 +89,57 @@ impl LinePace {
     }
 }
 
+/// The values that have been logged, so that each is logged once. Bounded, because clients choose
+/// them.
+#[derive(Debug)]
+pub(crate) struct Sightings {
+    limit: usize,
+    hasher: RandomState,
+    /// Hashes of the values.
+    seen: Mutex<HashSet<u64>>,
+}
+
+/// Whether a value was seen before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sighting {
+    /// It is new.
+    New,
+    /// It is new, and the last one that is remembered.
+    Last,
+    /// It was seen before, or came after the last one.
+    Known,
+}
+
+impl Sightings {
+    /// Remembers at most this many values.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, hasher: RandomState::new(), seen: Mutex::default() }
+    }
+
+    /// Remembers a value.
+    pub(crate) fn see(&self, value: &str) -> Sighting {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.limit <= seen.len() || !seen.insert(self.hasher.hash_one(value)) {
+            return Sighting::Known;
+        }
+        if seen.len() == self.limit { Sighting::Last } else { Sighting::New }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_value_is_seen_once_and_their_number_is_bounded() {
+        let sightings = Sightings::new(2);
+        assert_eq!((sightings.see("a"), sightings.see("a")), (Sighting::New, Sighting::Known));
+        assert_eq!((sightings.see("b"), sightings.see("b")), (Sighting::Last, Sighting::Known));
+        for n in 0..1000 {
+            assert_eq!(sightings.see(&n.to_string()), Sighting::Known);
+        }
+        assert_eq!(sightings.seen.lock().expect("no panic").len(), 2);
+    }
 
     #[test]
     fn a_flood_of_lines_is_counted_and_not_written() {

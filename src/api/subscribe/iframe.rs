@@ -22,7 +22,6 @@ use super::{
 use crate::{
     gateway::Gateway,
     http::{access, headers, problem::Problem, public_base},
-    settings::origins,
 };
 
 /// Heartbeat intervals of silence after which the document considers the connection dead.
@@ -146,7 +145,7 @@ fn target(request: &HttpRequest, gateway: &Gateway, params: &Params) -> Result<T
             }
             // Must be listed by name: an origin allowed only by `*` could belong to any site, and
             // so could what it frames.
-            if !origins::allows_by_name(&gateway.settings().cors.origins, origin) {
+            if !gateway.settings().lets_read_by_name(origin) {
                 let detail = "`origin` is not one that this gateway allows (`cors.origins`)";
                 return Err(Problem::field("origin", detail));
             }
