@@ -16,7 +16,7 @@ use tidegate_core::{history::store, matching::MatcherKind};
 use crate::{
     auth::{self, Dialect, Order},
     gateway::Gateway,
-    server::Server,
+    server::{Listeners, Server},
     settings::{Compat, DurabilityKind, HistorySettings, Settings, Source, StoreKind, load},
     telemetry,
 };
@@ -142,7 +142,8 @@ struct Flags {
     /// Configuration file; without it `tidegate.toml` in the working directory, if it exists.
     #[arg(long, global = true, env = "TIDEGATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Address to listen on (server.listen), or several separated by commas.
+    /// Address to listen on (server.listen), such as 127.0.0.1:3000 or localhost:3000, or several
+    /// separated by commas.
     #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Option<String>,
     /// In development mode let pages of loopback origins write as well (cors.loopback_writes).
@@ -276,8 +277,14 @@ fn serve(settings: Settings) -> Result<(), String> {
     for doubt in auth::doubts(&settings) {
         tracing::warn!("{doubt}");
     }
+    // An existing store is opened first: its gateway may be stopping, and still have the addresses.
+    // A new one is created only when they are free.
+    let has_store = settings.history.store == StoreKind::Disk && settings.history.path.exists();
+    let bind = |settings: &Settings| Listeners::bind(settings).map_err(|error| error.to_string());
+    let early = if has_store { None } else { Some(bind(&settings)?) };
     let gateway = Gateway::start(settings).map_err(|error| error.to_string())?;
-    let server = Server::bind(gateway.clone()).map_err(|error| error.to_string())?;
+    let listeners = early.map_or_else(|| bind(gateway.settings()), Ok)?;
+    let server = Server::new(gateway.clone(), listeners);
     greet(&gateway, &server);
     let system = actix_web::rt::System::new();
     let outcome = system.block_on(server.run(|_| {})).map_err(|error| error.to_string());

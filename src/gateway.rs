@@ -8,7 +8,7 @@ use tidegate_core::{
     clock::Clock,
     delivery::{Seats, Sessions},
     event::{Draft, EventId, Invalid, Limits, Update},
-    history::{Disk, History, Memory},
+    history::{Disk, DiskError, History, Memory},
     hub::{Hub, PublishError},
     jobs::{OnEnd, Tracker},
     ledger::Ledger,
@@ -344,5 +344,34 @@ fn open_history(settings: &Settings) -> io::Result<Arc<dyn History>> {
     let mut options = history.disk(settings).map_err(refused)?;
     // A stopping gateway keeps the store until its last request has ended.
     options.patience += CLOSING;
-    Ok(Arc::new(Disk::open(options, clock).map_err(io::Error::other)?))
+    let opened = Disk::open(options, clock);
+    Ok(Arc::new(opened.map_err(|error| io::Error::other(unusable(&error)))?))
+}
+
+/// Says why a store cannot be opened, with the setting, and the user if that is the reason.
+fn unusable(error: &DiskError) -> String {
+    let DiskError::Refused { path, reason, kind } = error else { return error.to_string() };
+    let advice = match kind {
+        io::ErrorKind::PermissionDenied => {
+            format!("; the gateway runs as {}, who has to read and write it", user())
+        }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "; it has to be a directory".to_owned()
+        }
+        _ => String::new(),
+    };
+    format!("the store {} (history.path) cannot be used: {reason}{advice}", path.display())
+}
+
+/// Returns the user of this process, by name if the system knows it.
+fn user() -> String {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::unistd::{User, geteuid};
+        let id = geteuid();
+        let name = User::from_uid(id).ok().flatten().map(|it| it.name);
+        name.map_or_else(|| format!("the user {id}"), |name| format!("the user {name} ({id})"))
+    }
+    #[cfg(not(target_os = "linux"))]
+    "this user".to_owned()
 }

@@ -22,6 +22,6 @@ mod resource;
 
 pub(crate) use self::{
     prefer::preferred_wait,
-    public::{client_address, public_base},
+    public::{MountedAt, client_address, own_path, public_base},
     resource::resource,
 };

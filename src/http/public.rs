@@ -18,6 +18,22 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
+/// The path under which an application serves the gateway, without a trailing slash: application
+/// data of its routes. Absent at the root.
+#[derive(Debug, Clone)]
+pub(crate) struct MountedAt(pub(crate) String);
+
+/// Returns the path under which an application serves the gateway, or nothing at the root.
+fn mounted_at(request: &HttpRequest) -> &str {
+    request.app_data::<MountedAt>().map_or("", |it| &it.0)
+}
+
+/// Returns the path of a request, without the part under which an application serves the gateway.
+pub(crate) fn own_path(request: &HttpRequest) -> &str {
+    let path = request.uri().path();
+    path.strip_prefix(mounted_at(request)).unwrap_or(path)
+}
+
 /// Returns the URL of the gateway's root as the client of `request` sees it.
 pub(crate) fn public_base(request: &HttpRequest, settings: &Settings) -> Url {
     if let Some(url) = &settings.server.public_url {
@@ -36,7 +52,8 @@ pub(crate) fn public_base(request: &HttpRequest, settings: &Settings) -> Url {
         Some("http") => "http",
         _ => own_scheme,
     };
-    let base = format!("{scheme}://{}/", host.as_deref().unwrap_or("localhost"));
+    let (host, path) = (host.as_deref().unwrap_or("localhost"), mounted_at(request));
+    let base = format!("{scheme}://{host}{path}/");
     let local = || Url::parse("http://localhost/").expect("a constant that is an absolute URL");
     Url::parse(&base).unwrap_or_else(|_| local())
 }

@@ -56,15 +56,50 @@ impl Inherited {
     }
 }
 
-/// Listens on `address`, with the inherited listener if there is one.
+/// Listens on `address`, which the setting `key` names, with the inherited listener if there is one.
 pub(crate) fn bind(
+    key: &str,
     address: SocketAddr,
     inherited: &mut Inherited,
     settings: &Settings,
 ) -> io::Result<TcpListener> {
     try_bind(address, inherited, settings).map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+        let advice = match error.kind() {
+            io::ErrorKind::AddrInUse => in_use(address, key),
+            io::ErrorKind::AddrNotAvailable => "; it is not an address of this machine".to_owned(),
+            io::ErrorKind::PermissionDenied => {
+                "; a port below 1024 needs the right to it (CAP_NET_BIND_SERVICE)".to_owned()
+            }
+            _ => String::new(),
+        };
+        let message = format!("cannot listen on {address} ({key}): {error}{advice}");
+        io::Error::new(error.kind(), message)
     })
+}
+
+/// Says which process has a port, if the system tells, and how to choose another one.
+fn in_use(address: SocketAddr, key: &str) -> String {
+    let holder = holder(address).map(|it| format!(" by {it}")).unwrap_or_default();
+    let flag = if key == "server.listen" { "--listen ADDRESS or " } else { "" };
+    format!("{holder}; end that process, or choose another address with {flag}{key}")
+}
+
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn holder(address: SocketAddr) -> Option<String> {
+    use listeners::{Protocol, SocketState};
+    let covers = |it: &listeners::Listener| {
+        let is_there = it.socket.ip() == address.ip() || it.socket.ip().is_unspecified();
+        let is_listening = it.protocol == Protocol::TCP && it.state == SocketState::Listen;
+        is_listening && it.socket.port() == address.port() && is_there
+    };
+    // The system shows the processes of the own user only, unless that is root.
+    let found = listeners::get_all().ok()?.into_iter().find(covers)?;
+    Some(format!("`{}` (process {})", found.process.name, found.process.pid))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn holder(_: SocketAddr) -> Option<String> {
+    None
 }
 
 fn try_bind(

@@ -2,26 +2,22 @@
 //!
 //! It runs a gateway as its settings demand, and decides nothing about updates or subscribers.
 
+mod embed;
+mod listeners;
 mod routes;
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    num::NonZero,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::TcpListener, num::NonZero, time::Duration};
 
 use actix_server::ServerHandle;
 use actix_web::{App, web::ServiceConfig};
-use rustls::ServerConfig;
 use tracing::{error, info};
 
+pub use self::embed::Mount;
+pub(crate) use self::listeners::Listeners;
 pub use crate::http::guard::guard;
 use crate::{
-    auth,
     gateway::Gateway,
-    listen::{self, Certificate, Inherited, Terms},
+    listen::{self, Certificate, Terms},
     settings::Settings,
 };
 
@@ -46,10 +42,7 @@ const DRAIN_TICK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Server {
     gateway: Gateway,
-    plain: Vec<TcpListener>,
-    encrypted: Vec<TcpListener>,
-    operations: Vec<TcpListener>,
-    tls: Option<(Certificate, Arc<ServerConfig>)>,
+    listeners: Listeners,
 }
 
 impl Server {
@@ -60,26 +53,13 @@ impl Server {
     /// If the settings are contradictory, the certificate cannot be used, or an address cannot be
     /// listened on. The text names it.
     pub fn bind(gateway: Gateway) -> io::Result<Self> {
-        let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
-        let settings = gateway.settings();
-        settings.check().map_err(|error| invalid(error.to_string()))?;
-        auth::check_keys(settings).map_err(invalid)?;
-        let tls = if settings.tls.listen.is_empty() {
-            None
-        } else {
-            let certificate = Certificate::load(&settings.tls).map_err(invalid)?;
-            let config = certificate.server_config().map_err(invalid)?;
-            Some((certificate, config))
-        };
-        let mut inherited = Inherited::take()?;
-        let mut bind = |addresses: &[SocketAddr]| {
-            let each = addresses.iter().map(|it| listen::bind(*it, &mut inherited, settings));
-            each.collect::<Result<_, _>>()
-        };
-        let (plain, encrypted) = (bind(&settings.server.listen)?, bind(&settings.tls.listen)?);
-        let operations = bind(&settings.ops.listen)?;
-        inherited.check_none_left()?;
-        Ok(Self { gateway, plain, encrypted, operations, tls })
+        let listeners = Listeners::bind(gateway.settings())?;
+        Ok(Self { gateway, listeners })
+    }
+
+    /// Serves a gateway with sockets that listen already.
+    pub(crate) fn new(gateway: Gateway, listeners: Listeners) -> Self {
+        Self { gateway, listeners }
     }
 
     /// Returns the URLs to open, with the ports that the system chose.
@@ -89,13 +69,13 @@ impl Server {
             let addresses = listeners.iter().filter_map(|it| it.local_addr().ok());
             addresses.map(|it| format!("{scheme}://{it}/")).collect()
         };
-        [of("http", &self.plain), of("https", &self.encrypted)].concat()
+        [of("http", &self.listeners.plain), of("https", &self.listeners.encrypted)].concat()
     }
 
     /// Returns the URLs for operators (`ops.listen`), with the ports that the system chose.
     #[must_use]
     pub fn operations_urls(&self) -> Vec<String> {
-        let addresses = self.operations.iter().filter_map(|it| it.local_addr().ok());
+        let addresses = self.listeners.operations.iter().filter_map(|it| it.local_addr().ok());
         addresses.map(|it| format!("http://{it}/")).collect()
     }
 
@@ -115,7 +95,7 @@ impl Server {
                 let gateway = gateway.clone();
                 App::new()
                     .configure(configure.clone())
-                    .configure(move |config| gateway.configure(config))
+                    .configure(move |config| gateway.configure_all(config))
             }
         };
         let workers = match settings.server.workers {
@@ -132,19 +112,20 @@ impl Server {
             .shutdown_timeout(whole_seconds(settings.server.shutdown_timeout))
             .disable_signals();
         let terms = Terms::new(&settings, descriptors, server.graceful_shutdown_signal());
-        for listener in self.plain {
+        let Listeners { plain, encrypted, operations, tls } = self.listeners;
+        for listener in plain {
             let (app, terms) = (app.clone(), terms.clone());
             server = server.listen("plain", listener, move || listen::plain(app(), &terms))?;
         }
-        let certificate = self.tls.as_ref().map(|(certificate, _)| certificate.clone());
-        if let Some((_, config)) = self.tls {
-            for listener in self.encrypted {
+        let certificate = tls.as_ref().map(|(certificate, _)| certificate.clone());
+        if let Some((_, config)) = tls {
+            for listener in encrypted {
                 let (app, terms, config) = (app.clone(), terms.clone(), config.clone());
                 let accept = move || listen::encrypted(app(), &terms, &config);
                 server = server.listen("encrypted", listener, accept)?;
             }
         }
-        for listener in self.operations {
+        for listener in operations {
             let (gateway, terms) = (self.gateway.clone(), terms.clone());
             let app = move || {
                 let gateway = gateway.clone();
@@ -207,6 +188,7 @@ async fn reload_on_signal(certificate: Option<Certificate>, settings: Settings) 
     drop((certificate, settings));
 }
 
+/// Waits for SIGTERM or SIGINT, and returns its name.
 async fn signal() -> &'static str {
     #[cfg(unix)]
     {

@@ -2,7 +2,7 @@
 
 use actix_cors::Cors;
 use actix_web::{
-    HttpResponse, Resource, Route, guard,
+    HttpResponse, Resource, Route, Scope, guard,
     middleware::{Condition, from_fn},
     web::{self, ServiceConfig},
 };
@@ -32,65 +32,35 @@ use crate::{
 };
 
 impl Gateway {
-    /// Adds the gateway's routes to an actix application. Call it after adding the application's
-    /// own routes, because the gateway answers every remaining path.
-    ///
-    /// ```no_run
-    /// use actix_web::{App, HttpServer, web};
-    /// use tidegate::{gateway::Gateway, settings::Settings};
-    ///
-    /// # async fn run() -> std::io::Result<()> {
-    /// let gateway = Gateway::start(Settings::default())?;
-    /// let app = move || {
-    ///     let gateway = gateway.clone();
-    ///     App::new()
-    ///         .route("/about", web::get().to(async || "A feed"))
-    ///         .configure(move |config| gateway.configure(config))
-    /// };
-    /// HttpServer::new(app).bind("127.0.0.1:8080")?.run().await
-    /// # }
-    /// ```
-    pub fn configure(&self, config: &mut ServiceConfig) {
+    /// Adds the gateway's routes at the root, and answers every other path as well.
+    pub(super) fn configure_all(&self, config: &mut ServiceConfig) {
+        self.configure_scope(config, web::scope(""), true);
+    }
+
+    /// Adds the gateway's routes in a scope, which answers what none of them matches.
+    pub(super) fn configure_scope(
+        &self,
+        config: &mut ServiceConfig,
+        scope: Scope,
+        has_operations: bool,
+    ) {
         let settings = self.settings();
         let has_cors = settings.auth.is_development() || !settings.cors.origins.is_empty();
         // A shard's subscribers live on the thread that serves them.
         config.app_data(Shard::of_this_thread(self.hub()));
         config.app_data(self.clone());
-        let scope = web::scope("")
-            .service(
-                resource("/.well-known/mercure", "GET, HEAD, QUERY, POST, OPTIONS")
-                    .route(web::get().to(open_sse))
-                    .route(query().to(query_sse))
-                    .route(web::head().to(probe_sse))
-                    .route(web::post().to(publish_form)),
-            )
-            .service(
-                resource("/events", "GET, HEAD, QUERY, POST, OPTIONS")
-                    .route(web::get().to(open_sse))
-                    .route(query().to(query_sse))
-                    .route(web::head().to(probe_sse))
-                    .route(web::post().to(publish_event)),
-            )
+        let scope = scope
+            .configure(add_subscribe_and_publish)
             .service(readable("/.well-known/oauth-protected-resource/{hub:.*}", metadata))
-            .service(
-                resource("/iframe", "GET, HEAD, OPTIONS")
-                    .route(web::get().to(open_iframe))
-                    .route(web::head().to(probe_iframe)),
-            )
-            .service(
-                resource("/poll", "GET, HEAD, OPTIONS")
-                    .route(web::get().to(poll_events))
-                    .route(web::head().to(probe_poll)),
-            )
             .service(readable("/", pages::start))
             .service(readable("/static/{path:.*}", pages::asset))
             .configure(|config| {
-                if self.settings().ops.listen.is_empty() {
+                if has_operations && settings.ops.listen.is_empty() {
                     config.service(readable("/metrics", ops::metrics));
                 }
-            })
-            .configure(add_health)
-            .configure(|config| {
+                if has_operations {
+                    add_health(config);
+                }
                 if self.subscriptions().is_some() {
                     subscriptions::configure(config);
                 }
@@ -117,6 +87,34 @@ impl Gateway {
             .wrap(CatchPanic::default());
         config.app_data(self.clone()).service(scope);
     }
+}
+
+fn add_subscribe_and_publish(config: &mut ServiceConfig) {
+    config
+        .service(
+            resource("/.well-known/mercure", "GET, HEAD, QUERY, POST, OPTIONS")
+                .route(web::get().to(open_sse))
+                .route(query().to(query_sse))
+                .route(web::head().to(probe_sse))
+                .route(web::post().to(publish_form)),
+        )
+        .service(
+            resource("/events", "GET, HEAD, QUERY, POST, OPTIONS")
+                .route(web::get().to(open_sse))
+                .route(query().to(query_sse))
+                .route(web::head().to(probe_sse))
+                .route(web::post().to(publish_event)),
+        )
+        .service(
+            resource("/iframe", "GET, HEAD, OPTIONS")
+                .route(web::get().to(open_iframe))
+                .route(web::head().to(probe_iframe)),
+        )
+        .service(
+            resource("/poll", "GET, HEAD, OPTIONS")
+                .route(web::get().to(poll_events))
+                .route(web::head().to(probe_poll)),
+        );
 }
 
 fn add_health(config: &mut ServiceConfig) {

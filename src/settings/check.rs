@@ -48,7 +48,7 @@ fn check_listen(settings: &Settings) -> Result<(), String> {
     match open {
         Some(address) if settings.auth.is_development() && !server.open_to_everybody => {
             Err(format!(
-                "{address} is not a loopback address, but there are no keys, so every client that reaches that address could publish \
+                "{address} (server.listen, tls.listen) is not a loopback address, but there are no keys, so every client that reaches that address could publish \
              and subscribe; set auth.publisher_key and auth.subscriber_key, listen on a loopback address, or set server.open_to_everybody = true"
             ))
         }

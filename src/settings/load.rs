@@ -8,7 +8,12 @@ use std::{
 
 use config::{Config, Environment, File, FileFormat};
 
-use super::{Settings, SettingsError, aliases, check::check};
+use super::{
+    Settings, SettingsError, aliases,
+    check::check,
+    place::{self, Places},
+    wrong,
+};
 
 /// The file that is read if it exists and no other is named.
 const DEFAULT_FILE: &str = "tidegate.toml";
@@ -62,19 +67,27 @@ pub struct Source {
 /// If a source cannot be read, has an unknown key or a wrong type, or if the settings contradict
 /// each other.
 pub fn load(source: Source) -> Result<Settings, SettingsError> {
+    let mut places = Places::default();
     let mut builder = Config::builder();
     if let Some(file) = file(source.file) {
         let text = std::fs::read_to_string(&file)
             .map_err(|reason| SettingsError::Unreadable { file: file.clone(), reason })?;
         check_syntax(&file, &text)?;
         builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
+        places.file = Some((file, text));
     }
+    let unplaced = |error| wrong::describe(&error, None, &Places::default());
     let mut aliases = Config::builder();
     for (key, value) in aliases::settings(&source.environment).map_err(SettingsError::Invalid)? {
-        aliases = aliases.set_override(key, value).map_err(|error| invalid(&error))?;
+        places.variables.push((key.to_owned(), "of the other hub".to_owned()));
+        aliases = aliases.set_override(key, value).map_err(unplaced)?;
     }
-    builder = builder.add_source(aliases.build().map_err(|error| invalid(&error))?);
-    let (secrets, environment) = variables(source.environment)?
+    builder = builder.add_source(aliases.build().map_err(unplaced)?);
+    let variables = variables(source.environment)?;
+    // Before those of the other hub, which they override.
+    let own = variables.keys().map(|name| (key_of(name), name.clone()));
+    places.variables.splice(0..0, own);
+    let (secrets, environment) = variables
         .into_iter()
         .partition::<HashMap<_, _>, _>(|(name, _)| SECRETS.iter().any(|it| name.ends_with(it)));
     let mut environment = Environment::with_prefix("TIDEGATE")
@@ -89,15 +102,18 @@ pub fn load(source: Source) -> Result<Settings, SettingsError> {
     builder = builder.add_source(environment);
     // As overrides they are not parsed, so a secret of digits stays text.
     for (name, value) in secrets {
-        let key = name.trim_start_matches("TIDEGATE_").to_lowercase().replace("__", ".");
-        builder = builder.set_override(key, value).map_err(|error| invalid(&error))?;
+        builder = builder.set_override(key_of(&name), value).map_err(unplaced)?;
     }
     for (key, value) in source.flags {
-        builder = builder.set_override(key, value).map_err(|error| invalid(&error))?;
+        places.flags.push(key);
+        builder = builder.set_override(key, value).map_err(unplaced)?;
     }
-    let settings: Settings =
-        builder.build().and_then(Config::try_deserialize).map_err(|error| invalid(&error))?;
-    check(&settings)?;
+    let merged = builder.build().map_err(unplaced)?;
+    let settings: Settings = merged
+        .clone()
+        .try_deserialize()
+        .map_err(|error| wrong::describe(&error, Some(&merged), &places))?;
+    check(&settings).map_err(|error| wrong::with_places(error, &places))?;
     Ok(settings)
 }
 
@@ -108,16 +124,15 @@ fn file(named: Option<PathBuf>) -> Option<PathBuf> {
 /// Checks the syntax first, because the `config` crate reports errors without the file's name.
 fn check_syntax(file: &Path, text: &str) -> Result<(), SettingsError> {
     text.parse::<toml::Table>().map(drop).map_err(|error| {
-        SettingsError::Invalid(format!("{}: {}", file.display(), one_line(&error.to_string())))
+        let line = place::line(text, error.span().unwrap_or_default().start);
+        let message = wrong::one_line(error.message());
+        SettingsError::Invalid(format!("{}, line {line}: {message}", file.display()))
     })
 }
 
-fn invalid(error: &config::ConfigError) -> SettingsError {
-    SettingsError::Invalid(one_line(&error.to_string()))
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+/// Returns the key that a variable sets.
+fn key_of(variable: &str) -> String {
+    variable.trim_start_matches("TIDEGATE_").to_lowercase().replace("__", ".")
 }
 
 /// Returns the variables that are settings. Skips `TIDEGATE_CONFIG`, which names the file, and the

@@ -12,8 +12,10 @@ mod jobs;
 mod limits;
 mod load;
 pub(crate) mod origins;
+mod place;
 mod secret;
 mod units;
+mod wrong;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -36,7 +38,7 @@ pub use self::jobs::{JobSettings, JobTypeSettings, WildcardGrants};
 pub use self::limits::{LimitSettings, Refusal};
 pub use self::load::{Source, load};
 pub use self::secret::Secret;
-use self::units::{addresses, duration, optional_url, size};
+use self::units::{addresses, duration, networks, optional_url, size};
 
 /// All settings. `tidegate.toml` in the repository documents each.
 ///
@@ -93,13 +95,14 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerSettings {
-    /// Addresses to listen on.
+    /// Addresses to listen on. [`load`] resolves host names.
     #[serde(with = "addresses")]
     pub listen: Vec<SocketAddr>,
     /// The address that browsers use for the gateway, if it differs from the listening address.
     #[serde(with = "optional_url")]
     pub public_url: Option<Url>,
     /// Proxies whose headers name the client's address, and the scheme and host that it used.
+    #[serde(with = "networks")]
     pub trusted_proxies: Vec<IpNet>,
     /// The header that is trusted from these proxies.
     pub forwarded_header: ForwardedHeader,

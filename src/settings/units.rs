@@ -43,32 +43,81 @@ pub(super) mod size {
     }
 }
 
-/// One address, or several as a list or separated by commas.
+/// One address, or several as a list or separated by commas. A host name stands for its addresses.
 pub(super) mod addresses {
-    use std::net::SocketAddr;
+    use std::{
+        fmt,
+        net::{SocketAddr, TcpListener, ToSocketAddrs as _},
+    };
 
-    use serde::{Deserialize, Deserializer, Serialize as _, Serializer, de::Error};
+    use serde::{
+        Deserializer, Serialize as _, Serializer,
+        de::{Error, SeqAccess, Visitor},
+    };
 
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
+    struct Addresses;
+
+    impl<'de> Visitor<'de> for Addresses {
+        type Value = Vec<SocketAddr>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an address such as \"127.0.0.1:3000\" or \"localhost:3000\", or a list of them")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+            resolve_all(text.split(',')).map_err(E::custom)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut texts: Vec<String> = Vec::new();
+            while let Some(text) = seq.next_element()? {
+                texts.push(text);
+            }
+            resolve_all(texts.iter().map(String::as_str)).map_err(A::Error::custom)
+        }
     }
 
     pub(crate) fn deserialize<'de, D>(input: D) -> Result<Vec<SocketAddr>, D::Error>
     where
         D: Deserializer<'de>,
     {
-        let texts = match OneOrMany::deserialize(input)? {
-            OneOrMany::One(text) => text.split(',').map(|it| it.trim().to_owned()).collect(),
-            OneOrMany::Many(texts) => texts,
+        input.deserialize_any(Addresses)
+    }
+
+    fn resolve_all<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<SocketAddr>, String> {
+        let mut addresses = Vec::new();
+        for text in texts.map(str::trim).filter(|it| !it.is_empty()) {
+            addresses.extend(resolve(text)?);
+        }
+        Ok(addresses)
+    }
+
+    /// Resolves a host name once, here, so that all rules apply to the address that is listened on.
+    fn resolve(text: &str) -> Result<Vec<SocketAddr>, String> {
+        if let Ok(address) = text.parse() {
+            return Ok(vec![address]);
+        }
+        let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        let Some((host, _)) = parts.filter(|(_, port)| port.parse::<u16>().is_ok()) else {
+            return Err(format!(
+                "`{text}` is not an address such as `127.0.0.1:3000` or `localhost:3000`"
+            ));
         };
-        let parse = |text: &String| {
-            let error = || format!("`{text}` is not an address such as `127.0.0.1:3000`");
-            text.parse().map_err(|_| D::Error::custom(error()))
-        };
-        texts.iter().filter(|it| !it.is_empty()).map(parse).collect()
+        let found = text
+            .to_socket_addrs()
+            .map_err(|error| format!("the host name `{host}` cannot be resolved: {error}"))?;
+        let mut found: Vec<SocketAddr> = found.collect();
+        found.sort_unstable();
+        found.dedup();
+        // `localhost` is often an IPv6 address as well, also where there is no IPv6.
+        let is_own = |it: &&SocketAddr| TcpListener::bind((it.ip(), 0)).is_ok();
+        let own: Vec<SocketAddr> = found.iter().filter(is_own).copied().collect();
+        if own.is_empty() {
+            let ips: Vec<String> = found.iter().map(|it| it.ip().to_string()).collect();
+            let ips = ips.join(", ");
+            return Err(format!("`{host}` is {ips}, which is not an address of this machine"));
+        }
+        Ok(own)
     }
 
     pub(crate) fn serialize<S>(value: &[SocketAddr], out: S) -> Result<S::Ok, S::Error>
@@ -79,6 +128,27 @@ pub(super) mod addresses {
             [one] => one.serialize(out),
             many => many.serialize(out),
         }
+    }
+}
+
+/// Networks such as `10.0.0.0/8`.
+pub(super) mod networks {
+    use ipnet::IpNet;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error};
+
+    pub(crate) fn deserialize<'de, D>(input: D) -> Result<Vec<IpNet>, D::Error>
+    where
+        D: Deserializer<'de>,
+    {
+        let parse = |text: String| {
+            let error = || format!("`{text}` is not a network such as `10.0.0.0/8`");
+            text.parse().map_err(|_| D::Error::custom(error()))
+        };
+        Vec::<String>::deserialize(input)?.into_iter().map(parse).collect()
+    }
+
+    pub(crate) fn serialize<S: Serializer>(value: &[IpNet], out: S) -> Result<S::Ok, S::Error> {
+        value.serialize(out)
     }
 }
 

@@ -4,6 +4,7 @@
 //! build --examples` before.
 
 mod clone;
+mod embedded;
 mod feed;
 mod gateway;
 mod nginx;

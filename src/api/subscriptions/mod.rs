@@ -18,7 +18,9 @@ use self::asked::{Asked, Filter};
 use crate::{
     auth::Dialect,
     gateway::Gateway,
-    http::{accept::preferred, access, etag::KnownTags, metadata, problem::Problem, resource},
+    http::{
+        accept::preferred, access, etag::KnownTags, metadata, own_path, problem::Problem, resource,
+    },
 };
 
 /// Where the gateway serves the list. A proxy may map it to another path.
@@ -44,7 +46,7 @@ async fn show_subscriptions(request: HttpRequest) -> Result<HttpResponse, Proble
     let subscriber = access::subscriber(&request).await?;
     // As written by the client: grants name the path with its escapes (draft-08, "Subscription
     // API").
-    let rest = request.uri().path().strip_prefix(SERVED_AT).ok_or_else(nothing)?;
+    let rest = own_path(&request).strip_prefix(SERVED_AT).ok_or_else(nothing)?;
     let names = gateway.settings().subscription_names();
     let path = format!("{}{rest}", names.root);
     subscriber.check(&Topic::of_subscription(&path))?;

@@ -1,5 +1,6 @@
 //! Validation: from the raw fields of an update to a valid one.
 
+use serde::Serialize;
 use url::Url;
 
 use super::{ClientKey, EventId, EventType, Invalid, Lane, Topic, Update, text, topic::WILDCARD};
@@ -56,6 +57,29 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// Creates a draft whose payload is a value as JSON.
+    ///
+    /// ```
+    /// # use tidegate_core::event::Draft;
+    /// # fn main() -> Result<(), serde_json::Error> {
+    /// let draft = Draft::json("books", &serde_json::json!({ "title": "Snow" }))?;
+    /// assert_eq!(draft.data, r#"{"title":"Snow"}"#);
+    ///
+    /// let private = Draft { private: true, ..Draft::json("books", &["Snow"])? };
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If `value` cannot be written as JSON.
+    pub fn json(
+        topic: impl Into<String>,
+        value: &impl Serialize,
+    ) -> Result<Self, serde_json::Error> {
+        let data = serde_json::to_string(value)?;
+        Ok(Self { topics: vec![topic.into()], data, ..Self::default() })
+    }
+
     /// Checks every field. Counts come first, so that a bad request is refused before it costs
     /// anything.
     ///

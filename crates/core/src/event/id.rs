@@ -1,7 +1,7 @@
 //! The identifiers of an event: its position, its id, its type, and the client keys that it
 //! excepts.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 
@@ -64,6 +64,12 @@ impl EventId {
     }
 }
 
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The type of an event, which browsers use as the name of the DOM event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventType(Box<str>);
@@ -102,6 +108,12 @@ impl EventType {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Topics: the names under which events are published.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use percent_encoding::percent_decode_str;
@@ -23,6 +23,12 @@ const CLIENTS: &str = "/.well-known/mercure/clients/";
 /// The name that an event is published under: any string, often an IRI.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(Arc<str>);
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl Topic {
     /// Parses a topic of an update or of an exact matcher.
