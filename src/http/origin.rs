@@ -58,7 +58,8 @@ fn cure(request: &HttpRequest, origin: &str, settings: &Settings) -> Option<&'st
     let may_read = settings.lets_read(origin);
     // A preflight is followed by the request itself, if it succeeds.
     let wants_write = !is_safe(request) && !is_preflight && settings.auth.is_development();
-    if may_read && (!wants_write || settings.lets_write(origin)) || is_own(request, origin, settings)
+    if may_read && (!wants_write || settings.lets_write(origin))
+        || is_own(request, origin, settings)
     {
         return None;
     }

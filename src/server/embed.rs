@@ -131,7 +131,9 @@ impl Mount {
             let start = format!("{path}/");
             let redirect = web::to(move || {
                 let start = start.clone();
-                async { HttpResponse::PermanentRedirect().insert_header((LOCATION, start)).finish() }
+                async {
+                    HttpResponse::PermanentRedirect().insert_header((LOCATION, start)).finish()
+                }
             });
             config.service(web::resource(path.as_str()).route(redirect));
             let scope = web::scope(path).app_data(MountedAt(path.clone()));
@@ -143,4 +145,78 @@ impl Mount {
 /// Whether a path is `root` or below it.
 fn is_below(path: &str, root: &str) -> bool {
     path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{
+        App,
+        test::{TestRequest, call_service, init_service, read_body},
+    };
+    use serde_json::Value;
+
+    use super::*;
+    use crate::settings::{HistorySettings, MercureSettings, Secret, Settings};
+
+    fn gateway(change: impl FnOnce(&mut Settings)) -> Gateway {
+        let mercure = MercureSettings { subscriptions: true, ..MercureSettings::default() };
+        let mut settings =
+            Settings { history: HistorySettings::in_memory(), mercure, ..Settings::default() };
+        change(&mut settings);
+        Gateway::start(settings).expect("it starts")
+    }
+
+    /// Returns the status and the body of a reply.
+    async fn get(mount: &Mount, path: &str) -> (u16, String) {
+        let mount = mount.clone();
+        let app = App::new()
+            .configure(move |config| mount.configure(config))
+            .default_service(web::to(async || HttpResponse::NotFound().body("the application's")));
+        let app = init_service(app).await;
+        let reply = call_service(&app, TestRequest::with_uri(path).to_request()).await;
+        let status = reply.status().as_u16();
+        (status, String::from_utf8_lossy(&read_body(reply).await).into_owned())
+    }
+
+    #[actix_web::test]
+    async fn at_the_root_other_paths_stay_the_applications() {
+        let gateway = gateway(|_| {});
+        let (all, few) = (gateway.mount("/"), gateway.mount("").without_operations());
+        for path in [
+            "/",
+            "/poll?topic=t&wait=0",
+            "/iframe",
+            "/jobs",
+            "/static/icon.svg",
+            "/static/none",
+            "/.well-known/mercure/subscriptions",
+            "/.well-known/oauth-protected-resource/x",
+        ] {
+            for mount in [&all, &few] {
+                let (status, body) = get(mount, path).await;
+                assert_ne!(body, "the application's", "{path}: {status}");
+            }
+        }
+        for path in ["/metrics", "/health/live", "/health/ready", "/healthz"] {
+            assert_eq!(get(&all, path).await.0, 200, "{path}");
+            assert_eq!(get(&few, path).await, (404, "the application's".into()), "{path}");
+        }
+        for path in ["/nowhere", "/eventsource", "/healthy", "/.well-known/acme", "/a/jobs"] {
+            assert_eq!(get(&all, path).await, (404, "the application's".into()), "{path}");
+        }
+    }
+
+    #[actix_web::test]
+    async fn under_a_path_addresses_have_that_path() {
+        let open = gateway(|_| {});
+        let list = get(&open.mount("push/"), "/push/.well-known/mercure/subscriptions").await;
+        assert_eq!(list.0, 200, "{list:?}");
+        let guarded = gateway(|it| it.auth.publisher_key = Secret::from("k"));
+        let metadata = "/a/b/.well-known/oauth-protected-resource/a/b/.well-known/mercure";
+        let (status, body) = get(&guarded.mount("/a/b"), metadata).await;
+        let document: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(status, 200, "{body}");
+        let resource = document["resource"].as_str().expect("text");
+        assert!(resource.ends_with("/a/b/.well-known/mercure"), "{resource}");
+    }
 }

@@ -61,7 +61,9 @@ pub(super) mod addresses {
         type Value = Vec<SocketAddr>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an address such as \"127.0.0.1:3000\" or \"localhost:3000\", or a list of them")
+            f.write_str(
+                "an address such as \"127.0.0.1:3000\" or \"localhost:3000\", or a list of them",
+            )
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {

@@ -34,7 +34,9 @@ mod job_model; // the state machine of a job against a naive one
 mod jobs; // jobs over HTTP: creators, workers, watchers
 mod key_sets; // key sets of other servers, and every family of algorithms
 mod limits; // seats, descriptors, and how refusals are reported
+mod local_pages; // development mode and pages of other local servers
 mod matching; // which subscribers a topic reaches, in both dialects
+mod mistakes; // the mistakes of a first try, and the cures that are named
 mod operations; // health, metrics
 #[cfg(target_os = "linux")]
 mod pipelining; // requests that are sent before earlier ones are answered

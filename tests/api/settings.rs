@@ -1,4 +1,4 @@
-use std::{net::TcpListener, process::Output};
+use std::process::Output;
 
 use crate::support::program;
 
@@ -188,12 +188,4 @@ fn keys_that_cannot_be_right_are_named() {
     let only_publishers = Some("[auth]\npublisher_key = 'a'\n");
     let complaint = complaint(&tidegate(&["check"], &[], only_publishers));
     assert!(complaint.contains("no client could subscribe"), "{complaint}");
-}
-
-#[test]
-fn a_port_in_use_is_named() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = taken.local_addr().expect("an address").to_string();
-    let complaint = complaint(&tidegate(&["--listen", &address], &[], None));
-    assert!(complaint.contains(&address) && complaint.contains("in use"), "{complaint}");
 }

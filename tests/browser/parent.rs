@@ -119,7 +119,7 @@ async fn pages_of_an_allowed_origin_get_events_and_others_get_nothing() {
         serve_page(friend, foreign_page()).await;
         serve_page(stranger, foreign_page()).await;
         let (friend, stranger) =
-            (format!("http://localhost:{friend}"), format!("http://127.0.0.1:{stranger}"));
+            (format!("http://friend.test:{friend}"), format!("http://stranger.test:{stranger}"));
         let gateway = Gateway::start(&[("CORS__ORIGINS", &friend)]).await;
         let iframe = format!("{}/iframe?topic=x", gateway.origin());
 
@@ -164,7 +164,7 @@ async fn a_document_that_the_gateway_refuses_says_so_and_stops() {
     in_browser(|page| async move {
         let port = free_port();
         serve_page(port, foreign_page()).await;
-        let origin = format!("http://localhost:{port}");
+        let origin = format!("http://friend.test:{port}");
         let mut gateway = Gateway::start(&[("CORS__ORIGINS", &origin)]).await;
         page.open(&format!("{origin}/")).await;
         page.run(&format!("listen('{}/iframe?topic=x&origin={origin}')", gateway.origin())).await;
@@ -199,6 +199,49 @@ async fn a_document_that_there_is_no_room_for_comes_when_there_is() {
         gateway.publish_numbered(0..10).await;
         page.until_heard(&["iframe"], "id-9").await;
         assert_ids(&page, 0..10).await;
+    })
+    .await;
+}
+
+/// A page with the snippet of the README, on a server of its own.
+fn page_of_a_development_server(gateway: &str) -> String {
+    format!(
+        "<!doctype html><title>app</title><script>
+        var heard = [], opened = false, published = null;
+        var source = new EventSource('{gateway}/events?topic=x');
+        source.onopen = function () {{ opened = true; }};
+        source.onmessage = function (event) {{ heard.push(event.data); }};
+        function publish(data) {{
+            var form = new URLSearchParams({{ topic: 'x', data: data }});
+            fetch('{gateway}/events', {{ method: 'POST', body: form }}).then(function (reply) {{
+                return reply.text().then(function (text) {{ published = reply.status + ' ' + text; }});
+            }}, function (error) {{ published = String(error); }});
+        }}
+        </script>"
+    )
+}
+
+#[tokio::test]
+async fn a_page_of_a_development_server_listens_and_learns_why_it_may_not_publish() {
+    in_browser(|page| async move {
+        for (may_write, expected) in [("false", "403 "), ("true", "200 ")] {
+            let gateway = Gateway::start(&[("CORS__LOOPBACK_WRITES", may_write)]).await;
+            let port = free_port();
+            serve_page(port, page_of_a_development_server(&gateway.origin())).await;
+            page.open(&format!("http://localhost:{port}/")).await;
+            page.until("a stream", "return opened").await;
+            gateway.publish_numbered(0..1).await;
+            page.until("an event", "return heard.length === 1").await;
+            page.run("publish('from the page')").await;
+            let status = format!("return published && published.indexOf('{expected}') === 0");
+            page.until("an answer that the page can read", &status).await;
+            if may_write == "true" {
+                page.until("its event", "return heard[1] === 'from the page'").await;
+            } else {
+                let named = "return published.indexOf('cors.loopback_writes') !== -1";
+                page.until("the cure", named).await;
+            }
+        }
     })
     .await;
 }

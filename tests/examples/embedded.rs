@@ -36,18 +36,15 @@ async fn addresses_are_below_the_path() {
     assert!(job.starts_with("/push/jobs/"), "{job}");
     assert_eq!(get(&app, &job).await.status(), 200);
 
-    let reply = get(&app, "/push/.well-known/mercure?topic=t").await;
-    let metadata = "/push/.well-known/oauth-protected-resource/push/.well-known/mercure";
-    assert_eq!(reply.status(), 200);
-    let document: Value = get(&app, metadata).await.json().await.expect("JSON");
-    assert_eq!(document["resource"], app.url("/push/.well-known/mercure"));
-
     let start = get(&app, "/push/").await.text().await.expect("a page");
     assert!(start.contains(&app.url("/push")), "{start}");
     let stay = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build();
     let request = stay.expect("a client").get(app.url("/push")).send();
     let reply = in_time("a redirect", request).await.expect("an answer");
-    assert_eq!((reply.status().as_u16(), reply.headers()["location"].as_bytes()), (308, &b"/push/"[..]));
+    assert_eq!(
+        (reply.status().as_u16(), reply.headers()["location"].as_bytes()),
+        (308, &b"/push/"[..])
+    );
 }
 
 #[tokio::test]

@@ -125,6 +125,8 @@ async fn connect(port: u16, binary: &str, directory: &TempDir, arguments: &[&str
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--disable-quic",
+        // Sites that are not this machine's, though tests serve them here.
+        "--host-resolver-rules=MAP *.test 127.0.0.1",
         "--no-first-run",
         "--disable-background-networking",
         "--disable-component-update",
