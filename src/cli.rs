@@ -11,11 +11,14 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use jsonwebtoken::Algorithm;
-use tidegate_core::{history::store, matching::MatcherKind};
+use tidegate_core::{
+    history::store::{self, StoreError},
+    matching::MatcherKind,
+};
 
 use crate::{
     auth::{self, Dialect, Order},
-    gateway::Gateway,
+    gateway::{self, Gateway},
     server::{Listeners, Server},
     settings::{Compat, DurabilityKind, HistorySettings, Settings, Source, StoreKind, load},
     telemetry,
@@ -240,7 +243,10 @@ fn look_after(command: StoreCommand, settings: &Settings) -> Result<(), String> 
             store::import(&options, io::stdin().lock(), without_end)
         }
     };
-    print(&told.map_err(|error| error.to_string())?);
+    print(&told.map_err(|error| match error {
+        StoreError::Disk(error) => gateway::unusable(&error),
+        other => other.to_string(),
+    })?);
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use tidegate_core::{
     subscriptions::{self, Names, Registry},
 };
 use tokio::sync::Semaphore;
+use tracing::warn;
 use url::Url;
 
 use crate::{
@@ -103,6 +104,9 @@ impl Gateway {
         let history = open_history(&settings)?;
         let tail_bytes = settings.delivery.tail_bytes;
         let hub = Hub::start(history, tail_bytes, settings.publish.refuse_when_behind)?;
+        if hub.trouble().is_some() && settings.history.store == StoreKind::Disk {
+            warn!("the store is history.path, and the gateway runs as {}", user());
+        }
         let subscriptions =
             start_subscriptions(&hub, &settings.mercure, settings.subscription_names())?;
         let limits = &settings.limits;
@@ -349,7 +353,7 @@ fn open_history(settings: &Settings) -> io::Result<Arc<dyn History>> {
 }
 
 /// Says why a store cannot be opened, with the setting, and the user if that is the reason.
-fn unusable(error: &DiskError) -> String {
+pub(crate) fn unusable(error: &DiskError) -> String {
     let DiskError::Refused { path, reason, kind } = error else { return error.to_string() };
     let advice = match kind {
         io::ErrorKind::PermissionDenied => {
@@ -374,4 +378,23 @@ fn user() -> String {
     }
     #[cfg(not(target_os = "linux"))]
     "this user".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_may_not_be_used_is_told_with_its_setting_and_the_user() {
+        for (kind, said) in [
+            (io::ErrorKind::PermissionDenied, "the gateway runs as the user "),
+            (io::ErrorKind::NotADirectory, "it has to be a directory"),
+            (io::ErrorKind::StorageFull, "cannot be used: full"),
+        ] {
+            let (path, reason) = ("/var/lib/a".into(), "full".to_owned());
+            let text = unusable(&DiskError::Refused { path, reason, kind });
+            assert!(text.starts_with("the store /var/lib/a (history.path) "), "{text}");
+            assert!(!cfg!(target_os = "linux") || text.contains(said), "{text}");
+        }
+    }
 }

@@ -20,7 +20,6 @@ use actix_web::{
 use clap::Parser;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::json;
 use tidegate::{
     event::{Draft, EventId},
     gateway::{Gateway, Refused},
@@ -174,15 +173,11 @@ impl Board {
         price.cents +=
             if fastrand::bool() || price.cents <= distance { distance } else { -distance };
         price.change = self.change + 1;
-        let id = gateway
-            .publish(Draft {
-                topics: vec![format!("prices/{}", price.good)],
-                data: json!(price).to_string(),
-                ..Draft::default()
-            })
-            .await?;
+        let topic = format!("prices/{}", price.good);
+        let draft = Draft::json(topic, &price).expect("a price is written as JSON");
+        let id = gateway.publish(draft).await?;
         self.change = price.change;
-        self.cursor = id.as_str().to_owned();
+        self.cursor = id.to_string();
         self.prices[at] = price;
         Ok(())
     }

@@ -8,6 +8,7 @@ pub(crate) mod access;
 pub(crate) mod body;
 pub(crate) mod etag;
 pub(crate) mod form;
+mod full;
 pub(crate) mod guard;
 pub(crate) mod headers;
 pub(crate) mod idempotency;

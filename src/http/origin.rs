@@ -64,16 +64,16 @@ fn cure(request: &HttpRequest, origin: &str, settings: &Settings) -> Option<&'st
         return None;
     }
     Some(if origin == "null" {
-        "a page without an origin (a file, a sandboxed frame) is refused, and no setting allows \
-         it: serve the page over HTTP"
+        "a page without an origin (a file, a sandboxed frame) is refused: serve the page over HTTP; \
+         `*` in cors.origins lets it read only"
     } else if may_read && origins::is_loopback(origin) {
         "pages of this origin may read but not write; cors.loopback_writes = true or the flag \
          --loopback-writes allows it"
     } else if may_read {
         "pages of this origin may read but not write; to let them, name the origin in cors.origins"
     } else {
-        "browsers let pages of this origin neither read nor write here; to let them, name the \
-         origin in cors.origins"
+        "browsers hide every response from pages of this origin; to let them read and write, name \
+         the origin in cors.origins"
     })
 }
 

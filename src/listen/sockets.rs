@@ -56,7 +56,7 @@ impl Inherited {
     }
 }
 
-/// Listens on `address`, which the setting `key` names, with the inherited listener if there is one.
+/// Listens on `address`, which the setting `key` names. Uses the inherited listener for it, if any.
 pub(crate) fn bind(
     key: &str,
     address: SocketAddr,

@@ -1,5 +1,5 @@
-//! The gateway in an application with its own actix server: which addresses the gateway answers, and
-//! how its streams end with that server.
+//! The gateway in an application with its own actix server: which addresses the gateway answers,
+//! and how its streams end with that server.
 
 use actix_web::{
     HttpResponse,

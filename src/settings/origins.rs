@@ -47,9 +47,10 @@ pub(crate) fn is_loopback(origin: &str) -> bool {
 }
 
 impl Settings {
-    /// Whether pages of `origin` may read responses.
+    /// Whether pages of `origin` may read responses. `*` lets also those of `null` read, because
+    /// every page may then.
     pub(crate) fn lets_read(&self, origin: &str) -> bool {
-        self.lets_read_by_name(origin) || allows(&self.cors.origins, origin)
+        self.lets_read_by_name(origin) || self.cors.origins.iter().any(|it| it == ANY)
     }
 
     /// Whether pages of `origin` may read responses for another reason than `*`.

@@ -1,5 +1,5 @@
-//! Where a setting is written: the line of the file, the variable or the command line. Only messages
-//! need it.
+//! Where a setting is written: the line of the file, the variable or the command line. Only
+//! messages need it.
 
 use std::path::PathBuf;
 

@@ -186,6 +186,20 @@ async fn a_refused_origin_is_logged_once_with_its_cure() {
 }
 
 #[tokio::test]
+async fn a_page_that_may_read_is_not_logged_as_refused() {
+    let gateway = Gateway::with(&[("CORS__ORIGINS", "*")]);
+    for origin in ["null", "https://app.test", LOCAL[0]] {
+        let reply = from_page(&gateway, Method::GET, "/poll?topic=t&wait=0", origin).await;
+        assert_eq!(allowed_origin(&reply), Some("*"));
+    }
+    // A later line shows that the log has arrived.
+    from_page(&gateway, Method::POST, "/events", "https://last.test").await;
+    eventually("a line", async || gateway.log().contains("https://last.test")).await;
+    let lines = lines(&gateway);
+    assert!(!lines.iter().any(|it| it.contains("null") || it.contains("app.test")), "{lines:?}");
+}
+
+#[tokio::test]
 async fn many_invented_origins_leave_few_lines() {
     let gateway = Gateway::with(&[("LOG__REFUSALS_PER_SECOND", "0")]);
     let long = "x".repeat(4000);

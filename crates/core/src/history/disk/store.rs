@@ -38,7 +38,7 @@ pub enum StoreError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// There is no store.
-    #[error("there is no store in {0}")]
+    #[error("there is no store in {0} (history.path)")]
     Missing(String),
     /// There is already a store.
     #[error("there is a store in {0} already; import into an empty directory (history.path)")]
