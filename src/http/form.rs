@@ -29,6 +29,16 @@ pub(crate) fn has(query: &str, name: &str) -> bool {
     pairs(query.as_bytes()).filter_map(Result::ok).any(|(found, _)| found == name)
 }
 
+/// Returns the first value of this name in a query.
+///
+/// # Errors
+/// If it, or something before it, is not UTF-8.
+pub(crate) fn first(query: &str, name: &str) -> Result<Option<String>, NotUtf8> {
+    let is_it = |pair: &Result<_, _>| pair.as_ref().map_or(true, |(found, _)| found == name);
+    let pair = pairs(query.as_bytes()).find(is_it).transpose()?;
+    Ok(pair.map(|(_, value)| value))
+}
+
 fn decode(input: &[u8]) -> Result<String, std::string::FromUtf8Error> {
     let spaced = if input.contains(&b'+') {
         let replaced = input.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte });

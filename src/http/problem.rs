@@ -12,6 +12,7 @@ use actix_web::{
 use serde::Serialize;
 use tidegate_core::{event::Invalid, history::HistoryError, hub::PublishError, ledger::KeyError};
 
+use super::form::NotUtf8;
 use crate::gateway::Refused;
 
 /// A refused request: what the client learns, and the words that the log and the metrics use.
@@ -307,6 +308,12 @@ impl Problem {
 
     pub(super) fn with_retry_after(self, seconds: u64) -> Self {
         self.with_header(RETRY_AFTER, HeaderValue::from(seconds))
+    }
+}
+
+impl From<NotUtf8> for Problem {
+    fn from(error: NotUtf8) -> Self {
+        Self::field(error.0.clone(), error.to_string())
     }
 }
 

@@ -314,12 +314,5 @@ fn root(request: &HttpRequest, gateway: &Gateway) -> String {
 
 /// Returns a parameter of the query.
 pub(crate) fn parameter(request: &HttpRequest, name: &str) -> Result<Option<String>, Problem> {
-    for pair in form::pairs(request.query_string().as_bytes()) {
-        let (found, value) =
-            pair.map_err(|error| Problem::field(error.0.clone(), error.to_string()))?;
-        if found == name {
-            return Ok(Some(value));
-        }
-    }
-    Ok(None)
+    Ok(form::first(request.query_string(), name)?)
 }

@@ -9,8 +9,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Draft, Problem> {
     let mut draft = Draft::default();
     let (mut data, mut retry) = (None, None);
     for pair in form::pairs(body) {
-        let (name, value) =
-            pair.map_err(|error| Problem::field(error.0.clone(), error.to_string()))?;
+        let (name, value) = pair?;
         match name.as_str() {
             "topic" => draft.topics.push(value),
             "except" => draft.except.push(value),

@@ -1,40 +1,89 @@
-//! From checked parameters to a subscription: looks up the start, and admits the subscriber if
-//! there is room.
+//! From a request to an admitted subscription: rights, a seat, parameters, room, and the start.
 
 use std::time::{Duration, Instant};
 
 use actix_web::{
-    HttpRequest,
+    HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{Method, header::HeaderValue},
 };
+use bytes::Bytes;
 use tidegate_core::{
-    delivery::{Seat, Subscription, Terms},
+    delivery::{Feed, Seat, Shard, Subscription, Terms},
     event::{Invalid, Position},
-    history::{CursorKey, HistoryError, Located, Missing, Search, Start},
+    history::{HistoryError, Located, Missing, Search, Start},
     matching::SubscribedPatterns,
     subscriptions::{Newcomer, Signs},
-    transport::{Gap, Transport},
+    transport::{Gap, StreamWriter, Transport},
 };
 use tracing::error;
 
-use super::params::Params;
+use super::{
+    params::{Own, Params},
+    stream,
+};
 use crate::{
     gateway::Gateway,
-    http::{client_address, problem::Problem},
+    http::{access, access::Subscriber, client_address, headers, problem::Problem},
     settings::UnknownIds,
 };
 
-/// A subscriber that has been admitted.
-pub(super) struct Admitted {
+/// An admitted subscription. Its endpoint adds the head of a response and a writer.
+pub(super) struct Admitted<'a, P> {
+    request: &'a HttpRequest,
+    gateway: Gateway,
+    pub(super) params: Params,
+    /// The parameters that only its transport has.
+    pub(super) own: P,
     /// The position after which it is served.
-    pub(super) after: Position,
+    after: Position,
     /// The response header for the cursor, if the client sent one.
-    pub(super) cursor_echo: Option<HeaderValue>,
+    cursor_echo: Option<HeaderValue>,
     /// A gap to report first.
-    pub(super) gap: Option<Gap>,
+    gap: Option<Gap>,
     /// What was dropped so far; it needs no further notice.
     n_dropped: u64,
     seat: Seat,
+}
+
+/// Admits the subscriber of a request whose parameters are all in its URL.
+///
+/// # Errors
+/// If the request is refused.
+pub(super) async fn admit<P: Own>(request: &HttpRequest) -> Result<Admitted<'_, P>, Problem> {
+    let subscriber = access::subscriber(request).await?;
+    admit_as(request, &subscriber, &[]).await
+}
+
+/// Admits `subscriber`, whose parameters are in the URL of `request` and in `body`. Takes the seat
+/// first, and compiles patterns last.
+///
+/// # Errors
+/// If the request is refused.
+pub(super) async fn admit_as<'a, P: Own>(
+    request: &'a HttpRequest,
+    subscriber: &Subscriber,
+    body: &[u8],
+) -> Result<Admitted<'a, P>, Problem> {
+    let gateway = Gateway::of(request);
+    let seat = seat(request, &gateway, subscriber.is_stranger())?;
+    let (params, own) = Params::parse(request, body, &gateway, subscriber)?;
+    let seat = room_for_matchers(request, &gateway, &params, seat)?;
+    let located = locate(request, &gateway, &params).await?;
+    let cursor = params.cursor.as_ref().map(|it| it.text.as_str());
+    let cursor_echo = cursor.map(|cursor| echo(cursor, located.missing));
+    let Located { mut after, mut missing, n_dropped } = located;
+    if missing == Some(Missing::Unknown)
+        && gateway.settings().mercure.unknown_ids == UnknownIds::None
+    {
+        (after, missing) = (gateway.hub().history().last(), None);
+    }
+    let id_bytes = gateway.settings().limits.id_bytes;
+    let gap = missing.map(|missing| Gap {
+        cursor: cursor.unwrap_or_default().chars().take(id_bytes).collect(),
+        missing,
+        after,
+    });
+    Ok(Admitted { request, gateway, params, own, after, cursor_echo, gap, n_dropped, seat })
 }
 
 /// Takes a seat for the subscriber, before any other work for it. `is_stranger` means that it lacks
@@ -80,40 +129,19 @@ fn room_for_matchers(
     Ok(seat.guarding((costs, weight, patterns)))
 }
 
-/// Looks up where the subscriber with this `seat` begins.
-pub(super) async fn admit(
+/// Looks up where the subscriber begins.
+async fn locate(
     request: &HttpRequest,
     gateway: &Gateway,
     params: &Params,
-    seat: Seat,
-) -> Result<Admitted, Problem> {
-    let limits = &gateway.settings().limits;
-    let seat = room_for_matchers(request, gateway, params, seat)?;
-    let history = gateway.hub().history();
+) -> Result<Located, Problem> {
     // A response to HEAD has no events, so a search would be wasted.
-    let n_newest = params.n_newest().filter(|_| request.method() != Method::HEAD);
-    let located = match n_newest {
-        Some(count) => search(gateway, params, count).await,
-        None => {
-            history.locate(params.start(history.cursor_key(), limits.id_bytes), &params.interest)
-        }
-        .await
-        .map_err(|error| unreadable(&error)),
-    }?;
-    let cursor = params.cursor.as_ref().map(|it| it.text.as_str());
-    let cursor_echo = cursor.map(|cursor| echo(cursor, located.missing));
-    let Located { mut after, mut missing, n_dropped } = located;
-    if missing == Some(Missing::Unknown)
-        && gateway.settings().mercure.unknown_ids == UnknownIds::None
-    {
-        (after, missing) = (history.last(), None);
+    if let Some(count) = params.n_newest().filter(|_| request.method() != Method::HEAD) {
+        return search(gateway, params, count).await;
     }
-    let gap = missing.map(|missing| Gap {
-        cursor: cursor.unwrap_or_default().chars().take(limits.id_bytes).collect(),
-        missing,
-        after,
-    });
-    Ok(Admitted { after, cursor_echo, gap, n_dropped, seat })
+    let history = gateway.hub().history();
+    let start = params.start(history.cursor_key(), gateway.settings().limits.id_bytes);
+    history.locate(start, &params.interest).await.map_err(|error| unreadable(&error))
 }
 
 /// Searches for the newest events, up to a limit. Ends early when the request ends or the gateway
@@ -164,16 +192,66 @@ fn echo(cursor: &str, missing: Option<Missing>) -> HeaderValue {
     }
 }
 
-impl Admitted {
+impl<P> Admitted<'_, P> {
+    /// Adds the headers of a stream to the head of its response.
+    fn add_headers(&self, response: &mut HttpResponseBuilder) {
+        headers::streamed(response);
+        self.add_cursor_echo(response);
+    }
+
+    /// Adds the headers that report where the response begins.
+    pub(super) fn add_cursor_echo(&self, response: &mut HttpResponseBuilder) {
+        headers::cursor_echo(response, self.cursor_echo.clone());
+    }
+
+    /// Answers with the head that a stream would have, and subscribes to nothing.
+    pub(super) fn probe(self, mut response: HttpResponseBuilder) -> HttpResponse {
+        self.add_headers(&mut response);
+        response.body(Bytes::new())
+    }
+
+    /// Answers with a stream that begins with `head`.
+    ///
+    /// # Errors
+    /// If there is no room on the list of subscriptions.
+    pub(super) fn stream(
+        self,
+        mut response: HttpResponseBuilder,
+        head: Bytes,
+        writer: StreamWriter,
+    ) -> Result<HttpResponse, Problem> {
+        self.add_headers(&mut response);
+        let terms = stream_terms(&self.gateway, writer.transport(), self.params.expires);
+        let mut style = stream::style(&self.gateway, writer);
+        style.is_old_dialect = self.params.is_old_dialect;
+        let joined = self.join(None)?;
+        let request = joined.request;
+        let (subscription, _, _) = joined.subscription(terms);
+        Ok(stream::respond(request, response, head, subscription, style))
+    }
+
+    /// Subscribes a transport that replies instead of streaming, for at most `time`. `session` is
+    /// the number of its poll session.
+    ///
+    /// # Errors
+    /// If there is no room on the list of subscriptions.
+    pub(super) fn feed(
+        self,
+        transport: Transport,
+        session: u64,
+        time: Duration,
+    ) -> Result<(Feed, Params, P), Problem> {
+        let terms = Terms { transport, heartbeat: None, lifetime: time };
+        let joined = self.join(Some(session))?;
+        let shard = joined.request.app_data::<Shard>();
+        let shard = shard.expect("`Gateway::configure` adds a shard to its routes").clone();
+        let (subscription, params, own) = joined.subscription(terms);
+        Ok((shard.subscribe(subscription), params, own))
+    }
+
     /// Adds it to the list of subscriptions, if there is one, for as long as it has its seat.
-    /// `session` is the number of its poll session.
-    pub(super) fn join(
-        mut self,
-        request: &HttpRequest,
-        gateway: &Gateway,
-        params: &Params,
-        session: Option<u64>,
-    ) -> Result<Self, Problem> {
+    fn join(mut self, session: Option<u64>) -> Result<Self, Problem> {
+        let Self { gateway, params, .. } = &self;
         let Some(registry) = gateway.subscriptions() else { return Ok(self) };
         let signs = Signs {
             subject: params.profile.subject.as_deref(),
@@ -182,7 +260,8 @@ impl Admitted {
         };
         let payload_for = |matcher: &str| params.profile.payload_for(matcher);
         if let Some(newcomer) = Newcomer::new(params.interest.matchers(), signs, payload_for) {
-            let mut share = gateway.listed().share(client_address(request, gateway.settings()));
+            let address = client_address(self.request, gateway.settings());
+            let mut share = gateway.listed().share(address);
             share.grow(params.interest.matchers().count()).map_err(Problem::listed_full)?;
             let presence = registry.join(newcomer).map_err(Problem::listed_out)?;
             self.seat = self.seat.guarding((share, presence));
@@ -190,18 +269,26 @@ impl Admitted {
         Ok(self)
     }
 
-    /// Where the client can resume before it has received anything. A gap has to be reported again.
-    pub(super) fn resume_point(&self, key: &CursorKey) -> String {
+    /// Returns the cursor token for where it begins, unless a gap has to be reported first: the
+    /// token is after it.
+    pub(super) fn beginning(&self) -> Option<String> {
+        self.gap.is_none().then(|| self.gateway.hub().history().cursor_key().seal(self.after))
+    }
+
+    /// Returns where the client can resume before it has received anything. A gap has to be
+    /// reported again.
+    pub(super) fn resume_point(&self) -> String {
         match &self.gap {
             Some(gap) if !gap.cursor.is_empty() => gap.cursor.clone(),
-            _ => key.seal(self.after),
+            _ => self.gateway.hub().history().cursor_key().seal(self.after),
         }
     }
 
     /// The subscription for the shard.
-    pub(super) fn subscription(self, params: &Params, terms: Terms) -> Subscription {
-        let Self { after, gap, n_dropped, seat, .. } = self;
-        Subscription { interest: params.interest.clone(), after, gap, n_dropped, terms, seat }
+    fn subscription(self, terms: Terms) -> (Subscription, Params, P) {
+        let Self { params, own, after, gap, n_dropped, seat, .. } = self;
+        let interest = params.interest.clone();
+        (Subscription { interest, after, gap, n_dropped, terms, seat }, params, own)
     }
 }
 

@@ -4,28 +4,51 @@
 //! script with each event. See `static/iframe.js` for the document's side.
 
 use actix_web::{
-    HttpRequest, HttpResponse, HttpResponseBuilder,
+    HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError as _,
     body::BoxBody,
-    http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY},
+    http::{
+        StatusCode,
+        header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY},
+    },
 };
 use askama::Template as _;
 use bytes::Bytes;
 use serde::Serialize;
-use tidegate_core::transport::{EndReason, StreamWriter, Transport, iframe, json};
+use tidegate_core::transport::{EndReason, StreamWriter, iframe, json};
 
 use super::{
-    admission::{self, Admitted},
+    admission::admit,
     callback::check_callback,
-    params::Params,
+    params::{self, visible_heartbeats},
+    query::{Parameter, Query},
     stream,
 };
 use crate::{
     gateway::Gateway,
-    http::{access, headers, problem::Problem, public_base},
+    http::{form, headers, problem::Problem, public_base},
+    settings::origins,
 };
 
 /// Heartbeat intervals of silence after which the document considers the connection dead.
 const MISSED_HEARTBEATS: f64 = 2.5;
+
+/// The parameters of documents, without those of their [`Target`].
+struct Own {
+    /// Whether heartbeats are passed on as events.
+    heartbeats: bool,
+}
+
+impl params::Own for Own {
+    const NAMES: &'static [Parameter] = &[
+        Parameter { name: "callback", is_lasting: true },
+        Parameter { name: "origin", is_lasting: true },
+        Parameter { name: "heartbeat", is_lasting: true },
+    ];
+
+    fn read(query: &Query, _: &Gateway) -> Result<Self, Problem> {
+        Ok(Self { heartbeats: visible_heartbeats(query)? })
+    }
+}
 
 /// The receiver of the document's events.
 enum Target {
@@ -63,22 +86,19 @@ struct Options<'a> {
 /// # Errors
 /// If the request is refused for good.
 pub(crate) async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (gateway, params, target) = understand(&request).await?;
-    let admitted = admit(&request, &gateway, &params).await;
-    let admitted = match admitted.and_then(|it| it.join(&request, &gateway, &params, None)) {
-        Ok(admitted) => admitted,
-        Err(problem) => return Ok(later(&request, &gateway, &params, &target, problem)),
-    };
-    let cursor = admitted.resume_point(gateway.hub().history().cursor_key());
-    let head = head(&gateway, &params, &target, &params.lasting_query, &cursor);
-    let response = admitted_response(&gateway, &target, &admitted);
-    let terms = admission::stream_terms(&gateway, Transport::Iframe, params.expires);
-    let writer = StreamWriter::Iframe { nonce: gateway.nonce().clone() };
-    let mut style = stream::style(&gateway, writer);
-    style.is_old_dialect = params.is_old_dialect;
-    style.ending.recycle_after = Some(gateway.settings().iframe.recycle_after);
-    let subscription = admitted.subscription(&params, terms);
-    Ok(stream::respond(&request, response, head, subscription, style))
+    let gateway = Gateway::of(&request);
+    // First, because the document that reports a lack of room needs it.
+    let target = Target::of(&request, &gateway)?;
+    let opened = admit::<Own>(&request).await.and_then(|admitted| {
+        let (query, cursor) = (&admitted.params.lasting_query, admitted.resume_point());
+        let head = head(&gateway, &target, admitted.own.heartbeats, query, &cursor);
+        let writer = StreamWriter::Iframe { nonce: gateway.nonce().clone() };
+        admitted.stream(response(&gateway, &target), head, writer)
+    });
+    match opened {
+        Err(problem) if is_passing(&problem) => Ok(later(&request, &gateway, &target, problem)),
+        opened => opened,
+    }
 }
 
 /// Answers with the head that the response would have. The document asks before it reconnects, so
@@ -87,25 +107,31 @@ pub(crate) async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Pr
 /// # Errors
 /// If the request would be refused.
 pub(crate) async fn probe_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (gateway, params, target) = understand(&request).await?;
-    let admitted = admit(&request, &gateway, &params).await?;
+    let gateway = Gateway::of(&request);
+    let target = Target::of(&request, &gateway)?;
+    let admitted = admit::<Own>(&request).await?;
     if gateway.hub().is_draining() {
         return Err(Problem::unavailable("stopping", "the gateway is stopping"));
     }
-    Ok(admitted_response(&gateway, &target, &admitted).body(Bytes::new()))
+    Ok(admitted.probe(response(&gateway, &target)))
+}
+
+/// Whether the same request may be admitted later.
+fn is_passing(problem: &Problem) -> bool {
+    let status = problem.status_code();
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 /// A document that retries after a while. A problem document would stay in the frame forever.
 fn later(
     request: &HttpRequest,
     gateway: &Gateway,
-    params: &Params,
     target: &Target,
     problem: Problem,
 ) -> HttpResponse {
     let retry = stream::retry_later(gateway);
     // A client that was not admitted retries with the query unchanged.
-    let mut document = head(gateway, params, target, request.query_string(), "").to_vec();
+    let mut document = head(gateway, target, false, request.query_string(), "").to_vec();
     document.extend(iframe::end(EndReason::Unavailable, retry, "", gateway.nonce()));
     let mut refusal = HttpResponse::from_error(problem);
     for (name, value) in response(gateway, target).finish().headers() {
@@ -114,52 +140,38 @@ fn later(
     refusal.set_body(BoxBody::new(document))
 }
 
-/// Parameters are parsed before the seat is taken: the document that reports the lack of a seat
-/// needs them.
-async fn admit(
-    request: &HttpRequest,
-    gateway: &Gateway,
-    params: &Params,
-) -> Result<Admitted, Problem> {
-    let seat = admission::seat(request, gateway, params.is_stranger)?;
-    admission::admit(request, gateway, params, seat).await
-}
-
-async fn understand(request: &HttpRequest) -> Result<(Gateway, Params, Target), Problem> {
-    let gateway = Gateway::of(request);
-    let params = Params::parse(request, &[], &gateway, &access::subscriber(request).await?)?;
-    let target = target(request, &gateway, &params)?;
-    Ok((gateway, params, target))
-}
-
-fn target(request: &HttpRequest, gateway: &Gateway, params: &Params) -> Result<Target, Problem> {
-    match (&params.callback, &params.origin) {
-        (Some(callback), None) => {
-            check_callback(callback)?;
-            Ok(Target::Callback(callback.clone()))
-        }
-        (None, Some(origin)) => {
-            let own = public_base(request, gateway.settings()).origin().ascii_serialization();
-            if *origin == own {
-                return Ok(Target::OwnOrigin(own));
+impl Target {
+    /// Reads the parameters `callback` and `origin`.
+    fn of(request: &HttpRequest, gateway: &Gateway) -> Result<Self, Problem> {
+        let first = |name| form::first(request.query_string(), name);
+        match (first("callback")?, first("origin")?) {
+            (Some(callback), None) => {
+                check_callback(&callback)?;
+                Ok(Self::Callback(callback))
             }
-            // Must be listed by name: an origin allowed only by `*` could belong to any site, and
-            // so could what it frames.
-            if !gateway.settings().lets_read_by_name(origin) {
-                let detail = "`origin` is not one that this gateway allows (`cors.origins`)";
-                return Err(Problem::field("origin", detail));
+            (None, Some(origin)) => {
+                let own = public_base(request, gateway.settings()).origin().ascii_serialization();
+                if origin == own {
+                    return Ok(Self::OwnOrigin(own));
+                }
+                // Must be listed by name: an origin allowed only by `*` could belong to any site,
+                // and so could what it frames.
+                if !gateway.settings().lets_read_by_name(&origin) {
+                    let detail = "`origin` is not one that this gateway allows (`cors.origins`)";
+                    return Err(Problem::field("origin", detail));
+                }
+                Ok(Self::Origin(origin))
             }
-            Ok(Target::Origin(origin.clone()))
-        }
-        (None, None) => Err(Problem::field("callback", "`callback` or `origin` is missing")),
-        (Some(_), Some(_)) => {
-            Err(Problem::field("origin", "`callback` and `origin` exclude each other"))
+            (None, None) => Err(Problem::field("callback", "`callback` or `origin` is missing")),
+            (Some(_), Some(_)) => {
+                Err(Problem::field("origin", "`callback` and `origin` exclude each other"))
+            }
         }
     }
 }
 
 /// The head of a document that reconnects with `query`, and from `cursor` unless it is empty.
-fn head(gateway: &Gateway, params: &Params, target: &Target, query: &str, cursor: &str) -> Bytes {
+fn head(gateway: &Gateway, target: &Target, heartbeats: bool, query: &str, cursor: &str) -> Bytes {
     let settings = gateway.settings();
     let (callback, origin) = match target {
         Target::Callback(callback) => (Some(callback.as_str()), None),
@@ -168,7 +180,7 @@ fn head(gateway: &Gateway, params: &Params, target: &Target, query: &str, cursor
     let options = json::script_safe(&Options {
         callback,
         origin,
-        heartbeats: params.visible_heartbeats,
+        heartbeats,
         query,
         cursor,
         silence: settings.delivery.heartbeat.as_secs_f64() * 1000.0 * MISSED_HEARTBEATS,
@@ -181,16 +193,6 @@ fn head(gateway: &Gateway, params: &Params, target: &Target, query: &str, cursor
         options: &options,
     };
     head.render().expect("its fields are strings, whose `Display` does not fail").into()
-}
-
-fn admitted_response(
-    gateway: &Gateway,
-    target: &Target,
-    admitted: &Admitted,
-) -> HttpResponseBuilder {
-    let mut response = response(gateway, target);
-    headers::cursor_echo(&mut response, admitted.cursor_echo.clone());
-    response
 }
 
 fn response(gateway: &Gateway, target: &Target) -> HttpResponseBuilder {

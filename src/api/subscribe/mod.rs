@@ -1,14 +1,15 @@
 //! From a request to a subscription and its response.
 //!
-//! All transports share the same parameters. The start is looked up, the subscriber is admitted,
-//! and the transport's endpoint answers. What events contain and when they arrive is not decided
-//! here.
+//! `admission` makes one value of a request, for every transport. The transport's endpoint has its
+//! own parameters, and adds the head of a response and a writer. What events contain and when they
+//! arrive is not decided here.
 
 pub(crate) mod admission;
 pub(crate) mod callback;
 mod iframe;
 mod params;
 mod poll;
+mod query;
 mod sse;
 pub(crate) mod stream;
 

@@ -1,9 +1,6 @@
-//! The parameters of subscriptions, common and per transport.
+//! The parameters of subscriptions: those of all transports, and what a transport adds.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use actix_web::{
     HttpRequest,
@@ -16,27 +13,42 @@ use tidegate_core::{
     matching::{Interest, MatcherKind, Matchers},
 };
 
+use super::query::{Parameter, Query};
 use crate::{
     auth::{Dialect, Profile},
     gateway::Gateway,
     http::{access::Subscriber, etag::first_tag, form, problem::Problem},
-    telemetry::metrics::OldFeature,
 };
-
-/// Parameter names for a cursor, the most current first: libraries that rewrite the URL at each
-/// reconnection use the first one.
-const CURSORS: [&str; 4] = ["lastEventId", "last_event_id", "lastEventID", "Last-Event-ID"];
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The checked parameters of a request to subscribe.
+/// The parameters that only one transport has.
+pub(super) trait Own: Sized {
+    /// Their names.
+    const NAMES: &'static [Parameter];
+
+    /// Checks their values.
+    ///
+    /// # Errors
+    /// If a value breaks a rule.
+    fn read(query: &Query, gateway: &Gateway) -> Result<Self, Problem>;
+}
+
+/// A transport without parameters of its own.
+impl Own for () {
+    const NAMES: &'static [Parameter] = &[];
+
+    fn read(_: &Query, _: &Gateway) -> Result<Self, Problem> {
+        Ok(())
+    }
+}
+
+/// The checked parameters of a request to subscribe, which all transports share.
 #[derive(Debug)]
 pub(super) struct Params {
     pub(super) interest: Arc<Interest>,
     /// The parameter that an error names if there is no room for its patterns.
     pub(super) pattern_field: &'static str,
-    /// Whether it lacks an access token where one is required.
-    pub(super) is_stranger: bool,
     /// What is known about the subscriber besides its rights.
     pub(super) profile: Profile,
     /// The parameter `client`; the interest has its hash.
@@ -47,13 +59,7 @@ pub(super) struct Params {
     pub(super) expires: Option<Instant>,
     pub(super) cursor: Option<Cursor>,
     backlog: Backlog,
-    /// Whether heartbeats are events that scripts can see.
-    pub(super) visible_heartbeats: bool,
-    pub(super) wait: Option<Duration>,
-    pub(super) session: Option<String>,
-    pub(super) callback: Option<String>,
-    pub(super) origin: Option<String>,
-    /// The query without the parameters that change between connections: cursor, backlog, session.
+    /// The query without the parameters that change between connections.
     pub(super) lasting_query: String,
 }
 
@@ -73,103 +79,64 @@ enum Backlog {
 }
 
 impl Params {
-    /// Parses the parameters of `request` and of `body`, which is empty unless the method is QUERY.
-    /// Both are combined; of two cursors, the one in the URL wins (draft-08, "Subscribers").
+    /// Parses the parameters of `request` and of `body`, which is empty unless the method is QUERY,
+    /// and those of one transport. URL and body are combined; of two cursors, the one in the URL
+    /// wins (draft-08, "Subscribers").
     ///
     /// # Errors
     /// If a parameter breaks a rule, or if the subscriber needs an access token and has none.
-    pub(super) fn parse(
+    pub(super) fn parse<P: Own>(
         request: &HttpRequest,
         body: &[u8],
         gateway: &Gateway,
         subscriber: &Subscriber,
-    ) -> Result<Self, Problem> {
-        let params = Self::read(request, body, gateway, subscriber);
-        let params = params.map_err(|problem| subscriber.refuse(problem))?;
+    ) -> Result<(Self, P), Problem> {
+        let read = || {
+            let query = Query::read(request, body, gateway, P::NAMES)?;
+            let own = P::read(&query, gateway)?;
+            Ok((Self::read(request, query, gateway, subscriber)?, own))
+        };
+        let (params, own) = read().map_err(|problem| subscriber.refuse(problem))?;
         subscriber.check_matchers(params.interest.matchers())?;
         if subscriber.is_stranger() {
             check_jobs(gateway, params.interest.matchers())?;
         }
-        Ok(params)
+        Ok((params, own))
     }
 
     fn read(
         request: &HttpRequest,
-        body: &[u8],
+        mut query: Query,
         gateway: &Gateway,
         subscriber: &Subscriber,
     ) -> Result<Self, Problem> {
         let limits = &gateway.settings().limits;
         let tells = gateway.settings().mercure.subscriptions;
         let understands_old = gateway.settings().speaks_old_dialect();
-        let mut matchers = Vec::new();
-        let mut cursors: [Option<String>; CURSORS.len()] = Default::default();
-        let mut lasting = url::form_urlencoded::Serializer::new(String::new());
-        let mut single = Single::default();
-        let query = form::pairs(request.query_string().as_bytes());
-        for pair in query.chain(form::pairs(body)) {
-            let (name, value) =
-                pair.map_err(|error| Problem::field(error.0.clone(), error.to_string()))?;
-            match old_feature(&name) {
-                Some(feature) if understands_old => gateway.metrics().old_dialect(feature),
-                // Not ignored like an unknown name: its subscriber would wait in vain.
-                Some(OldFeature::Selector) => return Err(old_selector()),
-                Some(_) => continue,
-                None => {}
-            }
-            let is_lasting = match matcher_kind(&name)? {
-                Some(kind) => {
-                    if limits.matchers <= matchers.len() {
-                        return Err(too_many_matchers(limits.matchers));
-                    }
-                    matchers.push((kind, value.clone()));
-                    true
-                }
-                None => match CURSORS.iter().position(|cursor| *cursor == name) {
-                    Some(at) => {
-                        cursors[at].get_or_insert_with(|| value.clone());
-                        false
-                    }
-                    None => single.set(&name, &value)?,
-                },
-            };
-            if is_lasting {
-                lasting.append_pair(&name, &value);
-            }
-        }
-        if matchers.is_empty() {
-            let detail = "`topic` is missing: give at least one `topic` or `match`, or `topic=*`";
-            return Err(Problem::field("topic", detail));
-        }
         let is_old = match subscriber.profile.dialect {
             Some(dialect) => dialect == Dialect::Old,
             // Only the old dialect has selectors.
-            None => matchers.iter().all(|(kind, _)| *kind == MatcherKind::Selector),
+            None => query.matchers.iter().all(|(kind, _)| *kind == MatcherKind::Selector),
         };
-        let pattern_field = matchers.iter().find(|(kind, _)| *kind != MatcherKind::Exact);
+        let pattern_field = query.matchers.iter().find(|(kind, _)| *kind != MatcherKind::Exact);
         let pattern_field = pattern_field.map_or("match", |(kind, _)| kind.field());
-        let values = matchers.iter().map(|(kind, value)| (*kind, value.as_str()));
+        let values = query.matchers.iter().map(|(kind, value)| (*kind, value.as_str()));
         let matchers = Matchers::parse(values, gateway.hub_url(), gateway.matcher_limits())
             .map_err(|invalid| Problem::parameter(&invalid))?;
-        let client = single.client.as_deref();
-        let client = client.map(|key| ClientKey::parse("client", key, limits.client_key_bytes));
-        let client = client.transpose().map_err(|invalid| Problem::parameter(&invalid))?;
+        let client = query.one("client");
+        let key = client.map(|key| ClientKey::parse("client", key, limits.client_key_bytes));
+        let key = key.transpose().map_err(|invalid| Problem::parameter(&invalid))?;
+        let backlog = backlog(query.one("last"), query.one("since"), limits.backlog)?;
         Ok(Self {
-            interest: Arc::new(Interest::new(matchers, client, subscriber.rights.clone())),
+            interest: Arc::new(Interest::new(matchers, key, subscriber.rights.clone())),
             pattern_field,
-            is_stranger: subscriber.is_stranger(),
             profile: subscriber.profile.clone(),
+            client: client.map(ToOwned::to_owned),
             is_old_dialect: tells && understands_old && is_old,
             expires: subscriber.expires,
-            cursor: cursor(request, cursors),
-            backlog: backlog(single.last.as_deref(), single.since.as_deref(), limits.backlog)?,
-            visible_heartbeats: visible_heartbeats(single.heartbeat.as_deref())?,
-            wait: single.wait.as_deref().map(seconds).transpose()?,
-            session: single.session,
-            client: single.client,
-            callback: single.callback,
-            origin: single.origin,
-            lasting_query: lasting.finish(),
+            cursor: cursor(request, std::mem::take(&mut query.cursors)),
+            backlog,
+            lasting_query: query.into_lasting(),
         })
     }
 
@@ -214,87 +181,12 @@ fn check_jobs(gateway: &Gateway, matchers: &Matchers) -> Result<(), Problem> {
     ))
 }
 
-/// Parameters that may be given at most once.
-#[derive(Debug, Default)]
-struct Single {
-    last: Option<String>,
-    since: Option<String>,
-    client: Option<String>,
-    heartbeat: Option<String>,
-    wait: Option<String>,
-    session: Option<String>,
-    callback: Option<String>,
-    origin: Option<String>,
-}
-
-impl Single {
-    /// Sets a parameter; unknown ones are ignored. Returns whether it stays the same between
-    /// connections.
-    fn set(&mut self, name: &str, value: &str) -> Result<bool, Problem> {
-        let (field, is_lasting) = match name {
-            "last" => (&mut self.last, false),
-            "since" => (&mut self.since, false),
-            "session" => (&mut self.session, false),
-            "client" => (&mut self.client, true),
-            "heartbeat" => (&mut self.heartbeat, true),
-            "wait" => (&mut self.wait, true),
-            "callback" => (&mut self.callback, true),
-            "origin" => (&mut self.origin, true),
-            _ => return Ok(true),
-        };
-        match field.replace(value.to_owned()) {
-            None => Ok(is_lasting),
-            Some(_) => Err(Problem::field(name, format!("`{name}` is given more than once"))),
-        }
-    }
-}
-
-/// The kind of matcher that a parameter gives, if any. Names are case-sensitive, but every name
-/// that begins with `match` in any case is reserved (draft-08, "Subscribers").
-fn matcher_kind(name: &str) -> Result<Option<MatcherKind>, Problem> {
-    let is_reserved = name.as_bytes().get(..5).is_some_and(|it| it.eq_ignore_ascii_case(b"match"));
-    match name {
-        "topic" => Ok(Some(MatcherKind::Selector)),
-        "match" => Ok(Some(MatcherKind::Exact)),
-        _ if is_reserved => {
-            let kind = name.strip_prefix("match_").and_then(MatcherKind::from_type);
-            kind.map(Some).ok_or_else(|| unknown_matcher(name))
-        }
-        _ => Ok(None),
-    }
-}
-
-/// The feature of the old dialect that a parameter belongs to. `lastEventId` is none: a polyfill
-/// sends it in both dialects.
-fn old_feature(name: &str) -> Option<OldFeature> {
-    match name {
-        "topic" => Some(OldFeature::Selector),
-        "lastEventID" | "Last-Event-ID" => Some(OldFeature::Cursor),
-        _ => None,
-    }
-}
-
-fn old_selector() -> Problem {
-    let detail = "`topic` is of the old dialect, which is off (`mercure.compat`); use `match`";
-    Problem::field("topic", detail)
-}
-
-fn unknown_matcher(name: &str) -> Problem {
-    let name: String = name.chars().take(40).collect();
-    let detail = format!(
-        "`{name}` is no matcher of this gateway: it knows `topic`, `match`, `match_exact`, `match_urlpattern` and \
-         `match_uritemplate`"
-    );
-    Problem::field(name, detail)
-}
-
-fn too_many_matchers(limit: usize) -> Problem {
-    Problem::parameter(&Invalid::TooMany { field: "topic", limit })
-}
-
 /// The client's cursor. The header wins, because browsers keep it current; then parameters; then
 /// the entity tag of a poll.
-fn cursor(request: &HttpRequest, parameters: [Option<String>; CURSORS.len()]) -> Option<Cursor> {
+fn cursor<const N: usize>(
+    request: &HttpRequest,
+    parameters: [Option<String>; N],
+) -> Option<Cursor> {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let header = request.headers().get(LAST_EVENT_ID).map(text);
     let given: Vec<String> = std::iter::once(header).chain(parameters).flatten().collect();
@@ -327,17 +219,11 @@ fn backlog(last: Option<&str>, since: Option<&str>, limit: usize) -> Result<Back
     }
 }
 
-fn visible_heartbeats(heartbeat: Option<&str>) -> Result<bool, Problem> {
-    match heartbeat {
+/// Reads the parameter `heartbeat`: whether heartbeats are events that scripts can see.
+pub(super) fn visible_heartbeats(query: &Query) -> Result<bool, Problem> {
+    match query.one("heartbeat") {
         None => Ok(false),
         Some("event") => Ok(true),
         Some(_) => Err(Problem::field("heartbeat", "`heartbeat` is not `event`, the only value")),
     }
-}
-
-fn seconds(wait: &str) -> Result<Duration, Problem> {
-    let seconds = form::whole_number(wait).and_then(|it| u64::try_from(it).ok());
-    seconds
-        .map(Duration::from_secs)
-        .ok_or_else(|| Problem::field("wait", "`wait` is not a whole number of seconds"))
 }

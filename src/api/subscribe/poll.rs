@@ -22,14 +22,15 @@ use actix_web::{
 };
 use bytes::Bytes;
 use tidegate_core::{
-    delivery::{Feed, Item, SessionPoll, Shard, Terms},
+    delivery::{Feed, Item, SessionPoll},
     transport::{Transport, json, subscription},
 };
 
 use super::{
     admission::{self, Admitted},
     callback::check_callback,
-    params::Params,
+    params::{self, Params},
+    query::{Parameter, Query},
 };
 use crate::{
     gateway::Gateway,
@@ -46,28 +47,56 @@ struct Batch {
     more: bool,
 }
 
+/// The parameters of polls.
+struct Own {
+    wait: Option<Duration>,
+    session: Option<String>,
+    callback: Option<String>,
+}
+
+impl params::Own for Own {
+    const NAMES: &'static [Parameter] = &[
+        Parameter { name: "wait", is_lasting: true },
+        Parameter { name: "session", is_lasting: false },
+        Parameter { name: "callback", is_lasting: true },
+    ];
+
+    fn read(query: &Query, gateway: &Gateway) -> Result<Self, Problem> {
+        let settings = &gateway.settings().poll;
+        let callback = query.one("callback");
+        if let Some(callback) = callback {
+            if !settings.jsonp {
+                let detail = "`callback` needs JSONP, which is off (`poll.jsonp`)";
+                return Err(Problem::field("callback", detail));
+            }
+            check_callback(callback)?;
+        }
+        Ok(Self {
+            wait: query.one("wait").map(|wait| seconds(wait, settings.max_wait)).transpose()?,
+            session: query.one("session").map(ToOwned::to_owned),
+            callback: callback.map(ToOwned::to_owned),
+        })
+    }
+}
+
 /// Answers a poll, at once or when there is an event.
 ///
 /// # Errors
 /// If the request is refused.
 pub(crate) async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (gateway, params, admitted) = prepare(&request).await?;
+    let gateway = Gateway::of(&request);
     let settings = &gateway.settings().poll;
-    let (wait, preferred) = wait(&request, &params, settings)?;
-    let wait = admission::within(wait, params.expires);
-    let mut session_poll = gateway.sessions().begin(params.session.as_deref());
-    let admitted = admitted.join(&request, &gateway, &params, Some(session_poll.number()))?;
-    let cursor_echo = admitted.cursor_echo.clone();
-    let terms = Terms { transport: Transport::Poll, heartbeat: None, lifetime: wait };
-    let shard =
-        request.app_data::<Shard>().expect("`Gateway::configure` adds a shard to its routes");
-    let mut feed = shard.subscribe(admitted.subscription(&params, terms));
+    let admitted = admit(&request).await?;
+    let (wait, preferred) = wait(&request, &admitted.own, settings);
+    let wait = admission::within(wait, admitted.params.expires);
+    let mut response = HttpResponse::Ok();
+    headers::uncached(&mut response);
+    admitted.add_cursor_echo(&mut response);
+    let mut session_poll = gateway.sessions().begin(admitted.own.session.as_deref());
+    let (mut feed, params, own) = admitted.feed(Transport::Poll, session_poll.number(), wait)?;
     let peer = Peer::of(&request);
     let batch = collect(&mut feed, &mut session_poll, &peer, wait, &params, settings).await;
 
-    let mut response = HttpResponse::Ok();
-    headers::uncached(&mut response);
-    headers::cursor_echo(&mut response, cursor_echo);
     if preferred {
         let applied = format!("wait={}", wait.as_secs());
         response.insert_header(("preference-applied", applied)).insert_header(("vary", "prefer"));
@@ -84,7 +113,7 @@ pub(crate) async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Pr
     let next = next(&request, &gateway, &params, &session_poll, &cursor);
     response.insert_header((ETAG, format!("\"{cursor}\"")));
     let mut pieces = batch.into_json(&cursor, &next);
-    match &params.callback {
+    match &own.callback {
         None => {
             response.content_type("application/json");
         }
@@ -104,51 +133,43 @@ pub(crate) async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Pr
 /// # Errors
 /// If the request would be refused.
 pub(crate) async fn probe_poll(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (_, _, admitted) = prepare(&request).await?;
+    let admitted = admit(&request).await?;
     let mut response = HttpResponse::Ok();
     headers::uncached(&mut response);
-    headers::cursor_echo(&mut response, admitted.cursor_echo);
+    admitted.add_cursor_echo(&mut response);
     Ok(response.content_type("application/json").finish())
 }
 
-async fn prepare(request: &HttpRequest) -> Result<(Gateway, Params, Admitted), Problem> {
-    let gateway = Gateway::of(request);
+async fn admit(request: &HttpRequest) -> Result<Admitted<'_, Own>, Problem> {
     let is_script = form::has(request.query_string(), "callback");
     let subscriber =
         if is_script { access::anonymous(request) } else { access::subscriber(request).await? };
-    let seat = admission::seat(request, &gateway, subscriber.is_stranger())?;
-    let params = Params::parse(request, &[], &gateway, &subscriber)?;
-    if let Some(callback) = &params.callback {
-        if !gateway.settings().poll.jsonp {
-            let detail = "`callback` needs JSONP, which is off (`poll.jsonp`)";
-            return Err(Problem::field("callback", detail));
-        }
-        check_callback(callback)?;
-    }
-    let admitted = admission::admit(request, &gateway, &params, seat).await?;
-    Ok((gateway, params, admitted))
+    admission::admit_as(request, &subscriber, &[]).await
 }
 
-/// How long to wait, and whether a preference was applied (RFC 7240, section 4.3). The parameter is
-/// a demand: above the maximum it is an error. A preference is only capped.
-fn wait(
-    request: &HttpRequest,
-    params: &Params,
-    settings: &PollSettings,
-) -> Result<(Duration, bool), Problem> {
-    if let Some(wait) = params.wait {
-        if settings.max_wait < wait {
-            let limit = settings.max_wait.as_secs();
-            let detail = format!("`wait` is longer than {limit} seconds");
-            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-            return Err(Problem::field("wait", detail).with_limit(limit));
-        }
-        return Ok((wait, false));
+/// Reads the parameter `wait`. It is a demand: above the maximum it is an error.
+fn seconds(wait: &str, longest: Duration) -> Result<Duration, Problem> {
+    let seconds = form::whole_number(wait).and_then(|it| u64::try_from(it).ok());
+    let wait = seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| Problem::field("wait", "`wait` is not a whole number of seconds"))?;
+    if longest < wait {
+        let limit = longest.as_secs();
+        let detail = format!("`wait` is longer than {limit} seconds");
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        return Err(Problem::field("wait", detail).with_limit(limit));
     }
-    Ok(match preferred_wait(request) {
-        Some(preferred) => (preferred.min(settings.max_wait), true),
-        None => (settings.wait, false),
-    })
+    Ok(wait)
+}
+
+/// How long to wait, and whether a preference was applied (RFC 7240, section 4.3). A preference is
+/// only capped.
+fn wait(request: &HttpRequest, own: &Own, settings: &PollSettings) -> (Duration, bool) {
+    match (own.wait, preferred_wait(request)) {
+        (Some(wait), _) => (wait, false),
+        (None, Some(preferred)) => (preferred.min(settings.max_wait), true),
+        (None, None) => (settings.wait, false),
+    }
 }
 
 /// Collects the available events. If there are none, waits for one, for the end of the poll, or

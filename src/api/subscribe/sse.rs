@@ -7,11 +7,12 @@ use actix_web::{
 };
 use bytes::{Bytes, BytesMut};
 use mime::Mime;
-use tidegate_core::transport::{StreamWriter, Transport, sse};
+use tidegate_core::transport::{StreamWriter, sse};
 
 use super::{
     admission::{self, Admitted},
-    params::Params,
+    params::{self, visible_heartbeats},
+    query::{Parameter, Query},
     stream,
 };
 use crate::{
@@ -24,6 +25,20 @@ const ACCEPT_QUERY: HeaderName = HeaderName::from_static("accept-query");
 
 /// The media type required for the body of a QUERY request.
 const FORM: &str = "application/x-www-form-urlencoded";
+
+/// The parameters of event streams.
+struct Own {
+    /// Whether heartbeats are events that scripts can see.
+    visible_heartbeats: bool,
+}
+
+impl params::Own for Own {
+    const NAMES: &'static [Parameter] = &[Parameter { name: "heartbeat", is_lasting: true }];
+
+    fn read(query: &Query, _: &Gateway) -> Result<Self, Problem> {
+        Ok(Self { visible_heartbeats: visible_heartbeats(query)? })
+    }
+}
 
 /// Opens an event stream.
 ///
@@ -50,8 +65,7 @@ pub(crate) async fn query_sse(
 /// # Errors
 /// If the request would be refused.
 pub(crate) async fn probe_sse(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (_, admitted) = prepare(&request, None, &Gateway::of(&request)).await?;
-    Ok(response(&admitted).body(Bytes::new()))
+    Ok(admit(&request, None).await?.probe(response()))
 }
 
 async fn answer(
@@ -59,27 +73,21 @@ async fn answer(
     query: Option<web::Payload>,
 ) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(request);
-    let prepared = prepare(request, query, &gateway).await;
-    let joined = prepared.and_then(|(params, admitted)| {
-        let admitted = admitted.join(request, &gateway, &params, None)?;
-        Ok((params, admitted))
-    });
-    match joined {
-        Ok((params, admitted)) => Ok(open(request, &gateway, &params, admitted)),
+    let opened = admit(request, query).await.and_then(|admitted| open(&gateway, admitted));
+    match opened {
         Err(problem) if problem.is_for_lack_of_room() => match gateway.settings().limits.refusal {
             Refusal::Status => Err(problem),
             Refusal::Retry => Ok(later(&gateway, &problem)),
         },
-        Err(problem) => Err(problem),
+        opened => opened,
     }
 }
 
-/// Checks rights and room first, then reads the body, and compiles patterns last.
-async fn prepare(
+/// Checks rights and room first, then reads the body.
+async fn admit(
     request: &HttpRequest,
     query: Option<web::Payload>,
-    gateway: &Gateway,
-) -> Result<(Params, Admitted), Problem> {
+) -> Result<Admitted<'_, Own>, Problem> {
     if !accept::accepts(request, "text/event-stream") {
         return Err(Problem::not_acceptable("this is text/event-stream"));
     }
@@ -89,38 +97,23 @@ async fn prepare(
         // Strangers watch single jobs, for which a URL is long enough.
         Some(_) if subscriber.is_stranger() => return Err(subscriber.access_token_missing()),
         Some(payload) => {
+            let gateway = Gateway::of(request);
             check_form(request)?;
-            let _seat = admission::seat(request, gateway, false)?;
+            let _seat = admission::seat(request, &gateway, false)?;
             body::receive(request, payload, gateway.settings().limits.body_bytes).await?
         }
     };
-    let seat = admission::seat(request, gateway, subscriber.is_stranger())?;
-    let params = Params::parse(request, &body, gateway, &subscriber)?;
-    let admitted = admission::admit(request, gateway, &params, seat).await?;
-    Ok((params, admitted))
+    admission::admit_as(request, &subscriber, &body).await
 }
 
-fn open(
-    request: &HttpRequest,
-    gateway: &Gateway,
-    params: &Params,
-    admitted: Admitted,
-) -> HttpResponse {
-    let retry = gateway.settings().delivery.retry;
-    let mut head = BytesMut::from(&*sse::head(retry));
-    // A gap has to be reported first: this cursor token is after it.
-    if params.visible_heartbeats && admitted.gap.is_none() {
-        let cursor_token = gateway.hub().history().cursor_key().seal(admitted.after);
+fn open(gateway: &Gateway, admitted: Admitted<'_, Own>) -> Result<HttpResponse, Problem> {
+    let visible_heartbeats = admitted.own.visible_heartbeats;
+    let mut head = BytesMut::from(&*sse::head(gateway.settings().delivery.retry));
+    if let (true, Some(cursor_token)) = (visible_heartbeats, admitted.beginning()) {
         head.extend_from_slice(&sse::visible_heartbeat(&cursor_token));
     }
-    let response = response(&admitted);
-    let terms = admission::stream_terms(gateway, Transport::Sse, params.expires);
-    let writer =
-        StreamWriter::Sse { visible_heartbeats: params.visible_heartbeats, is_chunked: false };
-    let mut style = stream::style(gateway, writer);
-    style.is_old_dialect = params.is_old_dialect;
-    let subscription = admitted.subscription(params, terms);
-    stream::respond(request, response, head.freeze(), subscription, style)
+    let writer = StreamWriter::Sse { visible_heartbeats, is_chunked: false };
+    admitted.stream(response(), head.freeze(), writer)
 }
 
 /// A stream that ends at once, with a reconnection delay.
@@ -145,11 +138,9 @@ fn check_form(request: &HttpRequest) -> Result<(), Problem> {
     }
 }
 
-fn response(admitted: &Admitted) -> HttpResponseBuilder {
+fn response() -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response.content_type("text/event-stream");
     response.insert_header((ACCEPT_QUERY, FORM));
-    headers::streamed(&mut response);
-    headers::cursor_echo(&mut response, admitted.cursor_echo.clone());
     response
 }

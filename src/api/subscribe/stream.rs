@@ -17,7 +17,7 @@ use actix_web::{
 use bytes::Bytes;
 use tidegate_core::{
     delivery::{Body, Shard, Subscription},
-    transport::{Ending, StreamWriter, Style},
+    transport::{Ending, StreamWriter, Style, Transport},
 };
 use tracing::warn;
 
@@ -67,9 +67,11 @@ pub(crate) fn respond(
 
 /// The gateway's style for streams.
 pub(crate) fn style(gateway: &Gateway, writer: StreamWriter) -> Style {
-    let delivery = &gateway.settings().delivery;
+    let settings = gateway.settings();
+    let delivery = &settings.delivery;
+    let is_document = writer.transport() == Transport::Iframe;
     let ending = Ending {
-        recycle_after: None,
+        recycle_after: is_document.then_some(settings.iframe.recycle_after),
         last_event: None,
         retry: delivery.retry,
         retry_spread: delivery.retry_spread,

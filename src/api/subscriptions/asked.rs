@@ -116,8 +116,7 @@ impl Filter {
     pub(super) fn parse(request: &HttpRequest) -> Result<Self, Problem> {
         let mut filter = Self { limit: LONGEST_LIST, ..Self::default() };
         for pair in form::pairs(request.query_string().as_bytes()) {
-            let (name, value) =
-                pair.map_err(|error| Problem::field(error.0.clone(), error.to_string()))?;
+            let (name, value) = pair?;
             match name.as_str() {
                 "type" => {
                     let detail = "`type` is no matcher type: `exact`, `urlpattern`, `uritemplate`";

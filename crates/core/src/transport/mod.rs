@@ -70,6 +70,15 @@ pub enum StreamWriter {
 }
 
 impl StreamWriter {
+    /// The transport that the stream belongs to.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        match self {
+            Self::Sse { .. } => Transport::Sse,
+            Self::Iframe { .. } => Transport::Iframe,
+        }
+    }
+
     /// Whether a stream of this kind may be chunked. Chromium takes a chunked document that is cut
     /// off for one that is still loading. The iframe's script would then notice the end only by the
     /// silence.
