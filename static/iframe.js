@@ -1,7 +1,7 @@
 // The document of the forever iframe, in the JavaScript of 2009: old browsers need it.
 //
 // The server appends script elements that call tidegate() with one argument: {event, cursor},
-// {heartbeat, cursor} or {end, retry, cursor}. The document passes events on to the parent page.
+// {heartbeat, cursor}, {end, retry, cursor} or {refused: {status, detail}}. The document passes events on to the parent page.
 // When its connection ends, is cut off or falls silent, it probes the server. Only after an answer
 // does it replace itself by a new document, which resumes after its cursor. Otherwise a dead server
 // would leave the browser's error page in the frame.
@@ -12,7 +12,8 @@
 //
 // With origin, the parent receives {tidegate: "event", event} and {tidegate: "state", state,
 // cursor}. The states are open, waiting (the connection is lost, a new one will follow) and refused
-// (none will follow).
+// (none will follow). With refused, status is that of the response, and detail says what is wrong if
+// the document itself is the response.
 function startTidegate(options) {
   "use strict";
 
@@ -94,10 +95,15 @@ function startTidegate(options) {
     return true;
   }
 
-  function tell(state) {
+  // Reports a state to the parent page; status and detail only of a refusal.
+  function tell(state, status, detail) {
     if (!isTop && options.origin) {
-      var cursor = delivered || undefined;
-      window.parent.postMessage({ tidegate: "state", state: state, cursor: cursor }, options.origin);
+      var message = { tidegate: "state", state: state, cursor: delivered || undefined };
+      if (status) {
+        message.status = status;
+        message.detail = detail;
+      }
+      window.parent.postMessage(message, options.origin);
     }
   }
 
@@ -137,6 +143,9 @@ function startTidegate(options) {
         }
       }
       tell("open");
+    } else if (argument.refused) {
+      isOver = true;
+      giveUp(argument.refused.status, argument.refused.detail);
     } else if (argument.end) {
       if (typeof argument.retry === "number") {
         retry = argument.retry;
@@ -186,10 +195,11 @@ function startTidegate(options) {
     }, PATIENCE);
   }
 
-  function giveUp(status) {
-    tell("refused");
+  function giveUp(status, detail) {
+    tell("refused", status, detail);
     if (window.console && console.error) {
-      console.error("tidegate: the gateway refuses " + location.pathname + " with status " + status);
+      var reason = detail ? ": " + detail : "";
+      console.error("tidegate: the gateway refuses " + location.pathname + " with status " + status + reason);
     }
   }
 
@@ -245,5 +255,8 @@ function startTidegate(options) {
     }
   }, LOOK);
 
-  tell("open");
+  // A document in the place of a refusal was never open. It has nothing to resume after.
+  if (options.cursor) {
+    tell("open");
+  }
 }

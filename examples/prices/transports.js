@@ -46,7 +46,7 @@ const TRANSPORTS = {
     // The document goes on by itself, unless something else stands in its place, such as the page of an error.
     frame.onload = () => {
       let isOurs = false;
-      try { isOurs = "tidegate" in frame.contentWindow; } catch { /* a browser's own page, which nobody may look into */ }
+      try { isOurs = "tidegate" in frame.contentWindow; } catch { /* a browser's own page, which no script may read */ }
       if (!isOurs) {
         tell("lost");
         timer = setTimeout(load, RETRY);
@@ -66,7 +66,7 @@ const TRANSPORTS = {
         mine.bytes += HEAD + size("<!doctype html><html>" + head.outerHTML + nonce + "<body>");
         around = `<script nonce="${nonce}">tidegate({"event":,"cursor":"${data.cursor}"})</script>\n`.length;
         tell("live");
-      } else if (data.state === "waiting") {
+      } else if (data.state === "waiting" || data.state === "refused") {
         isOpen = false;
         tell("lost");
       }
@@ -90,7 +90,9 @@ const TRANSPORTS = {
       const reply = await get(next, aborter.signal);
       if (reply.events.some((event) => event.type === "tidegate.gap")) return begin(mine);
       for (const event of reply.events) take(event.data, event.id);
-      ({ cursor, next } = reply);
+      cursor = reply.cursor;
+      // Relative to the address that was asked, unless the gateway knows what browsers see.
+      next = new URL(reply.next, new URL(next, location.href)).href;
     });
     return () => aborter.abort();
   },

@@ -23,6 +23,7 @@ mod resource;
 
 pub(crate) use self::{
     prefer::preferred_wait,
+    presentation::ACCESS_TOKEN_PARAMETER,
     public::{MountedAt, client_address, own_path, public_base},
     resource::resource,
 };

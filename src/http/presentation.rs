@@ -21,6 +21,9 @@ use crate::{
 /// The cookie of the old dialect.
 const OLD_COOKIE: &str = "mercureAuthorization";
 
+/// The parameter of old clients.
+pub(crate) const ACCESS_TOKEN_PARAMETER: &str = "authorization";
+
 /// The scheme of the header (RFC 6750, section 2.1).
 const SCHEME: &str = "bearer";
 
@@ -81,7 +84,7 @@ fn bearer(header: &str) -> Option<&str> {
 
 fn in_address(request: &HttpRequest) -> Option<String> {
     let mut pairs = form::pairs(request.query_string().as_bytes()).filter_map(Result::ok);
-    pairs.find(|(name, _)| name == "authorization").map(|(_, access_token)| access_token)
+    pairs.find(|(name, _)| name == ACCESS_TOKEN_PARAMETER).map(|(_, access_token)| access_token)
 }
 
 /// Returns the first non-empty cookie of this name. Browsers send the most specific path first, and

@@ -33,8 +33,7 @@ fn names(allowed: &str, origin: &str) -> bool {
 /// under `.localhost`, a loopback address, or 0.0.0.0, which some development servers print.
 pub(crate) fn is_loopback(origin: &str) -> bool {
     // An origin is compared as browsers write it, so that nothing can hide in another notation.
-    let parsed = Url::parse(origin).ok();
-    let Some(url) = parsed.filter(|it| it.origin().ascii_serialization() == origin) else {
+    let Some(url) = Url::parse(origin).ok().filter(|_| is_origin(origin)) else {
         return false;
     };
     let is_local = match url.host() {
@@ -66,15 +65,18 @@ impl Settings {
     }
 }
 
+/// Whether `text` is an origin as browsers write it.
+pub(crate) fn is_origin(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|it| it.origin().ascii_serialization() == text)
+}
+
 /// Checks one entry of a list. Returns what is wrong.
 pub(super) fn check(key: &str, origin: &str) -> Result<(), String> {
     // Any label may replace the asterisk.
     let concrete = origin.replacen("://*.", "://label.", 1);
-    let is_origin =
-        Url::parse(&concrete).is_ok_and(|it| it.origin().ascii_serialization() == concrete);
     let is_domain = !origin.contains('*')
         || origin.split_once("://*.").is_some_and(|(_, it)| it.contains('.') && !it.contains('*'));
-    if is_origin && is_domain {
+    if is_origin(&concrete) && is_domain {
         return Ok(());
     }
     Err(format!("{key}: `{origin}` is not an origin such as https://example.com"))

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use crate::support::{Gateway, problem, raw::Raw};
+use crate::support::{Gateway, problem, raw::Raw, tokens::guarded};
 
 /// The arguments of the calls in a piece of the stream, which must contain nothing but calls.
 pub fn calls(stream: &str) -> Vec<Value> {
@@ -144,6 +144,7 @@ async fn bad_callbacks_and_origins_are_refused() {
         ("callback=%3Cscript%3E", "callback"),
         (&long, "callback"),
         ("origin=*", "origin"),
+        ("origin=https://good.example%3Bscript-src%20*", "origin"),
         ("origin=null", "origin"),
         ("origin=https://evil.example", "origin"),
         ("origin=https://good.example/", "origin"),
@@ -158,6 +159,63 @@ async fn bad_callbacks_and_origins_are_refused() {
         let (headers, head, _) = open(&gateway, &format!("topic=t&origin={origin}")).await;
         assert!(headers.contains(&format!("frame-ancestors {ancestor}\r\n")), "{headers}");
         assert!(head.contains(&format!("\"origin\":\"{origin}\"")));
+    }
+}
+
+/// What frames of browsers accept.
+const OF_A_FRAME: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+
+/// The response to a frame.
+async fn framed(gateway: &Gateway, token: Option<&str>, query: &str) -> reqwest::Response {
+    let request = gateway.client.get(gateway.url(&format!("/iframe?{query}")));
+    let request = request.header("accept", OF_A_FRAME);
+    let request = match token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    };
+    request.send().await.expect("a reply")
+}
+
+#[tokio::test]
+async fn a_frame_is_told_of_every_refusal_and_does_not_retry() {
+    let open = Gateway::with(&[("CORS__ORIGINS", "https://good.example")]);
+    let closed = guarded(&[("CORS__ORIGINS", "https://good.example")]);
+    let (good, evil) = ("origin=https://good.example", "origin=https://evil.example:8443");
+    for (gateway, token, query, status, detail) in [
+        (&open, None, good.to_owned(), 400, "`topic` is missing"),
+        (&open, None, format!("{good}&topics=t"), 400, "`topic` is meant"),
+        (&open, None, format!("{good}&topic=t&last=x"), 400, "`last`"),
+        (&open, None, "callback=f&topic=t&since=x".to_owned(), 400, "`since`"),
+        (&open, None, format!("{evil}&topic=t"), 400, "`cors.origins`"),
+        (&closed, None, format!("{good}&topic=t"), 401, "needs a token"),
+        (&closed, Some("x"), format!("{good}&topic=t"), 401, "not valid"),
+        (&closed, None, format!("{good}&topic=/jobs/x"), 404, "jobs"),
+        (&closed, Some("x"), format!("{evil}&topic=t"), 400, "`cors.origins`"),
+    ] {
+        let response = framed(gateway, token, &query).await;
+        assert_eq!(response.status(), status, "{query}");
+        let policy = response.headers()["content-security-policy"].to_str().expect("text");
+        let ancestor = match query.split(['=', '&']).nth(1) {
+            Some(origin) if query.starts_with("origin=") => origin,
+            _ => "'self'",
+        };
+        assert!(policy.ends_with(&format!("frame-ancestors {ancestor}")), "{policy}");
+        assert!(response.headers()["content-type"].to_str().expect("text").contains("html"));
+        let document = response.text().await.expect("text");
+        let (_, call) = document.split_once("<body>").expect("a body");
+        let call = call.strip_suffix("</body></html>\n").expect("an end");
+        let calls = calls(call);
+        assert_eq!(calls.len(), 1, "{query}");
+        assert_eq!(calls[0]["refused"]["status"], status, "{query}");
+        let told = calls[0]["refused"]["detail"].as_str().expect("text");
+        assert!(told.contains(detail), "{query}: {told}");
+        // Other programs get the problem document.
+        let plain = gateway.client.get(gateway.url(&format!("/iframe?{query}")));
+        let plain = match token {
+            Some(token) => plain.bearer_auth(token),
+            None => plain,
+        };
+        problem(plain.send().await.expect("a reply"), status).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Black-box tests of the gateway: the real binary on a free port, one module per capability.
 
-#![allow(missing_docs, unreachable_pub, reason = "nobody links to a test")]
+#![allow(missing_docs, unreachable_pub, reason = "no crate links to a test")]
 
 mod support;
 
@@ -38,6 +38,7 @@ mod local_pages; // development mode and pages of other local servers
 mod matching; // which subscribers a topic reaches, in both dialects
 mod mistakes; // the mistakes of a first try, and the cures that are named
 mod operations; // health, metrics
+mod parameters; // names: which are known, misspelled, ignored or of one dialect
 #[cfg(target_os = "linux")]
 mod pipelining; // requests that are sent before earlier ones are answered
 mod poll; // long poll: envelope, waiting, tags, sessions

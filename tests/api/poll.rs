@@ -2,17 +2,21 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, problem, text_at};
+use crate::support::{
+    Gateway, problem, text_at,
+    tokens::{guarded, old_subscriber},
+};
 
-/// The path and query of a reply's `next`, which is a full URL.
-fn next(gateway: &Gateway, polled: &Value) -> String {
+/// The path and query of a reply's `next`, which is relative to the address `/poll`.
+fn next(polled: &Value) -> String {
     let next = text_at(polled, "/next");
-    next.strip_prefix(&gateway.url("")).unwrap_or_else(|| panic!("{next}")).to_owned()
+    assert!(next.starts_with("poll?"), "{next}");
+    format!("/{next}")
 }
 
 /// The same for a poll that waits this many seconds.
-fn next_waiting(gateway: &Gateway, polled: &Value, seconds: u32) -> String {
-    format!("{}&wait={seconds}", next(gateway, polled).replace("&wait=0", ""))
+fn next_waiting(polled: &Value, seconds: u32) -> String {
+    format!("{}&wait={seconds}", next(polled).replace("&wait=0", ""))
 }
 
 fn data(polled: &Value) -> Vec<&str> {
@@ -56,11 +60,11 @@ async fn a_poll_waits_for_an_event_and_next_goes_on_behind_it() {
     gateway.publish("t", "2").await;
     gateway.post(&[("topic", "t"), ("data", "x"), ("except", "me")]).await;
     gateway.publish("t", "3").await;
-    let second = gateway.poll(&next(&gateway, &first)).await;
+    let second = gateway.poll(&next(&first)).await;
     assert_eq!(data(&second), ["2", "3"]);
-    let third = gateway.poll(&next_waiting(&gateway, &second, 0)).await;
+    let third = gateway.poll(&next_waiting(&second, 0)).await;
     assert_eq!(data(&third), Vec::<&str>::new());
-    let fourth = gateway.poll(&next_waiting(&gateway, &third, 0)).await;
+    let fourth = gateway.poll(&next_waiting(&third, 0)).await;
     assert_eq!(data(&fourth), Vec::<&str>::new(), "it stays behind what was told");
 }
 
@@ -69,11 +73,11 @@ async fn a_poll_that_waited_in_vain_has_scanned_everything() {
     let gateway = Gateway::start();
     let before = gateway.poll("/poll?topic=t&wait=0").await;
     gateway.publish("other", "x").await;
-    let after = gateway.poll(&next_waiting(&gateway, &before, 0)).await;
+    let after = gateway.poll(&next_waiting(&before, 0)).await;
     assert_eq!(after["events"], json!([]));
     assert_ne!(after["cursor"], before["cursor"], "the token is of the position scanned to");
     let started = std::time::Instant::now();
-    let waited = gateway.poll(&next_waiting(&gateway, &after, 1)).await;
+    let waited = gateway.poll(&next_waiting(&after, 1)).await;
     assert_eq!(waited["events"], json!([]));
     assert!(Duration::from_secs(1) <= started.elapsed());
 }
@@ -124,7 +128,7 @@ async fn batches_are_bounded_and_say_that_there_is_more() {
     loop {
         let polled = gateway.poll(&path).await;
         batches.push(data(&polled).iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
-        path = next(&gateway, &polled);
+        path = next(&polled);
         if polled["more"] == false {
             break;
         }
@@ -137,7 +141,7 @@ async fn the_polls_of_a_session_are_one_subscriber() {
     let gateway = std::sync::Arc::new(Gateway::with(&[("POLL__SESSION_LEASE", "2s")]));
     let sessions = "tidegate_poll_sessions";
     let polled = gateway.poll("/poll?topic=t&wait=0").await;
-    let path = next(&gateway, &polled).replace("&wait=0", "");
+    let path = next(&polled).replace("&wait=0", "");
     assert!(path.contains("&session="), "{path}");
     for _ in 0..3 {
         gateway.poll(&format!("{path}&wait=0")).await;
@@ -150,7 +154,7 @@ async fn the_polls_of_a_session_are_one_subscriber() {
     gateway.until_metric("tidegate_subscribers{transport=\"poll\"}", 1.0).await;
     let again = gateway.poll(&format!("{path}&wait=0")).await;
     assert_eq!(waiting.await.expect("the older poll is answered")["events"], json!([]));
-    assert_eq!(next(&gateway, &again).split("&session=").nth(1), path.split("&session=").nth(1));
+    assert_eq!(next(&again).split("&session=").nth(1), path.split("&session=").nth(1));
     gateway.until_metric(sessions, 0.0).await;
 }
 
@@ -189,27 +193,37 @@ async fn next_is_what_the_browser_can_reach() {
         next.starts_with("https://push.example.com/gate/poll?topic=a%26b&wait=0&last_event_id=%23"),
         "{next}"
     );
-    let gateway = Gateway::with(&[("SERVER__TRUSTED_PROXIES", "127.0.0.1/32")]);
-    let request = gateway.client.get(gateway.url("/poll?topic=t&wait=0"));
-    let request =
-        request.header("x-forwarded-proto", "https").header("x-forwarded-host", "localhost:8443");
-    let polled: Value = request.send().await.expect("a reply").json().await.expect("JSON");
+    // Else only the client knows the way: the headers of a proxy may be missing or wrong.
+    for proxies in ["192.0.2.1/32", "127.0.0.1/32"] {
+        let gateway = Gateway::with(&[("SERVER__TRUSTED_PROXIES", proxies)]);
+        let request = gateway.client.get(gateway.url("/poll?topic=t&wait=0"));
+        let request = request.header("x-forwarded-proto", "https");
+        let request = request.header("x-forwarded-host", "localhost:8443");
+        let polled: Value = request.send().await.expect("a reply").json().await.expect("JSON");
+        let next = text_at(&polled, "/next");
+        assert!(next.starts_with("poll?topic=t&wait=0&last_event_id=%23"), "{next}");
+    }
+}
+
+#[tokio::test]
+async fn next_repeats_what_is_known_and_lasts_and_nothing_else() {
+    let gateway = Gateway::with(&[("POLL__JSONP", "true")]);
+    let query = "topic=a&_=1732460000&match=b&client=me&last=1&wait=0&utm_source=x&callback=f";
+    let reply = gateway.get(&format!("/poll?{query}")).await.text().await.expect("text");
+    let json = reply.strip_prefix("/**/f(").and_then(|it| it.strip_suffix(");")).expect("a call");
+    let polled: Value = serde_json::from_str(json).expect("JSON");
+    let next = next(&polled);
+    let expected = "/poll?topic=a&match=b&client=me&wait=0&callback=f&last_event_id=%23";
+    assert!(next.starts_with(expected), "{next}");
+    // A token in the address is not lost: without it the next poll would be another client's.
+    let gateway = guarded(&[]);
+    let token = old_subscriber(&["*"]);
+    let path = format!("/poll?topic=t&wait=0&authorization={token}");
+    let polled = gateway.poll(&path).await;
     let next = text_at(&polled, "/next");
-    assert!(next.starts_with("https://localhost:8443/poll?"), "{next}");
-    let gateway = Gateway::start();
-    let request = gateway.client.get(gateway.url("/poll?topic=t&wait=0"));
-    let polled: Value = request
-        .header("x-forwarded-host", "evil.test")
-        .send()
-        .await
-        .expect("a reply")
-        .json()
-        .await
-        .expect("JSON");
-    assert!(
-        text_at(&polled, "/next").starts_with(&gateway.url("/poll?")),
-        "strangers are not believed"
-    );
+    let query = next.split_once('?').expect("a query").1;
+    assert!(query.contains(&format!("authorization={token}")), "{next}");
+    gateway.poll(&format!("/poll?{query}")).await;
 }
 
 /// The events in a reply to `callback=f`.

@@ -94,13 +94,16 @@ async fn events_are_objects_of_the_parent_and_methods_keep_their_owner() {
 /// A page of another site, which counts loaded frames.
 fn foreign_page() -> String {
     "<!doctype html><title>elsewhere</title><body><script>
-    var heard = { iframe: [] }, states = [], frames_loaded = 0;
+    var heard = { iframe: [] }, states = [], details = [], frames_loaded = 0;
     function onEvent(event) { heard.iframe.push(event); }
     function has(transport, id) { return heard[transport].some(function (it) { return it.id === id; }); }
     function report(transport) { return JSON.stringify(heard[transport]); }
     addEventListener('message', function (message) {
         if (message.data.tidegate === 'event') { onEvent(message.data.event); }
-        if (message.data.tidegate === 'state') { states.push(message.data.state); }
+        if (message.data.tidegate === 'state') {
+            states.push(message.data.state);
+            details.push(message.data.status + ': ' + message.data.detail);
+        }
     });
     function listen(address) {
         var frame = document.createElement('iframe');
@@ -154,7 +157,9 @@ async fn pages_of_an_allowed_origin_get_events_and_others_get_nothing() {
         assert_ids(&page, 0..20).await;
         page.driver().switch_to_window(strangers_window).await.expect("it is there");
         assert!(page.heard("iframe").await.is_empty());
-        page.until("no states either", "return states.length === 0").await;
+        // It learns only that it is not allowed, and how it could be.
+        assert_eq!(page.run("return states").await, json!(["refused"]));
+        page.until("why", "return details[0].includes('cors.origins')").await;
     })
     .await;
 }
@@ -171,13 +176,32 @@ async fn a_document_that_the_gateway_refuses_says_so_and_stops() {
         gateway.has_subscribers(&["iframe"]).await;
 
         gateway.kill();
-        gateway.set("CORS__ORIGINS", "https://somebody.else");
+        gateway.set("CORS__ORIGINS", "https://other.example");
         gateway.restart().await;
         page.until("refused", "return states[states.length - 1] === 'refused'").await;
         assert_eq!(gateway.refused("invalid_field").await, 1);
         // The page must not show the refusal.
         page.driver().enter_frame(0).await.expect("a frame");
         assert_eq!(page.run("return document.title").await, "tidegate");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_is_told_why_its_first_document_is_refused() {
+    in_browser(|page| async move {
+        let port = free_port();
+        serve_page(port, foreign_page()).await;
+        let origin = format!("http://localhost:{port}");
+        let gateway = Gateway::start(&[("CORS__ORIGINS", &origin)]).await;
+        page.open(&format!("{origin}/")).await;
+        page.run(&format!("listen('{}/iframe?topics=x&origin={origin}')", gateway.origin())).await;
+        page.until("refused", "return states[0] === 'refused'").await;
+        page.until("why", "return details[0].startsWith('400: `topics`')").await;
+        // Long enough for another request, if there were one.
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        assert_eq!(page.run("return states").await, json!(["refused"]));
+        assert_eq!(gateway.refused("invalid_field").await, 1);
     })
     .await;
 }

@@ -11,6 +11,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate_testkit::ports::free_port;
+use url::Url;
 
 use crate::{
     feed::{post, title},
@@ -119,12 +120,59 @@ async fn every_transport_works_through_nginx() {
     let reply: Value = reply.json().await.expect("JSON");
     assert_eq!(title(reply["events"][0]["data"].as_str().expect("data")), "Through nginx");
 
-    let next = reply["next"].as_str().expect("an address");
-    assert!(next.starts_with(&format!("{base}/poll?")), "{next}");
     post(base, "Once more").await;
-    let reply = client().get(next).send().await.expect("an answer");
+    let reply =
+        client().get(next(&format!("{base}/poll"), &reply)).send().await.expect("an answer");
     let reply: Value = reply.json().await.expect("JSON");
     assert_eq!(title(reply["events"][0]["data"].as_str().expect("data")), "Once more");
+}
+
+/// The address of the next poll, as a client finds it that has asked at `asked`.
+fn next(asked: &str, reply: &Value) -> Url {
+    let next = reply["next"].as_str().expect("an address");
+    Url::parse(asked).and_then(|it| it.join(next)).expect("an address")
+}
+
+/// The example's configuration with no directive but `proxy_pass`, at the root and under a path.
+fn bare(configuration: &str) -> String {
+    let (_, server) = configuration.split_once("upstream feed {").expect("an upstream");
+    let (_, server) = server.split_once("server ").expect("a server");
+    let (server, _) = server.split_once(';').expect("an address");
+    let (head, _) = configuration.split_once("location / {").expect("a location");
+    format!(
+        "{head}location / {{ proxy_pass http://{server}; }} \
+         location /push/ {{ proxy_pass http://{server}/; }} }} }}"
+    )
+}
+
+#[tokio::test]
+async fn a_bare_proxy_pass_suffices_at_the_root_and_under_a_path() {
+    let app = App::start("feed").await;
+    let Some(nginx) = Nginx::start_changed(&app, |it| bare(&it)).await else { return };
+    for path in ["", "/push"] {
+        let base = format!("{}{path}", nginx.base);
+        let mut events = listen(&format!("{base}/events?topic=feed"), None).await;
+        let mut document = Document::open(&format!("{base}/iframe?topic=feed&callback=f")).await;
+        let expected = format!("at {base}");
+        post(&app.url(""), &expected).await;
+        assert_eq!(title(&events.next().await.data), expected);
+        let call = document.call().await;
+        assert_eq!(title(call["event"]["data"].as_str().expect("data")), expected);
+    }
+    for path in ["/poll", "/push/poll"] {
+        let asked = format!("{}{path}", nginx.base);
+        let first = client().get(format!("{asked}?topic=feed&wait=0")).send().await;
+        let mut reply: Value = first.expect("an answer").json().await.expect("JSON");
+        for number in 0..3 {
+            let data = format!("{path} {number}");
+            post(&app.url(""), &data).await;
+            let next = next(&asked, &reply);
+            assert!(next.as_str().starts_with(&format!("{asked}?")), "{next}");
+            let polled = client().get(next).send().await.expect("an answer");
+            reply = polled.json().await.expect("JSON");
+            assert_eq!(title(reply["events"][0]["data"].as_str().expect("data")), data);
+        }
+    }
 }
 
 /// Waits until the gateway has a subscriber over this transport.
@@ -156,7 +204,7 @@ async fn the_gateway_knows_who_asks_through_nginx() {
         let response = request.json(&item).send().await.expect("an answer");
         assert_eq!(response.status(), status, "{origin}");
     }
-    let mut request = client().get(format!("{base}/poll?topic=feed&last=1"));
+    let mut request = client().post(format!("{base}/items")).header("origin", base);
     for (name, value) in [
         ("forwarded", "host=evil.example;proto=https"),
         ("x-forwarded-host", "evil.example"),
@@ -164,9 +212,8 @@ async fn the_gateway_knows_who_asks_through_nginx() {
     ] {
         request = request.header(name, value);
     }
-    let reply: Value = request.send().await.expect("an answer").json().await.expect("JSON");
-    let next = reply["next"].as_str().expect("an address");
-    assert!(next.starts_with(&format!("{base}/poll?")), "{next}");
+    let response = request.json(&item).send().await.expect("an answer");
+    assert_eq!(response.status(), 201, "clients are not believed");
 }
 
 #[tokio::test]
@@ -175,11 +222,12 @@ async fn nginx_is_believed_about_the_scheme() {
     // As if browsers used TLS to nginx.
     let change = |configuration: String| configuration.replace("$scheme", "https");
     let Some(nginx) = Nginx::start_changed(&app, change).await else { return };
-    let poll = format!("{}/poll?topic=feed&wait=0", nginx.base);
-    let reply = client().get(poll).send().await.expect("an answer");
-    let reply: Value = reply.json().await.expect("JSON");
-    let next = reply["next"].as_str().expect("an address");
-    assert!(next.starts_with(&nginx.base.replace("http:", "https:")), "{next}");
+    let own = nginx.base.replace("http:", "https:");
+    for (origin, status) in [(own, 201), (nginx.base.clone(), 403)] {
+        let request = client().post(format!("{}/items", nginx.base)).header("origin", &origin);
+        let response = request.json(&json!({ "title": "x" })).send().await.expect("an answer");
+        assert_eq!(response.status(), status, "{origin}");
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
+use url::Url;
 
 use crate::support::{App, Document, client, in_time, listen};
 
@@ -61,13 +62,14 @@ async fn one_transport_goes_on_where_another_one_stopped() {
     }
     drop(document);
 
-    let mut next = app.url(&format!("/poll?{topics}&last_event_id={cursor}"));
+    let next = app.url(&format!("/poll?{topics}&last_event_id={cursor}"));
+    let mut next = Url::parse(&next).expect("an address");
     for _ in 0..CHANGES {
-        let reply = json(&next).await;
+        let reply = json(next.as_str()).await;
         for event in reply["events"].as_array().expect("a list") {
             expect(change(text(&event["data"])));
         }
-        text(&reply["next"]).clone_into(&mut next);
+        next = next.join(text(&reply["next"])).expect("an address");
     }
 
     // Plain polling is never older than what the gateway has delivered.

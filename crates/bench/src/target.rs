@@ -100,7 +100,8 @@ impl Target {
         }
         let accept = match transport {
             Transport::Sse => "text/event-stream",
-            Transport::Iframe => "text/html",
+            // Not HTML alone, so that a refusal is a problem document.
+            Transport::Iframe => "*/*",
             Transport::Poll => "application/json\r\nPrefer: wait=0",
         };
         let path = self.path(transport).unwrap_or_default();
@@ -109,9 +110,9 @@ impl Target {
 
     /// Returns the request for the next poll, to the address in the last reply.
     pub(super) fn next_poll(&self, next: &str) -> Option<Vec<u8>> {
-        let next = Url::parse(next).ok()?;
         let path = self.path(Transport::Poll)?;
-        Some(self.get(&format!("{path}?{}", next.query()?), "application/json"))
+        let (_, query) = next.split_once('?')?;
+        Some(self.get(&format!("{path}?{query}"), "application/json"))
     }
 
     fn get(&self, target: &str, accept: &str) -> Vec<u8> {

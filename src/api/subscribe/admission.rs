@@ -18,7 +18,7 @@ use tidegate_core::{
 use tracing::error;
 
 use super::{
-    params::{Own, Params},
+    params::{Params, TransportParams},
     stream,
 };
 use crate::{
@@ -49,7 +49,9 @@ pub(super) struct Admitted<'a, P> {
 ///
 /// # Errors
 /// If the request is refused.
-pub(super) async fn admit<P: Own>(request: &HttpRequest) -> Result<Admitted<'_, P>, Problem> {
+pub(super) async fn admit<P: TransportParams>(
+    request: &HttpRequest,
+) -> Result<Admitted<'_, P>, Problem> {
     let subscriber = access::subscriber(request).await?;
     admit_as(request, &subscriber, &[]).await
 }
@@ -59,7 +61,7 @@ pub(super) async fn admit<P: Own>(request: &HttpRequest) -> Result<Admitted<'_, 
 ///
 /// # Errors
 /// If the request is refused.
-pub(super) async fn admit_as<'a, P: Own>(
+pub(super) async fn admit_as<'a, P: TransportParams>(
     request: &'a HttpRequest,
     subscriber: &Subscriber,
     body: &[u8],

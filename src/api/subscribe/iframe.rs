@@ -8,7 +8,7 @@ use actix_web::{
     body::BoxBody,
     http::{
         StatusCode,
-        header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY},
+        header::{ACCEPT, CONTENT_SECURITY_POLICY, REFERRER_POLICY},
     },
 };
 use askama::Template as _;
@@ -19,13 +19,14 @@ use tidegate_core::transport::{EndReason, StreamWriter, iframe, json};
 use super::{
     admission::admit,
     callback::check_callback,
-    params::{self, visible_heartbeats},
-    query::{Parameter, Query},
+    names::Parameter,
+    params::{HEARTBEAT, TransportParams, visible_heartbeats},
+    query::Query,
     stream,
 };
 use crate::{
     gateway::Gateway,
-    http::{form, headers, problem::Problem, public_base},
+    http::{accept, form, headers, problem::Problem, public_base},
     settings::origins,
 };
 
@@ -33,16 +34,20 @@ use crate::{
 const MISSED_HEARTBEATS: f64 = 2.5;
 
 /// The parameters of documents, without those of their [`Target`].
-struct Own {
+struct IframeParams {
     /// Whether heartbeats are passed on as events.
     heartbeats: bool,
 }
 
-impl params::Own for Own {
+impl TransportParams for IframeParams {
     const NAMES: &'static [Parameter] = &[
-        Parameter { name: "callback", is_lasting: true },
-        Parameter { name: "origin", is_lasting: true },
-        Parameter { name: "heartbeat", is_lasting: true },
+        Parameter {
+            name: "callback",
+            is_lasting: true,
+            misspelled: &["Callback", "callbacks", "call_back", "jsonp"],
+        },
+        Parameter { name: "origin", is_lasting: true, misspelled: &["Origin", "origins"] },
+        HEARTBEAT,
     ];
 
     fn read(query: &Query, _: &Gateway) -> Result<Self, Problem> {
@@ -56,7 +61,7 @@ enum Target {
     Callback(String),
     /// A page of the gateway's own origin, given here, by `postMessage`.
     OwnOrigin(String),
-    /// Any parent page with this other origin, by `postMessage`.
+    /// Any parent page with this other origin, by `postMessage`. It may not be allowed.
     Origin(String),
 }
 
@@ -87,9 +92,13 @@ struct Options<'a> {
 /// If the request is refused for good.
 pub(crate) async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(&request);
-    // First, because the document that reports a lack of room needs it.
+    // First, because the document that reports a refusal needs it.
     let target = Target::of(&request, &gateway)?;
-    let opened = admit::<Own>(&request).await.and_then(|admitted| {
+    let admitted = match target.check(&gateway) {
+        Ok(()) => admit::<IframeParams>(&request).await,
+        Err(problem) => Err(problem),
+    };
+    let opened = admitted.and_then(|admitted| {
         let (query, cursor) = (&admitted.params.lasting_query, admitted.resume_point());
         let head = head(&gateway, &target, admitted.own.heartbeats, query, &cursor);
         let writer = StreamWriter::Iframe { nonce: gateway.nonce().clone() };
@@ -97,6 +106,7 @@ pub(crate) async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Pr
     });
     match opened {
         Err(problem) if is_passing(&problem) => Ok(later(&request, &gateway, &target, problem)),
+        Err(problem) if is_framed(&request) => Ok(refused(&request, &gateway, &target, problem)),
         opened => opened,
     }
 }
@@ -109,7 +119,8 @@ pub(crate) async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Pr
 pub(crate) async fn probe_iframe(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(&request);
     let target = Target::of(&request, &gateway)?;
-    let admitted = admit::<Own>(&request).await?;
+    target.check(&gateway)?;
+    let admitted = admit::<IframeParams>(&request).await?;
     if gateway.hub().is_draining() {
         return Err(Problem::unavailable("stopping", "the gateway is stopping"));
     }
@@ -130,9 +141,41 @@ fn later(
     problem: Problem,
 ) -> HttpResponse {
     let retry = stream::retry_later(gateway);
+    let end = iframe::end(EndReason::Unavailable, retry, "", gateway.nonce());
+    instead(request, gateway, target, problem, &end)
+}
+
+/// Whether a frame will show the response. Other programs, which accept any type or JSON, get a
+/// problem document.
+fn is_framed(request: &HttpRequest) -> bool {
+    const OFFERS: [&str; 2] = ["text/html", "application/problem+json"];
+    let is_browser = request.headers().get(ACCEPT).is_some_and(|it| it != "*/*");
+    is_browser && accept::preferred(request, &OFFERS) == Some(OFFERS[0])
+}
+
+/// A document that reports a refusal to the parent page, and does not retry.
+fn refused(
+    request: &HttpRequest,
+    gateway: &Gateway,
+    target: &Target,
+    problem: Problem,
+) -> HttpResponse {
+    let (status, detail) = (problem.status_code().as_u16(), problem.to_string());
+    let call = iframe::refusal(status, &detail, gateway.nonce());
+    instead(request, gateway, target, problem, &call)
+}
+
+/// A document with a single call, in the place of the problem document.
+fn instead(
+    request: &HttpRequest,
+    gateway: &Gateway,
+    target: &Target,
+    problem: Problem,
+    call: &[u8],
+) -> HttpResponse {
     // A client that was not admitted retries with the query unchanged.
     let mut document = head(gateway, target, false, request.query_string(), "").to_vec();
-    document.extend(iframe::end(EndReason::Unavailable, retry, "", gateway.nonce()));
+    document.extend_from_slice(call);
     let mut refusal = HttpResponse::from_error(problem);
     for (name, value) in response(gateway, target).finish().headers() {
         refusal.headers_mut().insert(name.clone(), value.clone());
@@ -154,10 +197,8 @@ impl Target {
                 if origin == own {
                     return Ok(Self::OwnOrigin(own));
                 }
-                // Must be listed by name: an origin allowed only by `*` could belong to any site,
-                // and so could what it frames.
-                if !gateway.settings().lets_read_by_name(&origin) {
-                    let detail = "`origin` is not one that this gateway allows (`cors.origins`)";
+                if !origins::is_origin(&origin) {
+                    let detail = "`origin` is not an origin such as `https://www.example.com`";
                     return Err(Problem::field("origin", detail));
                 }
                 Ok(Self::Origin(origin))
@@ -166,6 +207,20 @@ impl Target {
             (Some(_), Some(_)) => {
                 Err(Problem::field("origin", "`callback` and `origin` exclude each other"))
             }
+        }
+    }
+
+    /// Checks that it may receive events. Another origin has to be listed by name: one that is
+    /// allowed only by `*` could belong to any site, and so could what it frames.
+    fn check(&self, gateway: &Gateway) -> Result<(), Problem> {
+        match self {
+            Self::Origin(origin)
+                if !gateway.settings().lets_read_by_name(origin) =>
+            {
+                let detail = "`origin` is not one that this gateway allows (`cors.origins`)";
+                Err(Problem::field("origin", detail))
+            }
+            _ => Ok(()),
         }
     }
 }

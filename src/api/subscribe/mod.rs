@@ -7,6 +7,7 @@
 pub(crate) mod admission;
 pub(crate) mod callback;
 mod iframe;
+mod names;
 mod params;
 mod poll;
 mod query;

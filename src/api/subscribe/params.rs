@@ -13,7 +13,7 @@ use tidegate_core::{
     matching::{Interest, MatcherKind, Matchers},
 };
 
-use super::query::{Parameter, Query};
+use super::{names::Parameter, query::Query};
 use crate::{
     auth::{Dialect, Profile},
     gateway::Gateway,
@@ -23,7 +23,7 @@ use crate::{
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The parameters that only one transport has.
-pub(super) trait Own: Sized {
+pub(super) trait TransportParams: Sized {
     /// Their names.
     const NAMES: &'static [Parameter];
 
@@ -35,7 +35,7 @@ pub(super) trait Own: Sized {
 }
 
 /// A transport without parameters of its own.
-impl Own for () {
+impl TransportParams for () {
     const NAMES: &'static [Parameter] = &[];
 
     fn read(_: &Query, _: &Gateway) -> Result<Self, Problem> {
@@ -85,16 +85,16 @@ impl Params {
     ///
     /// # Errors
     /// If a parameter breaks a rule, or if the subscriber needs an access token and has none.
-    pub(super) fn parse<P: Own>(
+    pub(super) fn parse<P: TransportParams>(
         request: &HttpRequest,
         body: &[u8],
         gateway: &Gateway,
         subscriber: &Subscriber,
     ) -> Result<(Self, P), Problem> {
         let read = || {
-            let query = Query::read(request, body, gateway, P::NAMES)?;
-            let own = P::read(&query, gateway)?;
-            Ok((Self::read(request, query, gateway, subscriber)?, own))
+            let mut query = Query::read(request, body, gateway, P::NAMES)?;
+            let params = Self::read(request, &mut query, gateway, subscriber)?;
+            Ok((params, P::read(&query, gateway)?))
         };
         let (params, own) = read().map_err(|problem| subscriber.refuse(problem))?;
         subscriber.check_matchers(params.interest.matchers())?;
@@ -106,7 +106,7 @@ impl Params {
 
     fn read(
         request: &HttpRequest,
-        mut query: Query,
+        query: &mut Query,
         gateway: &Gateway,
         subscriber: &Subscriber,
     ) -> Result<Self, Problem> {
@@ -123,20 +123,21 @@ impl Params {
         let values = query.matchers.iter().map(|(kind, value)| (*kind, value.as_str()));
         let matchers = Matchers::parse(values, gateway.hub_url(), gateway.matcher_limits())
             .map_err(|invalid| Problem::parameter(&invalid))?;
-        let client = query.one("client");
-        let key = client.map(|key| ClientKey::parse("client", key, limits.client_key_bytes));
+        let client = query.one("client").map(ToOwned::to_owned);
+        let key =
+            client.as_deref().map(|key| ClientKey::parse("client", key, limits.client_key_bytes));
         let key = key.transpose().map_err(|invalid| Problem::parameter(&invalid))?;
         let backlog = backlog(query.one("last"), query.one("since"), limits.backlog)?;
         Ok(Self {
             interest: Arc::new(Interest::new(matchers, key, subscriber.rights.clone())),
             pattern_field,
             profile: subscriber.profile.clone(),
-            client: client.map(ToOwned::to_owned),
+            client,
             is_old_dialect: tells && understands_old && is_old,
             expires: subscriber.expires,
             cursor: cursor(request, std::mem::take(&mut query.cursors)),
             backlog,
-            lasting_query: query.into_lasting(),
+            lasting_query: query.take_lasting(),
         })
     }
 
@@ -218,6 +219,13 @@ fn backlog(last: Option<&str>, since: Option<&str>, limit: usize) -> Result<Back
         }),
     }
 }
+
+/// The parameter `heartbeat` of streams.
+pub(super) const HEARTBEAT: Parameter = Parameter {
+    name: "heartbeat",
+    is_lasting: true,
+    misspelled: &["Heartbeat", "heartbeats", "heart_beat", "heartBeat"],
+};
 
 /// Reads the parameter `heartbeat`: whether heartbeats are events that scripts can see.
 pub(super) fn visible_heartbeats(query: &Query) -> Result<bool, Problem> {

@@ -1,7 +1,7 @@
 //! Long poll: `GET /poll`.
 //!
 //! A reply has the available events, or waits for one. Its `cursor` is the cursor token for the
-//! position reached, and `next` is the URL of the next poll. The polls of one session are one
+//! position reached, and `next` is the address of the next poll. The polls of one session are one
 //! subscriber.
 
 use std::{
@@ -29,12 +29,13 @@ use tidegate_core::{
 use super::{
     admission::{self, Admitted},
     callback::check_callback,
-    params::{self, Params},
-    query::{Parameter, Query},
+    names::Parameter,
+    params::{Params, TransportParams},
+    query::Query,
 };
 use crate::{
     gateway::Gateway,
-    http::{access, form, headers, preferred_wait, problem::Problem, public_base},
+    http::{access, form, headers, preferred_wait, problem::Problem},
     listen::Peer,
     settings::PollSettings,
 };
@@ -48,17 +49,29 @@ struct Batch {
 }
 
 /// The parameters of polls.
-struct Own {
+struct PollParams {
     wait: Option<Duration>,
     session: Option<String>,
     callback: Option<String>,
 }
 
-impl params::Own for Own {
+impl TransportParams for PollParams {
     const NAMES: &'static [Parameter] = &[
-        Parameter { name: "wait", is_lasting: true },
-        Parameter { name: "session", is_lasting: false },
-        Parameter { name: "callback", is_lasting: true },
+        Parameter {
+            name: "wait",
+            is_lasting: true,
+            misspelled: &["Wait", "waits", "wait_seconds"],
+        },
+        Parameter {
+            name: "session",
+            is_lasting: false,
+            misspelled: &["Session", "sessions", "session_id", "sessionid", "sessionId"],
+        },
+        Parameter {
+            name: "callback",
+            is_lasting: true,
+            misspelled: &["Callback", "callbacks", "call_back", "jsonp"],
+        },
     ];
 
     fn read(query: &Query, gateway: &Gateway) -> Result<Self, Problem> {
@@ -110,7 +123,7 @@ pub(crate) async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Pr
         return Ok(response.finish());
     }
     let cursor = feed.token();
-    let next = next(&request, &gateway, &params, &session_poll, &cursor);
+    let next = next(&gateway, &params, &session_poll, &cursor);
     response.insert_header((ETAG, format!("\"{cursor}\"")));
     let mut pieces = batch.into_json(&cursor, &next);
     match &own.callback {
@@ -140,7 +153,7 @@ pub(crate) async fn probe_poll(request: HttpRequest) -> Result<HttpResponse, Pro
     Ok(response.content_type("application/json").finish())
 }
 
-async fn admit(request: &HttpRequest) -> Result<Admitted<'_, Own>, Problem> {
+async fn admit(request: &HttpRequest) -> Result<Admitted<'_, PollParams>, Problem> {
     let is_script = form::has(request.query_string(), "callback");
     let subscriber =
         if is_script { access::anonymous(request) } else { access::subscriber(request).await? };
@@ -164,7 +177,7 @@ fn seconds(wait: &str, longest: Duration) -> Result<Duration, Problem> {
 
 /// How long to wait, and whether a preference was applied (RFC 7240, section 4.3). A preference is
 /// only capped.
-fn wait(request: &HttpRequest, own: &Own, settings: &PollSettings) -> (Duration, bool) {
+fn wait(request: &HttpRequest, own: &PollParams, settings: &PollSettings) -> (Duration, bool) {
     match (own.wait, preferred_wait(request)) {
         (Some(wait), _) => (wait, false),
         (None, Some(preferred)) => (preferred.min(settings.max_wait), true),
@@ -256,20 +269,15 @@ impl Batch {
     }
 }
 
-/// The full URL of the next poll: the same parameters and session, from the new cursor on.
-fn next(
-    request: &HttpRequest,
-    gateway: &Gateway,
-    params: &Params,
-    session_poll: &SessionPoll,
-    cursor: &str,
-) -> String {
-    let mut url = public_base(request, gateway.settings());
-    let path = format!("{}/poll", url.path().trim_end_matches('/'));
-    url.set_path(&path);
-    url.set_query(Some(&params.lasting_query));
-    url.query_pairs_mut()
-        .append_pair("last_event_id", cursor)
-        .append_pair("session", &session_poll.session());
-    url.into()
+/// The address of the next poll: the same parameters and session, from the new cursor on. It is
+/// relative to the address of this one, which a proxy may have changed on the way, unless the
+/// settings say what clients see.
+fn next(gateway: &Gateway, params: &Params, session_poll: &SessionPoll, cursor: &str) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(params.lasting_query.clone());
+    query.append_pair("last_event_id", cursor).append_pair("session", &session_poll.session());
+    let query = query.finish();
+    match &gateway.settings().server.public_url {
+        Some(url) => format!("{}/poll?{query}", url.as_str().trim_end_matches('/')),
+        None => format!("poll?{query}"),
+    }
 }

@@ -3,9 +3,10 @@
 use actix_web::HttpRequest;
 use tidegate_core::{event::Invalid, matching::MatcherKind};
 
+use super::names::{self, Parameter};
 use crate::{
     gateway::Gateway,
-    http::{form, problem::Problem},
+    http::{ACCESS_TOKEN_PARAMETER, form, problem::Problem},
     telemetry::metrics::OldFeature,
 };
 
@@ -13,20 +14,24 @@ use crate::{
 /// reconnection use the first one.
 const CURSORS: [&str; 4] = ["lastEventId", "last_event_id", "lastEventID", "Last-Event-ID"];
 
+/// The end of the hub's address. At other addresses, which are the gateway's own, `topic` is not of
+/// a dialect.
+const HUB: &str = "/.well-known/mercure";
+
 /// The parameters of every transport that may be given at most once.
 const COMMON: [Parameter; 3] = [
-    Parameter { name: "last", is_lasting: false },
-    Parameter { name: "since", is_lasting: false },
-    Parameter { name: "client", is_lasting: true },
+    Parameter {
+        name: "last",
+        is_lasting: false,
+        misspelled: &["Last", "lasts", "last_n", "lastN"],
+    },
+    Parameter { name: "since", is_lasting: false, misspelled: &["Since", "sinse", "since_time"] },
+    Parameter {
+        name: "client",
+        is_lasting: true,
+        misspelled: &["Client", "clients", "client_id", "clientid", "clientId", "client_key"],
+    },
 ];
-
-/// The name of a parameter that may be given at most once.
-#[derive(Debug)]
-pub(super) struct Parameter {
-    pub(super) name: &'static str,
-    /// Whether it stays the same between connections, so that the next request repeats it.
-    pub(super) is_lasting: bool,
-}
 
 /// The values of known parameters. Their number is bounded.
 pub(super) struct Query {
@@ -34,11 +39,15 @@ pub(super) struct Query {
     /// The cursors given, the most current first.
     pub(super) cursors: [Option<String>; CURSORS.len()],
     single: Vec<(&'static str, String)>,
-    lasting: url::form_urlencoded::Serializer<'static, String>,
+    lasting: String,
 }
 
 impl Query {
-    /// Reads the query of `request` and its `body`. The transport has its `own` parameters.
+    /// Reads the query of `request` and its `body`. The transport has its `own` parameters. Unknown
+    /// ones are ignored.
+    ///
+    /// # Errors
+    /// If a parameter is misspelled, given too often, or turned off, or if there is no matcher.
     pub(super) fn read(
         request: &HttpRequest,
         body: &[u8],
@@ -49,12 +58,16 @@ impl Query {
             matchers: Vec::new(),
             cursors: Default::default(),
             single: Vec::new(),
-            lasting: url::form_urlencoded::Serializer::new(String::new()),
+            lasting: String::new(),
         };
+        let is_hub = request.match_pattern().is_some_and(|it| it.ends_with(HUB));
         let pairs = form::pairs(request.query_string().as_bytes()).chain(form::pairs(body));
         for pair in pairs {
             let (name, value) = pair?;
-            query.take(gateway, own, &name, value)?;
+            let is_ignored = is_hub && check_dialect(gateway, &name)?;
+            if !is_ignored && !query.take(gateway, own, &name, value)? {
+                names::check(&name, is_hub, COMMON.iter().chain(own))?;
+            }
         }
         if query.matchers.is_empty() {
             let detail = "`topic` is missing: give at least one `topic` or `match`, or `topic=*`";
@@ -63,29 +76,21 @@ impl Query {
         Ok(query)
     }
 
+    /// Takes a parameter, and returns whether it is known.
     fn take(
         &mut self,
         gateway: &Gateway,
         own: &'static [Parameter],
         name: &str,
         value: String,
-    ) -> Result<(), Problem> {
-        match old_feature(name) {
-            Some(feature) if gateway.settings().speaks_old_dialect() => {
-                gateway.metrics().old_dialect(feature);
-            }
-            // Not ignored like an unknown name: its subscriber would wait in vain.
-            Some(OldFeature::Selector) => return Err(old_selector()),
-            Some(_) => return Ok(()),
-            None => {}
-        }
-        if let Some(kind) = matcher_kind(name)? {
+    ) -> Result<bool, Problem> {
+        if let Some(kind) = matcher_kind(name) {
             let limit = gateway.settings().limits.matchers;
             if limit <= self.matchers.len() {
                 let field = "topic";
                 return Err(Problem::parameter(&Invalid::TooMany { field, limit }));
             }
-            self.lasting.append_pair(name, &value);
+            self.keep(name, &value);
             self.matchers.push((kind, value));
         } else if let Some(at) = CURSORS.iter().position(|cursor| *cursor == name) {
             self.cursors[at].get_or_insert(value);
@@ -94,13 +99,21 @@ impl Query {
                 return Err(Problem::field(name, format!("`{name}` is given more than once")));
             }
             if known.is_lasting {
-                self.lasting.append_pair(name, &value);
+                self.keep(name, &value);
             }
             self.single.push((known.name, value));
+        } else if name == ACCESS_TOKEN_PARAMETER && gateway.settings().speaks_old_dialect() {
+            self.keep(name, &value);
         } else {
-            self.lasting.append_pair(name, &value);
+            return Ok(false);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    fn keep(&mut self, name: &str, value: &str) {
+        let lasting = std::mem::take(&mut self.lasting);
+        let mut lasting = url::form_urlencoded::Serializer::new(lasting);
+        self.lasting = lasting.append_pair(name, value).finish();
     }
 
     /// Returns the value of a parameter that may be given at most once.
@@ -108,48 +121,41 @@ impl Query {
         self.single.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Returns the query without the parameters that change between connections: cursor, backlog,
+    /// Takes the query without the parameters that change between connections: cursor, backlog,
     /// session.
-    pub(super) fn into_lasting(mut self) -> String {
-        self.lasting.finish()
+    pub(super) fn take_lasting(&mut self) -> String {
+        std::mem::take(&mut self.lasting)
     }
 }
 
-/// The kind of matcher that a parameter gives, if any. Names are case-sensitive, but every name
-/// that begins with `match` in any case is reserved (draft-08, "Subscribers").
-fn matcher_kind(name: &str) -> Result<Option<MatcherKind>, Problem> {
-    let is_reserved = name.as_bytes().get(..5).is_some_and(|it| it.eq_ignore_ascii_case(b"match"));
+/// The kind of matcher that a parameter gives, if any.
+fn matcher_kind(name: &str) -> Option<MatcherKind> {
     match name {
-        "topic" => Ok(Some(MatcherKind::Selector)),
-        "match" => Ok(Some(MatcherKind::Exact)),
-        _ if is_reserved => {
-            let kind = name.strip_prefix("match_").and_then(MatcherKind::from_type);
-            kind.map(Some).ok_or_else(|| unknown_matcher(name))
-        }
-        _ => Ok(None),
+        "topic" => Some(MatcherKind::Selector),
+        "match" => Some(MatcherKind::Exact),
+        _ => name.strip_prefix("match_").and_then(MatcherKind::from_type),
     }
 }
 
-/// The feature of the old dialect that a parameter belongs to. `lastEventId` is none: a polyfill
-/// sends it in both dialects.
-fn old_feature(name: &str) -> Option<OldFeature> {
-    match name {
-        "topic" => Some(OldFeature::Selector),
-        "lastEventID" | "Last-Event-ID" => Some(OldFeature::Cursor),
-        _ => None,
+/// Counts a parameter of the old dialect at the hub's address. Returns whether to ignore it, because
+/// that dialect is off. `lastEventId` belongs to both: a polyfill sends it.
+fn check_dialect(gateway: &Gateway, name: &str) -> Result<bool, Problem> {
+    let feature = match name {
+        "topic" => OldFeature::Selector,
+        "lastEventID" | "Last-Event-ID" => OldFeature::Cursor,
+        _ => return Ok(false),
+    };
+    if gateway.settings().speaks_old_dialect() {
+        gateway.metrics().old_dialect(feature);
+        return Ok(false);
     }
-}
-
-fn old_selector() -> Problem {
-    let detail = "`topic` is of the old dialect, which is off (`mercure.compat`); use `match`";
-    Problem::field("topic", detail)
-}
-
-fn unknown_matcher(name: &str) -> Problem {
-    let name: String = name.chars().take(40).collect();
-    let detail = format!(
-        "`{name}` is no matcher of this gateway: it knows `topic`, `match`, `match_exact`, `match_urlpattern` and \
-         `match_uritemplate`"
-    );
-    Problem::field(name, detail)
+    match feature {
+        // Not ignored like an unknown name: its subscriber would wait in vain.
+        OldFeature::Selector => Err(Problem::field(
+            "topic",
+            "`topic` is of the old dialect, which is off at this address (`mercure.compat`); use \
+             `match`, or subscribe at /events",
+        )),
+        _ => Ok(true),
+    }
 }

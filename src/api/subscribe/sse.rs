@@ -11,8 +11,9 @@ use tidegate_core::transport::{StreamWriter, sse};
 
 use super::{
     admission::{self, Admitted},
-    params::{self, visible_heartbeats},
-    query::{Parameter, Query},
+    names::Parameter,
+    params::{HEARTBEAT, TransportParams, visible_heartbeats},
+    query::Query,
     stream,
 };
 use crate::{
@@ -27,13 +28,13 @@ const ACCEPT_QUERY: HeaderName = HeaderName::from_static("accept-query");
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The parameters of event streams.
-struct Own {
+struct SseParams {
     /// Whether heartbeats are events that scripts can see.
     visible_heartbeats: bool,
 }
 
-impl params::Own for Own {
-    const NAMES: &'static [Parameter] = &[Parameter { name: "heartbeat", is_lasting: true }];
+impl TransportParams for SseParams {
+    const NAMES: &'static [Parameter] = &[HEARTBEAT];
 
     fn read(query: &Query, _: &Gateway) -> Result<Self, Problem> {
         Ok(Self { visible_heartbeats: visible_heartbeats(query)? })
@@ -87,7 +88,7 @@ async fn answer(
 async fn admit(
     request: &HttpRequest,
     query: Option<web::Payload>,
-) -> Result<Admitted<'_, Own>, Problem> {
+) -> Result<Admitted<'_, SseParams>, Problem> {
     if !accept::accepts(request, "text/event-stream") {
         return Err(Problem::not_acceptable("this is text/event-stream"));
     }
@@ -106,7 +107,7 @@ async fn admit(
     admission::admit_as(request, &subscriber, &body).await
 }
 
-fn open(gateway: &Gateway, admitted: Admitted<'_, Own>) -> Result<HttpResponse, Problem> {
+fn open(gateway: &Gateway, admitted: Admitted<'_, SseParams>) -> Result<HttpResponse, Problem> {
     let visible_heartbeats = admitted.own.visible_heartbeats;
     let mut head = BytesMut::from(&*sse::head(gateway.settings().delivery.retry));
     if let (true, Some(cursor_token)) = (visible_heartbeats, admitted.beginning()) {

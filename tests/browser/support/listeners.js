@@ -38,7 +38,7 @@ async function listenByPoll(query) {
       reply.events.forEach(function (event) {
         note("poll", event.id, event.type, event.data);
       });
-      next = reply.next;
+      next = new URL(reply.next, response.url).href;
     } catch (error) {
       await new Promise(function (resolve) { setTimeout(resolve, 200); });
     }

@@ -46,6 +46,15 @@ pub fn end(reason: EndReason, retry: Duration, token: &str, nonce: &str) -> Byte
     bytes.into()
 }
 
+/// The refusal of the request: the status, and what is wrong.
+#[must_use]
+pub fn refusal(status: u16, detail: &str, nonce: &str) -> Bytes {
+    let argument = json!({ "refused": { "status": status, "detail": detail } });
+    let mut bytes = call(nonce, &json::script_safe(&argument)).to_vec();
+    bytes.extend_from_slice(b"</body></html>\n");
+    bytes.into()
+}
+
 fn call(nonce: &str, argument: &str) -> Bytes {
     format!("<script nonce=\"{nonce}\">tidegate({argument})</script>\n").into()
 }
