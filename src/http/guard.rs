@@ -109,29 +109,35 @@ fn is_known(host: &Host<&str>, settings: &Settings) -> bool {
         || settings.server.hosts.iter().any(|it| it.eq_ignore_ascii_case(name))
 }
 
-/// Whether the browser declares the page to be of the same origin (Fetch Metadata). A form on a
-/// page without a referrer, such as those of jobs, has the origin `null`. Scripts cannot set this
-/// header.
+/// Whether the browser declares the page to be of the same origin (Fetch Metadata). Only the browser
+/// knows it behind a proxy that replaces `Host`, or if the page has no referrer, such as those of
+/// jobs: its forms have the origin `null`. Scripts cannot set this header.
 pub(crate) fn is_from_own_page(request: &HttpRequest) -> bool {
     const SITE: &str = "sec-fetch-site";
-    request.headers().get(ORIGIN).is_some_and(|it| it == "null")
-        && request.headers().get(SITE).is_some_and(|it| it == "same-origin")
+    request.headers().get(SITE).is_some_and(|it| it == "same-origin")
 }
 
 fn check_origin(request: &HttpRequest, settings: &Settings) -> Result<(), Problem> {
     let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
-    if is_from_own_page(request) {
+    let origin = origin.to_str().unwrap_or_default();
+    let own = public_base(request, settings).origin().ascii_serialization();
+    // A proxy may have replaced the `Host` of a name that resolves to this machine.
+    let is_of_known_host = || match Url::parse(origin) {
+        Ok(url) => url.host().is_some_and(|it| is_known(&it, settings)),
+        Err(_) => origin == "null",
+    };
+    if is_from_own_page(request) && is_of_known_host() {
         return Ok(());
     }
-    let own = public_base(request, settings).origin().ascii_serialization();
-    let origin = origin.to_str().unwrap_or_default();
     if origin == own || settings.lets_write(origin) {
         return Ok(());
     }
     Err(Problem::foreign_origin(if origins::is_loopback(origin) {
         "pages of this `Origin` may read but not write; `cors.loopback_writes` or the flag \
-         --loopback-writes lets pages of this machine write, `cors.origins` single origins"
+         --loopback-writes lets pages of this machine write, `cors.origins` single origins; if it is \
+         the gateway's own, behind a proxy, set `server.public_url`"
     } else {
-        "pages of this `Origin` may not write here (`cors.origins`)"
+        "pages of this `Origin` may not write here (`cors.origins`); if it is the gateway's own, \
+         behind a proxy, set `server.public_url`"
     }))
 }

@@ -47,6 +47,32 @@ async fn pages_of_other_origins_may_not_write() {
 }
 
 #[tokio::test]
+async fn a_page_that_its_browser_calls_the_gateways_own_may_write_behind_any_proxy() {
+    let gateway = Gateway::start();
+    for (origin, site, status) in [
+        // A default `proxy_pass` replaces the `Host` that the page has in common with its requests.
+        ("http://localhost:8080", "same-origin", 200),
+        ("https://192.0.2.7", "same-origin", 200),
+        ("http://localhost:8080", "same-site", 403),
+        ("http://localhost:8080", "cross-site", 403),
+        ("null", "same-origin", 200),
+        // A name that resolves to this machine, and so passes the proxy.
+        ("https://evil.example", "same-origin", 403),
+    ] {
+        let request = gateway.client.post(gateway.url("/events")).header("origin", origin);
+        let request = request.header("sec-fetch-site", site);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let reply = request.body("topic=t").send().await.expect("a reply");
+        assert_eq!(reply.status(), status, "{origin} {site}");
+        if status == 403 {
+            let document = problem(reply, 403).await;
+            let detail = document["detail"].as_str().expect("text");
+            assert!(detail.contains("`server.public_url`"), "{detail}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn cors_is_closed_until_origins_are_allowed() {
     let closed = Gateway::start();
     let request = closed
