@@ -90,7 +90,7 @@ async fn credentials_are_for_named_origins() {
 }
 
 #[tokio::test]
-async fn a_wildcard_lets_everybody_read_without_credentials() {
+async fn a_wildcard_lets_every_page_read_without_credentials() {
     let gateway = guarded(&[("CORS__ORIGINS", "*"), ("AUTH__ANONYMOUS", "true")]);
     for origin in ["https://anything.example", "null"] {
         let reply = from_page(&gateway, Method::GET, "/poll?match=t&wait=0", origin).await;

@@ -118,7 +118,7 @@ async fn a_steady_reader_is_kept_however_slowly_it_reads_large_events() {
 }
 
 #[tokio::test]
-async fn whoever_takes_a_little_now_and_then_is_kept_and_whoever_stops_is_given_up() {
+async fn a_client_that_takes_a_little_now_and_then_is_kept_and_one_that_stops_is_given_up() {
     let accept_all = ("PUBLISH__REFUSE_WHEN_BEHIND", "false");
     let settings = [SILENCE, accept_all, ("DELIVERY__WRITE_DEADLINE", "2s")];
     with_both_sinks(&settings, async |gateway| {

@@ -40,7 +40,7 @@ async fn every_transport_goes_on_after_a_crash_with_nothing_lost_and_nothing_twi
 }
 
 #[tokio::test]
-async fn whoever_left_before_the_first_event_goes_on_as_well() {
+async fn a_subscriber_that_left_before_the_first_event_resumes_as_well() {
     let gateway = Gateway::durable(&[]);
     let token = text_at(&gateway.poll("/poll?topic=t&wait=0").await, "/cursor");
     let gateway = gateway.crash(&[]);
@@ -87,7 +87,7 @@ async fn a_request_with_a_key_is_answered_alike_after_a_crash() {
 }
 
 #[tokio::test]
-async fn it_says_where_the_data_is_and_lets_nobody_else_in() {
+async fn it_says_where_the_data_is_and_lets_no_other_user_in() {
     let gateway = Gateway::durable(&[]);
     let settings = [("SERVER__SHUTDOWN_TIMEOUT", "0s")];
     let second =

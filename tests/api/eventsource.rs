@@ -69,7 +69,7 @@ async fn http_1_0_gets_a_stream_without_chunks() {
 }
 
 #[tokio::test]
-async fn head_answers_like_get_and_subscribes_nobody() {
+async fn head_answers_like_get_and_does_not_subscribe() {
     let gateway = Gateway::start();
     for path in ["/events?topic=t", "/poll?topic=t", "/iframe?topic=t&callback=f"] {
         let reply = gateway.client.head(gateway.url(path)).send().await.expect("a reply");
@@ -231,7 +231,7 @@ async fn subscribers_have_a_limit() {
 }
 
 #[tokio::test]
-async fn whoever_closes_is_forgotten_without_an_event() {
+async fn a_client_that_closes_is_forgotten_without_an_event() {
     let gateway = Gateway::start();
     let streams = [gateway.open("/events?topic=t").await, gateway.open("/events?topic=t").await];
     gateway.until_metric("tidegate_subscribers{transport=\"sse\"}", 2.0).await;

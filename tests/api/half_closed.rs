@@ -53,7 +53,7 @@ async fn asked(gateway: &Gateway, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn whoever_half_closes_after_a_request_gets_the_answer() {
+async fn a_client_that_half_closes_after_a_request_gets_the_answer() {
     let gateway = Gateway::durable(&[]);
     for (request, begin) in requests() {
         let answer = asked(&gateway, &request).await;
@@ -68,7 +68,7 @@ async fn whoever_half_closes_after_a_request_gets_the_answer() {
 }
 
 #[tokio::test]
-async fn whoever_half_closes_over_tls_gets_the_answer() {
+async fn a_client_that_half_closes_over_tls_gets_the_answer() {
     let (gateway, _files, pem) = tls::gateway(&[("HISTORY__STORE", "disk")]);
     for (request, begin) in requests() {
         let mut stream = gateway.secure_stream(&pem, "http/1.1").await;
@@ -146,7 +146,7 @@ async fn over_http_2_what_waits_ends_with_the_connection() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_the_end_of_a_job_and_half_closes_is_told_what_there_is() {
+async fn a_client_that_waits_for_a_job_and_half_closes_gets_its_current_state() {
     let gateway = Gateway::start();
     let body = r#"{"type":"t","title":"T"}"#;
     let request = post("/jobs", "application/json", body);

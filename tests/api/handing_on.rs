@@ -115,7 +115,7 @@ async fn restarts_on_a_listener_that_stays_refuse_no_connection_and_lose_nothing
 }
 
 #[test]
-fn a_listener_that_nobody_asked_for_is_an_error() {
+fn a_listener_that_no_setting_names_is_an_error() {
     let directory = tempfile::tempdir().expect("a directory");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let other = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -38,7 +38,7 @@ async fn responses_to_requests_pipelined_before_the_subscription_arrive_whole() 
 }
 
 #[tokio::test]
-async fn what_a_client_sends_behind_its_subscription_is_discarded_and_holds_up_nobody() {
+async fn what_a_client_sends_after_its_subscription_is_discarded_and_delays_no_other() {
     let gateway = Gateway::with(&[("SERVER__WORKERS", "1")]);
     let mut noisy = Raw::connect(gateway.address).await;
     noisy.send(&format!("{GET}POST /events HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;

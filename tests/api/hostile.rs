@@ -5,7 +5,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::support::{Gateway, raw::Raw};
 
 #[tokio::test]
-async fn a_client_that_stops_reading_hurts_nobody_and_loses_nothing() {
+async fn a_client_that_stops_reading_hurts_no_other_and_loses_nothing() {
     let gateway = Gateway::with(&[("DELIVERY__TAIL_BYTES", "256KiB")]);
     let mut stalled = Raw::get(gateway.address, "/events?topic=t").await;
     stalled.until("retry: 2000\n").await;

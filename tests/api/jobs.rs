@@ -209,7 +209,7 @@ async fn creation_is_idempotent_by_key() {
     assert_ne!(next, one, "that one has ended");
     problem(gateway.ask(&one, "retry").await, 409).await;
     gateway.ask(&next, "cancel").await;
-    assert_eq!(gateway.ask(&one, "retry").await.status(), 200, "nobody else has the key now");
+    assert_eq!(gateway.ask(&one, "retry").await.status(), 200, "no other worker has the key now");
 }
 
 #[tokio::test]

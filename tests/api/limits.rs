@@ -90,7 +90,7 @@ async fn subscribers_are_refused_before_descriptors_run_out() {
                 break;
             }
             streams.push(raw);
-            assert!(streams.len() < 256, "nobody was refused");
+            assert!(streams.len() < 256, "no stream was refused");
         }
         assert!(100 <= streams.len(), "{}", streams.len());
         for _ in 0..40 {

@@ -98,7 +98,7 @@ async fn an_alternate_topic_may_authorise_while_the_canonical_one_routes() {
     // The query never widens rights.
     let mut wide = gateway.open_as(&token, "/.well-known/mercure?match=*").await;
     let book = "https://example.com/books/1";
-    publish(&gateway, &[book], "nobody's", true).await;
+    publish(&gateway, &[book], "not granted", true).await;
     publish(&gateway, &[book, "https://example.com/users/1"], "mine", true).await;
     assert_eq!(stream.data(1).await, ["mine"]);
     assert_eq!(wide.data(1).await, ["mine"]);
@@ -272,7 +272,7 @@ async fn patterns_hear_of_jobs_with_a_grant_only() {
 }
 
 #[tokio::test]
-async fn a_payload_is_nobodys_right() {
+async fn a_payload_grants_nothing() {
     let gateway = guarded(&[]);
     let mut claims = modern_claims("subscribe", &[("exact", "t")]);
     claims["authorization_details"] = json!([{

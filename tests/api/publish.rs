@@ -123,7 +123,7 @@ async fn the_events_of_an_array_are_consecutive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_publishes_and_goes_away_live_and_late_subscribers_see_the_same() {
+async fn live_and_late_subscribers_see_the_same_when_publishers_go_away() {
     let gateway = std::sync::Arc::new(Gateway::start());
     let mut live = gateway.open("/events?topic=*").await;
     let mut publishers = JoinSet::new();

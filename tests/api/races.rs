@@ -191,7 +191,7 @@ async fn an_event_reaches_the_only_subscriber_of_its_topic_on_whatever_thread_it
         for round in 0..5 {
             // Shards are not notified of events that no subscriber wants, and fall behind.
             for at in 0..20 {
-                gateway.publish(&format!("nobody{at}"), "x").await;
+                gateway.publish(&format!("unmatched{at}"), "x").await;
             }
             for (topic, stream) in streams.iter_mut().enumerate() {
                 gateway.publish(&format!("t{topic}"), &round.to_string()).await;

@@ -123,7 +123,7 @@ impl Subscriber {
                     self.told = first_kept;
                 }
                 Some(Item::Heartbeat(_)) => {}
-                Some(Item::End(end)) => panic!("nobody ended it: {end:?}"),
+                Some(Item::End(end)) => panic!("it ended by itself: {end:?}"),
                 None => {
                     let left = published[self.told..].iter().any(|it| self.wants.contains(&it.0));
                     assert!(!left, "it has not been told everything");
@@ -192,7 +192,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn whoever_comes_and_goes_gets_what_the_history_held_in_order(
+    fn a_subscriber_that_comes_and_goes_gets_what_the_history_held_in_order(
         steps in steps(),
         kept in 1..40_usize,
         tail_bytes in prop_oneof![Just(1_usize), Just(2000), Just(1 << 20)],

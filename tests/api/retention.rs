@@ -81,7 +81,7 @@ async fn rules_take_patterns_and_hold_in_memory_too() {
 }
 
 #[tokio::test]
-async fn what_is_too_old_goes_while_nobody_publishes() {
+async fn what_is_too_old_goes_without_a_publisher() {
     // The tail in memory serves its events whatever their age, so it holds only one.
     let gateway = with_rules(
         "[delivery]\ntail_bytes = '1B'\n[[history.rules]]\ntopic = 'short'\nmax_age = '1s'",

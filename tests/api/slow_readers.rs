@@ -74,7 +74,7 @@ async fn a_stream_cut_anywhere_into_pieces_is_the_same_stream() {
 }
 
 #[tokio::test]
-async fn a_reader_of_one_byte_at_a_time_holds_up_nobody() {
+async fn a_reader_of_one_byte_at_a_time_delays_no_other() {
     with_both_sinks(&[("SERVER__WORKERS", "1")], async |gateway| {
         let mut slow = stalled(&gateway).await;
         let mut reader = gateway.open("/events?topic=t").await;
@@ -92,7 +92,7 @@ async fn a_reader_of_one_byte_at_a_time_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn whoever_stalls_for_so_long_that_half_an_event_is_trimmed_is_told_of_the_gap() {
+async fn a_reader_that_stalls_until_half_an_event_is_trimmed_gets_the_gap() {
     let settings = [
         ACCEPT_ALL,
         ("HISTORY__MAX_EVENTS", "3"),
@@ -139,7 +139,7 @@ async fn whoever_stalls_for_so_long_that_half_an_event_is_trimmed_is_told_of_the
 }
 
 #[tokio::test]
-async fn whoever_stalls_within_an_event_when_the_gateway_stops_gets_the_rest_and_the_end() {
+async fn a_reader_that_stalls_within_an_event_when_the_gateway_stops_gets_the_rest_and_the_end() {
     let settings = [("LIMITS__BODY_BYTES", "8MiB"), ("SERVER__SHUTDOWN_TIMEOUT", "20s")];
     with_both_sinks(&settings, async |mut gateway| {
         let mut stalled = stalled(&gateway).await;
@@ -160,7 +160,7 @@ async fn whoever_stalls_within_an_event_when_the_gateway_stops_gets_the_rest_and
 }
 
 #[tokio::test]
-async fn whoever_stalls_within_an_event_when_its_time_is_over_gets_the_rest_and_the_end() {
+async fn a_reader_that_stalls_within_an_event_when_its_time_is_over_gets_the_rest_and_the_end() {
     let settings = [("LIMITS__BODY_BYTES", "8MiB"), ("DELIVERY__LIFETIME", "5s")];
     with_both_sinks(&settings, async |gateway| {
         let mut stalled = stalled(&gateway).await;

@@ -257,7 +257,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn whoever_reads_a_socket_in_pieces_gets_what_the_history_held_in_order(
+    fn a_reader_of_a_socket_in_pieces_gets_what_the_history_held_in_order(
         steps in steps(),
         kept in 1..40_usize,
         tail_bytes in prop_oneof![Just(1_usize), Just(20_000), Just(1 << 20)],

@@ -36,7 +36,7 @@ fn limit(gateway: &Gateway, bytes: &str) {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_publishers_and_nobody_else_until_there_is_room() {
+async fn a_full_disk_refuses_only_publishers_until_there_is_room() {
     let gateway = Gateway::durable_without_signals();
     let mut stream = gateway.open("/events?topic=t").await;
     gateway.publish("t", "before").await;
@@ -107,7 +107,7 @@ async fn a_damaged_store_is_refused_and_named() {
     gateway.process.wait().expect("it ends");
     assert!(tool(&gateway, &["verify"]).status.success());
     let store = std::fs::OpenOptions::new().write(true).open(file(&gateway)).expect("a file");
-    store.write_all_at(b"nobody knows what this is, and it is long enough", 0).expect("written");
+    store.write_all_at(b"no store begins like this, and it is long enough", 0).expect("written");
     let start = command(&gateway.directory, &[]).stderr(std::process::Stdio::piped()).output();
     let start = start.expect("it ends");
     assert!(!start.status.success());

@@ -537,7 +537,7 @@ async fn events_of_subscriptions_evict_no_others() {
 }
 
 #[tokio::test]
-async fn in_development_mode_everybody_sees_the_list() {
+async fn in_development_mode_every_client_sees_the_list() {
     let gateway = Gateway::with(&[ON]);
     let _here = gateway.open("/events?topic=a").await;
     let listed: Value = gateway.get(ROOT).await.json().await.expect("JSON");

@@ -53,7 +53,7 @@ async fn listen(page: &Page, gateway: &Gateway, anonymous: &str) {
     assert_eq!(page.run("return heard['with']").await, json!(["secret", "public", "last"]));
     let without = page.run("return heard['without']").await;
     assert_eq!(without, serde_json::from_str::<Value>(anonymous).expect("JSON"));
-    assert_eq!(page.run("return opened").await, json!(3), "nobody had to come back");
+    assert_eq!(page.run("return opened").await, json!(3), "no stream had to reconnect");
 }
 
 async fn cookies(cookie: &'static str, token: String) {

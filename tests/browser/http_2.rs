@@ -3,14 +3,14 @@
 use serde_json::json;
 use tidegate_testkit::tls::Files;
 
-use crate::support::{Gateway, eventually, in_browser_that_trusts_everybody};
+use crate::support::{Gateway, eventually, in_browser_that_trusts_every_certificate};
 
 /// Twice as many as over HTTP/1.1.
 const STREAMS: u64 = 12;
 
 #[tokio::test]
 async fn twelve_streams_of_a_page_share_a_connection() {
-    in_browser_that_trusts_everybody(|page| async move {
+    in_browser_that_trusts_every_certificate(|page| async move {
         let (files, _) = Files::new();
         let gateway = Gateway::start(&files.settings()).await;
         page.open_listeners(&gateway.secure_url("")).await;

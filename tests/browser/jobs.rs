@@ -118,7 +118,7 @@ async fn the_page_shows_what_the_worker_reports_and_goes_on_to_the_result() {
         for via in ALL {
             let id = Work::create(&gateway, "Yearly <b>report</b>").await;
             watch(&page, &gateway.origin(), &id, via).await;
-            page.until("nobody works", &shows("state", "Waiting for a worker")).await;
+            page.until("no worker", &shows("state", "Waiting for a worker")).await;
             assert_eq!(text(&page, "return document.title").await, "Yearly <b>report</b>");
             page.save_picture("job-start.png").await;
             let n_entries = page.run("return history.length").await;
@@ -280,7 +280,7 @@ async fn a_gateway_that_is_killed_is_told_and_so_is_that_it_has_forgotten_the_jo
             gateway.kill();
             let tells = "return document.getElementById('connection').innerText\
                 .startsWith('The gateway does not answer')";
-            page.until("that nobody answers", tells).await;
+            page.until("that the gateway does not answer", tells).await;
             page.save_picture("job-away.png").await;
             gateway.restart().await;
             let unknown = shows("state", "The gateway no longer knows this job");

@@ -100,7 +100,7 @@ async fn private_events_that_were_missed_arrive_afterwards() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_with_its_token_and_whoever_comes_back_with_it_is_refused() {
+async fn a_stream_ends_with_its_token_and_a_client_that_returns_with_it_is_refused() {
     let gateway = Gateway::start_guarded().await;
     let address = format!("{}?match=x", gateway.hub());
     let mut clients = Vec::new();

@@ -67,7 +67,7 @@ async fn an_event_that_is_cut_in_the_middle_arrives_whole_and_once() {
 }
 
 #[tokio::test]
-async fn streams_end_after_their_lifetime_and_nobody_notices() {
+async fn streams_end_after_their_lifetime_unnoticed() {
     let gateway = Gateway::start(&[("DELIVERY__LIFETIME", "1s")]).await;
     // Without a first event there is no id to resume from. Each client therefore sends one, and
     // every later id replaces it.

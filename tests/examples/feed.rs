@@ -139,7 +139,7 @@ async fn the_feed_stops_in_order() {
 }
 
 #[tokio::test]
-async fn the_feed_does_not_start_where_it_would_be_open_to_everybody() {
+async fn the_feed_does_not_start_where_it_would_be_open_to_every_peer() {
     let (status, said) = run("feed", "0.0.0.0:0").await;
     assert!(!status.success());
     assert!(said.starts_with("feed: ") && said.contains("server.open_to_everybody"), "{said}");

@@ -42,7 +42,7 @@ pub(crate) async fn in_browser_without_scripts<F: Future<Output = ()> + 'static>
 }
 
 /// The same, accepting every certificate.
-pub(crate) async fn in_browser_that_trusts_everybody<F: Future<Output = ()> + 'static>(
+pub(crate) async fn in_browser_that_trusts_every_certificate<F: Future<Output = ()> + 'static>(
     test: impl FnOnce(Page) -> F,
 ) {
     run(test, &["--ignore-certificate-errors"]).await;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tidegate_testkit::deadline::{found, within};
 
 pub(crate) use self::{
-    browser::{in_browser, in_browser_that_trusts_everybody, in_browser_without_scripts},
+    browser::{in_browser, in_browser_that_trusts_every_certificate, in_browser_without_scripts},
     cloner::Cloner,
     gateway::Gateway,
     page::{Heard, Page},
