@@ -109,9 +109,9 @@ fn is_known(host: &Host<&str>, settings: &Settings) -> bool {
         || settings.server.hosts.iter().any(|it| it.eq_ignore_ascii_case(name))
 }
 
-/// Whether the browser declares the page to be of the same origin (Fetch Metadata). Only the browser
-/// knows it behind a proxy that replaces `Host`, or if the page has no referrer, such as those of
-/// jobs: its forms have the origin `null`. Scripts cannot set this header.
+/// Whether the browser declares the page to be of the same origin (Fetch Metadata). Only the
+/// browser knows it behind a proxy that replaces `Host`, or if the page has no referrer, such as
+/// those of jobs: its forms have the origin `null`. Scripts cannot set this header.
 pub(crate) fn is_from_own_page(request: &HttpRequest) -> bool {
     const SITE: &str = "sec-fetch-site";
     request.headers().get(SITE).is_some_and(|it| it == "same-origin")

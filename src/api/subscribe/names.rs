@@ -1,5 +1,5 @@
-//! Names of parameters, and names that are refused instead of ignored, because a parameter is meant.
-//! Its subscriber would wait in vain, or miss what it wants to resume with.
+//! Names of parameters, and names that are refused instead of ignored, because a parameter is
+//! meant. Its subscriber would wait in vain, or not resume where it left off.
 
 use crate::http::problem::Problem;
 

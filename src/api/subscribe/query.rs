@@ -137,8 +137,8 @@ fn matcher_kind(name: &str) -> Option<MatcherKind> {
     }
 }
 
-/// Counts a parameter of the old dialect at the hub's address. Returns whether to ignore it, because
-/// that dialect is off. `lastEventId` belongs to both: a polyfill sends it.
+/// Counts a parameter of the old dialect at the hub's address. Returns whether to ignore it,
+/// because that dialect is off. `lastEventId` belongs to both: a polyfill sends it.
 fn check_dialect(gateway: &Gateway, name: &str) -> Result<bool, Problem> {
     let feature = match name {
         "topic" => OldFeature::Selector,
