@@ -214,9 +214,7 @@ impl Target {
     /// allowed only by `*` could belong to any site, and so could what it frames.
     fn check(&self, gateway: &Gateway) -> Result<(), Problem> {
         match self {
-            Self::Origin(origin)
-                if !gateway.settings().lets_read_by_name(origin) =>
-            {
+            Self::Origin(origin) if !gateway.settings().lets_read_by_name(origin) => {
                 let detail = "`origin` is not one that this gateway allows (`cors.origins`)";
                 Err(Problem::field("origin", detail))
             }
