@@ -31,6 +31,7 @@ async fn a_form_gets_the_id_as_text() {
     let polled = gateway.poll("/poll?topic=b&last=1").await;
     let expected = json!({
         "id": "my-id", "type": "greeting", "data": "x", "topics": ["a", "b"], "retry": 1500,
+        "private": true,
     });
     assert_eq!(untimed(&polled["events"][0]), expected);
 }
@@ -82,7 +83,9 @@ async fn one_json_object_is_one_update() {
     let reply = gateway.post_json(update.to_string()).await;
     assert_eq!(reply.json::<Value>().await.expect("JSON"), json!({ "ids": ["i"] }));
     let polled = gateway.poll("/poll?topic=u&last=1").await;
-    let expected = json!({ "id": "i", "type": "k", "data": "x", "topics": ["t", "u"], "retry": 5 });
+    let expected = json!({
+        "id": "i", "type": "k", "data": "x", "topics": ["t", "u"], "retry": 5, "private": true,
+    });
     assert_eq!(untimed(&polled["events"][0]), expected);
 }
 

@@ -42,6 +42,7 @@ pub fn event(event: &Event) -> &Bytes {
             topics: update.topics.iter().map(|topic| topic.as_str()).collect(),
             retry: update.retry,
             time: time(event.accepted_at),
+            private: update.private,
             from: update.from.as_deref(),
         })
         .into()
@@ -57,6 +58,8 @@ struct EventObject<'a> {
     topics: Vec<&'a str>,
     retry: Option<u64>,
     time: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    private: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<&'a str>,
 }
