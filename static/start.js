@@ -1,116 +1,44 @@
-// The start page: publishes with a form, and listens over all three transports, each in its own
-// pane.
+// The start page: publishes with a form, and listens over the transports that the visitor chooses.
+//
+// The address keeps topic and transports after `#`, so that a reload and a link show the same.
 
-import { listenByEventSource, listenByIframe, listenByPoll } from "./start-transports.js";
-
-const SHOWN = 50; // events that a pane lists
-const SHOWN_CHARACTERS = 1000; // characters shown of an event's data
-
-// The events of one transport.
-class Pane {
-  constructor(id) {
-    const section = document.getElementById(id);
-    const part = (name) => section.querySelector(`.${name}`);
-    [this.state, this.count, this.last, this.list] = ["state", "count", "last", "events"].map(part);
-    this.clear();
-  }
-
-  clear() {
-    this.cursor = undefined; // the position after which a new connection resumes
-    this.list.replaceChildren();
-    this.note(0, undefined);
-  }
-
-  note(events, lastId) {
-    this.events = events;
-    this.lastId = lastId;
-    this.count.textContent = events;
-    this.last.textContent = this.last.title = lastId ?? "none";
-  }
-
-  // `state` is connecting, open, waiting or paused; `text` describes it.
-  tell(state, text = state) {
-    this.state.dataset.state = state;
-    // Screen readers would read the same text again.
-    if (this.state.textContent !== text) {
-      this.state.textContent = text;
-    }
-  }
-
-  receive({ id, type, data }) {
-    dispatchEvent(new CustomEvent("received", { detail: { type, before: this.lastId } }));
-    const isGap = type === "tidegate.gap";
-    const item = element("li", isGap ? "gap" : "event");
-    item.dataset.id = id;
-    item.append(element("time", "", new Date().toTimeString().slice(0, 8)));
-    if (type && !isGap) {
-      item.append(element("span", "type", type));
-    }
-    item.append(element("div", "data", isGap ? gapText(data) : shortened(data)));
-    this.list.prepend(item);
-    if (SHOWN < this.list.children.length) {
-      this.list.lastChild.remove();
-    }
-    this.cursor = id;
-    this.note(this.events + (isGap ? 0 : 1), id);
-  }
-
-  // Forgets the events after the event `id`, so that they can come again. Without an id, forgets
-  // all.
-  rewind(id) {
-    if (id === undefined) {
-      this.clear();
-      return;
-    }
-    const items = [...this.list.children];
-    const newer = items.slice(0, Math.max(0, items.findIndex((item) => item.dataset.id === id)));
-    if (0 < newer.length) {
-      newer.forEach((item) => item.remove());
-      this.cursor = id;
-      this.note(this.events - newer.filter((item) => item.className === "event").length, id);
-    }
-  }
-}
-
-// Always as text: an event's data is not trusted.
-function element(name, className, text = "") {
-  const made = document.createElement(name);
-  made.className = className;
-  made.textContent = text;
-  return made;
-}
-
-function shortened(data) {
-  const rest = data.length - SHOWN_CHARACTERS;
-  return rest <= 0 ? data : `${data.slice(0, SHOWN_CHARACTERS)}… and ${rest} more characters`;
-}
-
-function gapText(data) {
-  const { cursor, reason, events } = JSON.parse(data);
-  if (reason === "searched") {
-    return `gap: the search for past events ended after ${events} events, its limit; earlier ones may be missing.`;
-  }
-  const why = reason === "trimmed" ? "has dropped what came after" : "does not know";
-  return `gap: events may be missing here. The gateway ${why} ${cursor}; what follows begins with the earliest it has.`;
-}
+import { offerCopies, showCommands } from "./start-curl.js";
+import { showFacts } from "./start-facts.js";
+import { Pane, learn } from "./start-pane.js";
+import { Room } from "./start-room.js";
+import { tokenHeaders, whenTokenChanges } from "./start-token.js";
+import { listenByEventSource, listenByIframe, listenByPoll, register } from "./start-transports.js";
 
 const listeners = [
   [new Pane("sse"), listenByEventSource],
   [new Pane("iframe"), listenByIframe],
   [new Pane("poll"), listenByPoll],
 ];
-let topic = document.forms.listen.elements.topic.value;
-let listening = new AbortController();
+const form = document.forms.listen;
+const fields = form.elements;
+const pauseButton = document.getElementById("pause");
+const published = document.getElementById("published");
 
-// Closes the connections and, unless the page is hidden, opens new ones that resume where the old
-// ones ended. A browser has six connections to a host over HTTP/1.1, and each page like this one
-// takes three. So hidden pages leave theirs to the visible one.
-function listen() {
+let topic;
+let listening = new AbortController();
+let isPaused = false;
+const CROWDED = "paused: newer tabs of this page use the browser's connections to the gateway";
+const room = new Room(() => listen(CROWDED), () => listen());
+
+function chosen() {
+  return listeners.filter(([pane]) => !pane.section.hidden);
+}
+
+// Closes the connections. Opens new ones, which resume where the old ones ended, unless `why` says
+// why not.
+function listen(why = isPaused ? "paused" : document.hidden ? "paused while the page is hidden" : undefined) {
   listening.abort();
   listening = new AbortController();
-  for (const [pane, listenBy] of listeners) {
-    if (document.hidden) {
-      pane.tell("paused", "paused while the page is hidden");
+  register(fields.types.value.split(/[\s,]+/).filter(Boolean));
+  room.take(why ? 0 : chosen().length);
+  for (const [pane, listenBy] of chosen()) {
+    if (why) {
+      pane.tell("paused", why);
     } else {
       pane.tell("connecting");
       listenBy(pane, topic, listening.signal);
@@ -118,43 +46,146 @@ function listen() {
   }
 }
 
-document.forms.listen.addEventListener("submit", (event) => {
+function setPaused(paused) {
+  isPaused = paused;
+  pauseButton.setAttribute("aria-pressed", paused);
+  pauseButton.textContent = paused ? "Resume" : "Pause";
+}
+
+// Takes topic, transports and types from the address. Returns whether the topic is another one.
+function readAddress() {
+  const parameters = new URLSearchParams(location.hash.slice(1));
+  const before = topic;
+  topic = parameters.get("topic") || fields.topic.defaultValue;
+  fields.topic.value = topic;
+  fields.types.value = parameters.get("types") ?? "";
+  const by = (parameters.get("by") ?? "sse").split(",");
+  fields.by.forEach((box) => (box.checked = by.includes(box.value)));
+  if (!topic.includes("*")) {
+    document.forms.publish.elements.topic.value = topic;
+  }
+  showPanes();
+  return before !== topic;
+}
+
+function writeAddress() {
+  const by = [...fields.by].filter((box) => box.checked).map((box) => box.value);
+  const parameters = new URLSearchParams({ topic: fields.topic.value });
+  if (by.join() !== "sse") {
+    parameters.set("by", by.join());
+  }
+  if (fields.types.value) {
+    parameters.set("types", fields.types.value);
+  }
+  const hash = `#${parameters}`;
+  if (location.hash !== hash) {
+    history.pushState(null, "", hash);
+  }
+}
+
+function showPanes() {
+  fields.by.forEach((box) => (document.getElementById(box.value).hidden = !box.checked));
+}
+
+form.addEventListener("submit", (event) => {
   event.preventDefault();
-  topic = event.target.elements.topic.value;
-  listeners.forEach(([pane]) => pane.clear());
+  topic = fields.topic.value;
+  writeAddress();
+  setPaused(false);
+  listeners.forEach(([pane]) => pane.reset());
   listen();
 });
 
+fields.by.forEach((box) => box.addEventListener("change", () => {
+  writeAddress();
+  showPanes();
+  listen();
+}));
+
+fields.types.addEventListener("change", () => {
+  writeAddress();
+  listen();
+});
+
+pauseButton.addEventListener("click", () => {
+  setPaused(!isPaused);
+  listen();
+});
+
+document.getElementById("clear").addEventListener("click", () => listeners.forEach(([pane]) => pane.clear()));
+
+addEventListener("popstate", () => {
+  if (readAddress()) {
+    listeners.forEach(([pane]) => pane.reset());
+  }
+  showCommands();
+  listen();
+});
+
+function tell(text, isRefused = false) {
+  published.textContent = text;
+  published.classList.toggle("refused", isRefused);
+}
+
 document.forms.publish.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const { action, method } = event.target;
-  const output = document.getElementById("published");
-  const tell = (text, isRefused) => {
-    output.textContent = text;
-    output.classList.toggle("refused", isRefused);
-  };
-  tell("publishing…", false);
+  const { action, method, elements } = event.target;
+  const update = new FormData(event.target);
+  tell("publishing…");
+  const type = update.get("type");
+  if (type && room.own) {
+    adopt(type);
+  }
   try {
-    const response = await fetch(action, { method, body: new URLSearchParams(new FormData(event.target)) });
-    if (response.ok) {
-      tell(`published as ${await response.text()}`, false);
-    } else {
-      tell(`refused: ${(await response.json()).detail}`, true);
+    const response = await fetch(action, { method, headers: tokenHeaders(), body: new URLSearchParams(update) });
+    if (!response.ok) {
+      tell(`refused (${response.status}): ${(await response.json()).detail}`, true);
+      return;
     }
+    const id = await response.text();
+    learn(id, { topics: [update.get("topic")], private: elements.private.checked });
+    tell(`published as ${id}`);
+    showNewest();
   } catch {
     tell("not published: the gateway cannot be reached", true);
   }
 });
 
-document.addEventListener("visibilitychange", listen);
-
-for (const span of document.querySelectorAll(".base")) {
-  span.textContent = new URL(".", location.href).href.replace(/\/$/, "");
+// The page is about to publish an event of this type, so its EventSource has to know it.
+function adopt(type) {
+  dispatchEvent(new CustomEvent("received", { detail: { type, before: listeners[0][0].lastId } }));
 }
+
+// Scrolls as far as needed to see the newest events.
+function showNewest() {
+  const [pane] = chosen()[0] ?? [];
+  const box = pane?.list.getBoundingClientRect();
+  const NEEDED = 80; // px of the list that show an event
+  if (box && innerHeight < box.top + NEEDED) {
+    scrollBy({ top: box.top + NEEDED - innerHeight });
+  }
+}
+
+document.addEventListener("visibilitychange", () => listen());
+addEventListener("focus", () => 0 < room.wanted && listen());
+[document.forms.publish, form].forEach((it) => it.addEventListener("input", showCommands));
+whenTokenChanges((isComplete) => {
+  showCommands();
+  if (isComplete) {
+    listeners.forEach(([pane]) => pane.reset());
+    listen();
+  }
+});
+readAddress();
+showCommands();
+offerCopies();
 
 // After the load event: the frame never ends, so the page would look as if it still loaded.
 function start() {
-  setTimeout(listen, 0);
+  setTimeout(() => {
+    listen();
+    showFacts();
+  }, 0);
 }
 if (document.readyState === "complete") {
   start();

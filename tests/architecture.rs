@@ -24,7 +24,7 @@ const GATEWAY: &[(&str, &[&str])] = &[
     ("listen", &["settings"]),
     ("gateway", &["auth", "hooks", "settings", "telemetry"]),
     ("http", &["auth", "gateway", "listen", "settings", "telemetry"]),
-    ("pages", &["gateway", "http"]),
+    ("pages", &["gateway", "http", "settings"]),
     ("api", &["auth", "gateway", "http", "listen", "pages", "settings", "telemetry"]),
     ("ops", &["gateway", "http"]),
     ("server", &["api", "auth", "gateway", "http", "listen", "ops", "pages", "settings"]),

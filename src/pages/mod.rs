@@ -13,6 +13,7 @@ use rust_embed::RustEmbed;
 use crate::{
     gateway::Gateway,
     http::{etag::KnownTags, problem::Problem, public_base},
+    settings::StoreKind,
 };
 
 #[derive(RustEmbed)]
@@ -27,6 +28,14 @@ struct Start<'a> {
     reach: Option<&'a str>,
     /// The URL of the gateway, without a trailing slash.
     base: &'a str,
+    /// Whether a stream's access token may be in its address (`mercure.compat`).
+    takes_address_token: bool,
+    /// The cookie that may contain the access token (`auth.cookie`), or nothing.
+    cookie: &'a str,
+    /// Where events are kept.
+    history: &'a str,
+    /// Whether this listener serves `/metrics`.
+    has_metrics: bool,
 }
 
 /// Handles `GET /`: a page to publish, subscribe over each transport, and see events arrive.
@@ -45,8 +54,18 @@ pub(crate) async fn start(request: HttpRequest) -> Result<HttpResponse, Problem>
     };
     let base = public_base(&request, gateway.settings());
     let base = base.as_str().trim_end_matches('/');
-    let page = Start { version: env!("CARGO_PKG_VERSION"), reach, base };
-    html(&page)
+    html(&Start {
+        version: env!("CARGO_PKG_VERSION"),
+        reach,
+        base,
+        takes_address_token: settings.speaks_old_dialect(),
+        cookie: &settings.auth.cookie,
+        history: match settings.history.store {
+            StoreKind::Disk => "on disk",
+            StoreKind::Memory => "in memory",
+        },
+        has_metrics: settings.ops.listen.is_empty(),
+    })
 }
 
 /// Renders a page as a response. The page may load only what the gateway serves, and nothing
@@ -117,9 +136,19 @@ pub(crate) mod tests {
 
     #[test]
     fn the_start_page_needs_only_what_its_policy_allows_and_the_binary_holds() {
-        let page = Start { version: "1", reach: Some("<everybody>"), base: "http://localhost" };
-        let html = page.render().expect("the template is valid");
-        assert!(!html.contains("<everybody>"));
-        assert_self_contained(&html);
+        for reach in [Some("<everybody>"), None] {
+            let page = Start {
+                version: "1",
+                reach,
+                base: "http://localhost",
+                takes_address_token: true,
+                cookie: "\"><script>",
+                history: "on disk",
+                has_metrics: true,
+            };
+            let html = page.render().expect("the template is valid");
+            assert!(!html.contains("<everybody>"));
+            assert_self_contained(&html);
+        }
     }
 }
