@@ -144,6 +144,7 @@ document.forms.publish.addEventListener("submit", async (event) => {
     }
     const id = await response.text();
     learn(id, { topics: [update.get("topic")], private: elements.private.checked });
+    listeners.forEach(([pane]) => pane.refresh());
     tell(`published as ${id}`);
     showNewest();
   } catch {

@@ -6,6 +6,7 @@
 
 mod cookies; // access tokens in cookies, in pages of the gateway and of other origins
 mod http_2; // more streams than HTTP/1.1 allows
+mod behind_nginx; // the start page through a proxy
 mod jobs; // the page that waits for a job
 mod parent; // what the page around the iframe may do and may not see
 mod recycle; // the iframe replaces its document unnoticed

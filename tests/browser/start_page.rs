@@ -45,6 +45,7 @@ async fn state_is(page: &Page, pane: &str, state: &str, part: &str) {
 }
 
 async fn check_all(page: &Page) {
+    state_is(page, "sse", "open", "").await;
     page.run("document.forms.listen.elements.by.forEach((it) => it.checked || it.click())").await;
 }
 
@@ -247,6 +248,7 @@ async fn where_no_address_may_carry_a_token_streams_have_a_cookie() {
         settings.push(("AUTH__AUDIENCES", tidegate_testkit::tokens::HUB));
         let gateway = Gateway::start(&settings).await;
         page.open(&format!("{}/#topic=*&by=sse,iframe,poll", gateway.origin())).await;
+        state_is(&page, "poll", "refused", "401").await;
         enter(&page, &tidegate_testkit::tokens::expiring_subscriber("x", 3600)).await;
         let states = "return [...document.querySelectorAll('.state')].every((it) => it.dataset.state === 'open')";
         page.until("all are open", states).await;

@@ -1,21 +1,15 @@
 //! The feed behind nginx, with the example's configuration.
 
-use std::{
-    env, fs,
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tidegate_testkit::ports::free_port;
+use tidegate_testkit::nginx::Nginx;
 use url::Url;
 
 use crate::{
     feed::{post, title},
-    support::{App, Document, client, in_time, listen, terminate},
+    support::{App, Document, client, in_time, listen},
 };
 
 const CONFIGURATION: &str = include_str!("../../examples/feed/nginx.conf");
@@ -23,66 +17,17 @@ const CONFIGURATION: &str = include_str!("../../examples/feed/nginx.conf");
 /// The pause between checks of a condition.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A running nginx.
-struct Nginx {
-    child: Child,
-    /// Its base URL, as `http://localhost:port`.
-    base: String,
-    _directory: TempDir,
+/// Starts nginx in front of `app`, or says why not.
+async fn start(app: &App) -> Option<Nginx> {
+    start_changed(app, |configuration| configuration).await
 }
 
-impl Nginx {
-    /// Starts nginx in front of `app`, or says why not.
-    async fn start(app: &App) -> Option<Self> {
-        Self::start_changed(app, |configuration| configuration).await
-    }
-
-    /// Starts nginx with a configuration that differs from the example's.
-    async fn start_changed(app: &App, change: impl Fn(String) -> String) -> Option<Self> {
-        let Some(program) = program() else {
-            let is_required = env::var_os("REQUIRE_ALL_TESTS").is_some_and(|it| it == "1");
-            assert!(!is_required, "nginx is not installed");
-            eprintln!("skipped: nginx is not installed");
-            return None;
-        };
-        let directory = tempfile::tempdir().expect("a directory");
-        let port = free_port();
-        let configuration = change(configuration(&app.address, port, directory.path()));
-        let file = directory.path().join("nginx.conf");
-        fs::write(&file, configuration).expect("a writable directory");
-        let mut command = Command::new(program);
-        command.args(["-e", "stderr", "-c"]).arg(file).stdin(Stdio::null());
-        let child = command.spawn().expect("nginx starts");
-        let nginx = Self { child, base: format!("http://localhost:{port}"), _directory: directory };
-        nginx.answers("/health/live", StatusCode::OK).await;
-        Some(nginx)
-    }
-
-    /// Waits until a path is answered with a status.
-    async fn answers(&self, path: &str, status: StatusCode) {
-        let url = format!("{}{path}", self.base);
-        in_time("an answer of nginx", async {
-            while !client().get(&url).send().await.is_ok_and(|it| it.status() == status) {
-                tokio::time::sleep(PAUSE).await;
-            }
-        })
-        .await;
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // Not SIGKILL, which would leave its workers running.
-        terminate(self.child.id());
-        let _ = self.child.wait();
-    }
-}
-
-/// Returns the nginx program. Debian installs it outside the `PATH` of ordinary users.
-fn program() -> Option<&'static str> {
-    let runs =
-        |program: &&str| Command::new(program).arg("-v").stderr(Stdio::null()).status().is_ok();
-    ["nginx", "/usr/sbin/nginx"].into_iter().find(runs)
+/// Starts nginx with a configuration that differs from the example's.
+async fn start_changed(app: &App, change: impl Fn(String) -> String) -> Option<Nginx> {
+    let nginx =
+        Nginx::start(|port, directory| change(configuration(&app.address, port, directory)))?;
+    nginx.answers("/health/live", StatusCode::OK).await;
+    Some(nginx)
 }
 
 /// Returns the example's configuration with other addresses and files.
@@ -103,7 +48,7 @@ fn configuration(upstream: &str, port: u16, directory: &Path) -> String {
 #[tokio::test]
 async fn every_transport_works_through_nginx() {
     let app = App::start("feed").await;
-    let Some(nginx) = Nginx::start(&app).await else { return };
+    let Some(nginx) = start(&app).await else { return };
     let base = &nginx.base;
     let mut events = listen(&format!("{base}/events?topic=feed"), None).await;
     let mut document = Document::open(&format!("{base}/iframe?topic=feed&origin={base}")).await;
@@ -194,7 +139,7 @@ async fn has_subscriber(app: &App, transport: &str) {
 #[tokio::test]
 async fn the_gateway_knows_who_asks_through_nginx() {
     let app = App::start("feed").await;
-    let Some(nginx) = Nginx::start(&app).await else { return };
+    let Some(nginx) = start(&app).await else { return };
     let base = &nginx.base;
     let item = json!({ "title": "x" });
     for (origin, status) in
@@ -221,7 +166,7 @@ async fn nginx_is_believed_about_the_scheme() {
     let app = App::start("feed").await;
     // As if browsers used TLS to nginx.
     let change = |configuration: String| configuration.replace("$scheme", "https");
-    let Some(nginx) = Nginx::start_changed(&app, change).await else { return };
+    let Some(nginx) = start_changed(&app, change).await else { return };
     let own = nginx.base.replace("http:", "https:");
     for (origin, status) in [(own, 201), (nginx.base.clone(), 403)] {
         let request = client().post(format!("{}/items", nginx.base)).header("origin", &origin);
@@ -233,7 +178,7 @@ async fn nginx_is_believed_about_the_scheme() {
 #[tokio::test]
 async fn the_feed_comes_back_behind_nginx() {
     let app = App::start("feed").await;
-    let Some(nginx) = Nginx::start(&app).await else { return };
+    let Some(nginx) = start(&app).await else { return };
     let address = app.address.clone();
     let live = listen(&format!("{}/events?topic=feed", nginx.base), None).await;
     app.kill().await;

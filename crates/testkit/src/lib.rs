@@ -7,6 +7,7 @@ mod greeting;
 pub mod launch;
 mod metrics;
 pub mod network;
+pub mod nginx;
 pub mod ports;
 pub mod programs;
 pub mod raw;
