@@ -1,9 +1,12 @@
 //! The entity tags that a client has (`If-None-Match`, RFC 9110, section 13.1.2).
 
 use actix_web::{
-    HttpRequest,
-    http::header::{Header as _, IF_NONE_MATCH, IfNoneMatch},
+    HttpRequest, HttpResponse,
+    http::header::{
+        CACHE_CONTROL, ETAG, Header as _, IF_NONE_MATCH, IfNoneMatch, X_CONTENT_TYPE_OPTIONS,
+    },
 };
+use bytes::Bytes;
 
 /// The entity tags of a request.
 #[derive(Debug)]
@@ -28,6 +31,23 @@ impl KnownTags {
             IfNoneMatch::Items(tags) => tags.iter().any(|it| it.tag() == tag.trim_matches('"')),
         }
     }
+}
+
+/// Responds with content that browsers may keep and revalidate: 304 if the client has it.
+pub(crate) fn revalidated(
+    request: &HttpRequest,
+    content_type: &str,
+    tag: &str,
+    content: Bytes,
+) -> HttpResponse {
+    let is_known = KnownTags::of(request).contain(tag);
+    let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    response
+        .content_type(content_type)
+        .insert_header((ETAG, tag))
+        .insert_header((CACHE_CONTROL, "public, max-age=0, must-revalidate"))
+        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"));
+    if is_known { response.finish() } else { response.body(content) }
 }
 
 /// Returns the first tag without its quotes. It may have characters that a tag must not have: the

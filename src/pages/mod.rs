@@ -1,5 +1,7 @@
 //! HTML pages: the start page and the files that pages need, embedded in the binary.
 
+use std::borrow::Cow;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{
@@ -8,11 +10,12 @@ use actix_web::{
     },
     web,
 };
+use bytes::Bytes;
 use rust_embed::RustEmbed;
 
 use crate::{
     gateway::Gateway,
-    http::{etag::KnownTags, problem::Problem, public_base},
+    http::{etag::revalidated, problem::Problem, public_base},
     settings::StoreKind,
 };
 
@@ -105,14 +108,11 @@ pub(crate) async fn asset(
     let hash = file.metadata.sha256_hash();
     let tag =
         hash[..8].iter().fold(String::from("\""), |tag, byte| format!("{tag}{byte:02x}")) + "\"";
-    let is_known = KnownTags::of(&request).contain(&tag);
-    let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    response
-        .content_type(file.metadata.mimetype())
-        .insert_header(("etag", tag))
-        .insert_header(("cache-control", "public, max-age=0, must-revalidate"))
-        .insert_header(("x-content-type-options", "nosniff"));
-    Ok(if is_known { response.finish() } else { response.body(file.data.into_owned()) })
+    let content = match file.data {
+        Cow::Borrowed(content) => Bytes::from_static(content),
+        Cow::Owned(content) => content.into(),
+    };
+    Ok(revalidated(&request, file.metadata.mimetype(), &tag, content))
 }
 
 #[cfg(test)]

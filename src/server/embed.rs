@@ -14,12 +14,13 @@ use crate::{gateway::Gateway, http::MountedAt};
 
 /// The paths of the gateway's routes besides the start page. Others below them are the gateway's
 /// as well.
-const PATHS: [&str; 7] = [
+const PATHS: [&str; 8] = [
     "/.well-known/mercure",
     "/.well-known/oauth-protected-resource",
     "/events",
     "/iframe",
     "/jobs",
+    "/openapi.json",
     "/poll",
     "/static",
 ];

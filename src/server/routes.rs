@@ -61,6 +61,7 @@ impl Gateway {
                 if has_operations {
                     add_health(config);
                 }
+                config.service(readable("/openapi.json", ops::describe));
                 if self.subscriptions().is_some() {
                     subscriptions::configure(config);
                 }
@@ -69,6 +70,7 @@ impl Gateway {
             .default_service(web::to(not_found))
             .wrap(from_fn(keep_out))
             .wrap(from_fn(note_refusals))
+            .wrap(Condition::new(cfg!(debug_assertions), from_fn(ops::assert_described)))
             .wrap(CatchPanic::default())
             // Outermost, so that pages can read refusals as well.
             .wrap(Condition::new(has_cors, shared(self)))

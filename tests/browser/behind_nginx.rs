@@ -11,7 +11,8 @@ const GUIDE: &str = include_str!("../../docs/nginx.md");
 /// Publishes on the start page, and waits for the event in these panes.
 async fn publish_and_get(page: &Page, panes: &[&str]) {
     for pane in panes {
-        let open = format!("return document.querySelector('#{pane} .state').dataset.state === 'open'");
+        let open =
+            format!("return document.querySelector('#{pane} .state').dataset.state === 'open'");
         page.until(&format!("{pane} is open"), &open).await;
     }
     page.run("document.forms.publish.requestSubmit()").await;
@@ -52,7 +53,9 @@ async fn the_configuration_of_the_guide_works_with_every_transport() {
         let block = block.expect("the guide has a configuration");
         let upstream = "http://127.0.0.1:3000";
         assert!(block.contains(upstream), "{block}");
-        let Some(nginx) = Nginx::serving(&block.replace(upstream, &gateway.origin())) else { return };
+        let Some(nginx) = Nginx::serving(&block.replace(upstream, &gateway.origin())) else {
+            return;
+        };
         nginx.answers("/health/live", StatusCode::OK).await;
         page.open(&format!("{}/#by=sse,iframe,poll", nginx.base)).await;
         publish_and_get(&page, &["sse", "iframe", "poll"]).await;
@@ -67,7 +70,8 @@ async fn what_the_guide_says_a_default_proxy_pass_breaks_is_so() {
     let gateway = Gateway::start(&[]).await;
     let origin = gateway.origin();
     // As if the upstream had this name.
-    let named = format!("location /named/ {{ proxy_pass {origin}/; proxy_set_header Host gateway; }}");
+    let named =
+        format!("location /named/ {{ proxy_pass {origin}/; proxy_set_header Host gateway; }}");
     let locations = format!("location / {{ proxy_pass {origin}; }}\n{named}");
     let Some(nginx) = Nginx::serving(&locations) else { return };
     nginx.answers("/health/live", StatusCode::OK).await;

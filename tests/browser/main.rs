@@ -4,9 +4,9 @@
 //! Such a page survives when the gateway is killed. Without Chromium or chromedriver the tests say
 //! so and pass; with `REQUIRE_ALL_TESTS=1` they fail.
 
+mod behind_nginx; // the start page through a proxy
 mod cookies; // access tokens in cookies, in pages of the gateway and of other origins
 mod http_2; // more streams than HTTP/1.1 allows
-mod behind_nginx; // the start page through a proxy
 mod jobs; // the page that waits for a job
 mod parent; // what the page around the iframe may do and may not see
 mod recycle; // the iframe replaces its document unnoticed

@@ -194,7 +194,8 @@ async fn a_refusal_is_shown_as_one_and_ends_the_asking() {
             state_is(&page, pane, "refused", "refused (401): this needs a token").await;
         }
         publish(&page, json!({ "data": "x" })).await;
-        let output = "return document.getElementById('published').textContent.startsWith('refused (401)')";
+        let output =
+            "return document.getElementById('published').textContent.startsWith('refused (401)')";
         page.until("the publisher is refused", output).await;
         let before = gateway.refused("token_missing").await;
         tokio::time::sleep(std::time::Duration::from_secs(5)).await;
@@ -222,7 +223,8 @@ async fn a_token_goes_with_everything_that_the_page_sends() {
         state_is(&page, "poll", "refused", "401").await;
         enter(&page, &old_publisher(&["*"])).await;
         publish(&page, json!({ "data": "x", "private": true })).await;
-        let output = "return document.getElementById('published').textContent.startsWith('published')";
+        let output =
+            "return document.getElementById('published').textContent.startsWith('published')";
         page.until("it is published", output).await;
         let subscriber = old_subscriber(&["*"]);
         enter(&page, &subscriber).await;

@@ -93,7 +93,7 @@ fn bare(configuration: &str) -> String {
 #[tokio::test]
 async fn a_bare_proxy_pass_suffices_at_the_root_and_under_a_path() {
     let app = App::start("feed").await;
-    let Some(nginx) = Nginx::start_changed(&app, |it| bare(&it)).await else { return };
+    let Some(nginx) = start_changed(&app, |it| bare(&it)).await else { return };
     for path in ["", "/push"] {
         let base = format!("{}{path}", nginx.base);
         let mut events = listen(&format!("{base}/events?topic=feed"), None).await;
