@@ -14,6 +14,7 @@ mod connections; // connections without a request: how long they stay, and which
 mod cors; // what pages of other origins may do
 mod crash; // SIGKILL at random moments: nothing acknowledged is lost, nothing comes twice
 mod dead_peers; // disconnected clients are forgotten
+mod description; // /openapi.json
 mod development; // access without keys
 mod discovery; // metadata, content negotiation, QUERY
 mod durable; // what survives a restart and a crash, on every transport
@@ -23,6 +24,7 @@ mod eventsource; // EventSource: bytes, heads, resume, heartbeats
 mod failing_history; // streams when the history cannot be read
 mod fairness; // a crowd does not delay the others
 mod gaps; // gaps are reported, and only to the subscribers concerned
+mod guide; // docs/troubleshooting.md: each command prints what it says
 mod half_closed; // peers that have ended their side, and peers that are gone
 #[cfg(target_os = "linux")]
 mod handing_on; // restarts on a listener that stays open

@@ -2,9 +2,13 @@
 
 use std::fmt::Write as _;
 
+use serde_json::Value;
 use utoipa::openapi::path::ParameterIn;
 
-use super::operations::{Answer, COMMON, Operation, PROBLEM, TAGS, all};
+use super::{
+    operations::{Answer, COMMON, Operation, PROBLEM, TAGS, all},
+    schemas::schemas,
+};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/http-api.md");
 
@@ -21,8 +25,7 @@ This page is written by `UPDATE_DOCS=1 cargo test --lib http_api`. Edit `src/ops
 
 A token goes into the header `Authorization: Bearer` or into the cookie `auth.cookie`. Without keys
 (development mode) nothing needs one. Every address that can be read answers `HEAD` and `OPTIONS` as
-well, and `405` to other methods. A refusal is a problem document (RFC 9457), `application/problem+json`:
-`type`, `title`, `status`, `detail` and, where it helps, `field`, `limit` and `instance`.
+well, and `405` to other methods. A refusal is a problem document (RFC 9457), `Problem` below.
 
 Any of them may also answer:
 ";
@@ -35,7 +38,39 @@ fn page() -> String {
         let _ = write!(page, "\n## {}{}\n\n{what}\n", tag[..1].to_uppercase(), &tag[1..]);
         all().filter(|it| it.tag == *tag).for_each(|it| section(&mut page, it));
     }
+    page.push_str("\n## Bodies and answers\n");
+    for (name, schema) in schemas() {
+        let schema = serde_json::to_value(schema).expect("JSON");
+        fields(&mut page, name, &schema);
+    }
     page
+}
+
+/// Writes the fields of a schema.
+fn fields(page: &mut String, name: &str, schema: &Value) {
+    let _ = write!(page, "\n### {name}\n\n");
+    let Some(properties) = schema["properties"].as_object() else {
+        page.push_str("An `Update`, or an array of them.\n");
+        return;
+    };
+    page.push_str("| field | type | |\n|---|---|---|\n");
+    for (field, schema) in properties {
+        let kind = match (&schema["type"], schema["$ref"].as_str()) {
+            (Value::String(kind), _) => kind.clone(),
+            (Value::Array(kinds), _) if kinds.len() == 2 => {
+                format!("{}, or null", kinds[0].as_str().unwrap_or_default())
+            }
+            (Value::Array(_), _) => "any JSON".to_owned(),
+            (_, reference) => reference.and_then(|it| it.rsplit('/').next()).unwrap_or("").to_owned(),
+        };
+        let what = schema["description"].as_str().unwrap_or_default();
+        let inner = schema["properties"].as_object().or(schema["items"]["properties"].as_object());
+        let inner: Vec<&str> = inner.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+        let listed = schema["enum"].as_array().into_iter().flatten();
+        let listed: Vec<&str> = listed.filter_map(Value::as_str).chain(inner).collect();
+        let listed = listed.iter().map(|it| format!("`{it}`")).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(page, "| `{field}` | {kind} | {what}{listed} |");
+    }
 }
 
 fn row(page: &mut String, answer: &Answer) {
