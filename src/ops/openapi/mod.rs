@@ -28,8 +28,8 @@ use utoipa::openapi::{
     SecurityRequirement, ServerBuilder,
     path::{OperationBuilder, ParameterBuilder},
     request_body::RequestBodyBuilder,
-    tag::TagBuilder,
     security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
+    tag::TagBuilder,
 };
 
 use self::{
@@ -187,9 +187,25 @@ fn content(schema: &str) -> Content {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::{
+        App,
+        middleware::from_fn,
+        test::{TestRequest, call_service, init_service},
+        web,
+    };
     use serde_json::Value;
 
     use super::*;
+
+    #[actix_web::test]
+    #[should_panic(expected = "describes no 418 I'm a teapot of GET /jobs/{id}")]
+    async fn an_answer_that_is_not_described_does_not_get_through() {
+        let scope = web::scope("")
+            .service(web::resource("/jobs/{id}").to(async || HttpResponse::ImATeapot()))
+            .wrap(from_fn(assert_described));
+        let app = init_service(App::new().service(scope)).await;
+        call_service(&app, TestRequest::get().uri("/jobs/1").to_request()).await;
+    }
 
     #[test]
     fn the_document_is_consistent() {

@@ -99,7 +99,8 @@ pub(super) const NOT_ACCEPTABLE: Answer = refusal(406, "It cannot send what `Acc
 pub(super) const SLOW: Answer =
     refusal(408, "The body did not arrive in time (server.body_timeout).");
 pub(super) const LARGE: Answer = refusal(413, "The body or a field exceeds its limit.");
-pub(super) const MEDIA_TYPE: Answer = refusal(415, "The `Content-Type` is none of those that the body may have.");
+pub(super) const MEDIA_TYPE: Answer =
+    refusal(415, "The `Content-Type` is none of those that the body may have.");
 pub(super) const CROWDED: Answer =
     refusal(429, "Too much from this address (limits.subscribers_per_address and others).");
 pub(super) const UNCHANGED: Answer = answer(304, "Nothing new for the `If-None-Match`.", &[]);

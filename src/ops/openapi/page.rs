@@ -61,7 +61,9 @@ fn fields(page: &mut String, name: &str, schema: &Value) {
                 format!("{}, or null", kinds[0].as_str().unwrap_or_default())
             }
             (Value::Array(_), _) => "any JSON".to_owned(),
-            (_, reference) => reference.and_then(|it| it.rsplit('/').next()).unwrap_or("").to_owned(),
+            (_, reference) => {
+                reference.and_then(|it| it.rsplit('/').next()).unwrap_or("").to_owned()
+            }
         };
         let what = schema["description"].as_str().unwrap_or_default();
         let inner = schema["properties"].as_object().or(schema["items"]["properties"].as_object());
