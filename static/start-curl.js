@@ -11,15 +11,22 @@ function quoted(word) {
 
 function commands(base, { topic, type, data, isPrivate }, heard) {
   const authorized = token() === "" ? "" : ` -H "Authorization: Bearer $TOKEN"`;
-  const fields = [["topic", topic], ["data", data], ...(type ? [["type", type]] : []), ...(isPrivate ? [["private", "on"]] : [])];
+  const fields = [["topic", topic], ["data", data]];
+  if (type) {
+    fields.push(["type", type]);
+  }
+  if (isPrivate) {
+    fields.push(["private", "on"]);
+  }
   // curl encodes only what follows the first `=`.
   const form = fields.map(([name, value]) =>
     /^[\w.-]*$/.test(value) ? `-d ${name}=${value}` : `--data-urlencode ${quoted(`${name}=${value}`)}`);
   const json = { topics: [topic], data: parsed(data), ...(type && { type }), ...(isPrivate && { private: true }) };
+  const events = quoted(`${base}/events`);
   const query = new URLSearchParams({ topic: heard, last: BACKLOG });
   return {
-    form: `curl ${quoted(`${base}/events`)}${authorized} ${form.join(" ")}`,
-    json: `curl ${quoted(`${base}/events`)}${authorized} -H 'Content-Type: application/json' -d ${quoted(JSON.stringify(json))}`,
+    form: `curl ${events}${authorized} ${form.join(" ")}`,
+    json: `curl ${events}${authorized} -H 'Content-Type: application/json' -d ${quoted(JSON.stringify(json))}`,
     stream: `curl -N ${quoted(`${base}/events?${query}`)}${authorized}`,
     polled: `curl ${quoted(`${base}/poll?${query}`)}${authorized}`,
   };

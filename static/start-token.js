@@ -31,7 +31,9 @@ export function presentByCookie() {
   }
   document.cookie = `${cookie}=${token()}; path=${new URL(".", location.href).pathname}; samesite=strict; secure`;
   const isKept = document.cookie.split("; ").includes(`${cookie}=${token()}`);
-  return isKept ? undefined : `the browser does not keep the cookie ${cookie}, which needs HTTPS; long poll sends the token`;
+  return isKept
+    ? undefined
+    : `the browser does not keep the cookie ${cookie}, which needs HTTPS; long poll sends the token`;
 }
 
 export function whenTokenChanges(changed) {

@@ -25,8 +25,8 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts nginx with the configuration that `write` makes of its port and its directory. Returns
-    /// nothing if nginx is not installed, unless `REQUIRE_ALL_TESTS` is 1.
+    /// Starts nginx with the configuration that `write` makes of its port and its directory.
+    /// Returns nothing if nginx is not installed, unless `REQUIRE_ALL_TESTS` is 1.
     ///
     /// # Panics
     /// If nginx is required and missing, or if it does not start.

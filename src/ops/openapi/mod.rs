@@ -33,7 +33,7 @@ use utoipa::openapi::{
 };
 
 use self::{
-    operations::{Answer, COMMON, Operation, PROBLEM, TAGS, all},
+    operations::{Answer, COMMON, Operation, PROBLEM, TAGS},
     schemas::{named, parameter_schema, schemas},
 };
 use crate::http::{etag::revalidated, guard::QUERY};
@@ -89,6 +89,11 @@ fn describes(method: &Method, pattern: &str, status: StatusCode) -> bool {
     // What is not listed is answered so.
     let is_other = same_method.peek().is_none() && status == StatusCode::METHOD_NOT_ALLOWED;
     is_other || is_in(COMMON, status) || same_method.any(|it| is_in(it.answers, status))
+}
+
+/// Returns all operations.
+fn all() -> impl Iterator<Item = &'static Operation> + Clone {
+    of_events::OPERATIONS.iter().chain(of_jobs::OPERATIONS).chain(of_operators::OPERATIONS)
 }
 
 fn is_in(answers: &[Answer], status: StatusCode) -> bool {

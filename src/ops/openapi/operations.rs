@@ -2,8 +2,6 @@
 
 use utoipa::openapi::path::ParameterIn::{self, Header, Path, Query};
 
-use super::{of_events, of_jobs, of_operators};
-
 /// A method of a path.
 pub(super) struct Operation {
     pub(super) method: &'static str,
@@ -164,8 +162,3 @@ pub(super) const LEASE: Parameter = Parameter {
     what: "The lease from the claim.",
 };
 pub(super) const JOB: Parameter = segment("id", "The id of the job.");
-
-/// Returns all operations.
-pub(super) fn all() -> impl Iterator<Item = &'static Operation> + Clone {
-    of_events::OPERATIONS.iter().chain(of_jobs::OPERATIONS).chain(of_operators::OPERATIONS)
-}

@@ -6,11 +6,14 @@ use serde_json::Value;
 use utoipa::openapi::path::ParameterIn;
 
 use super::{
-    operations::{Answer, COMMON, Operation, PROBLEM, TAGS, all},
+    all,
+    operations::{Answer, COMMON, Operation, PROBLEM, TAGS},
     schemas::schemas,
 };
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/http-api.md");
+
+const LAST_COLUMN: usize = 100;
 
 const INTRODUCTION: &str = "# HTTP API
 
@@ -88,7 +91,21 @@ fn row(page: &mut String, answer: &Answer) {
 
 fn section(page: &mut String, operation: &Operation) {
     let Operation { method, path, summary, description, .. } = operation;
-    let _ = write!(page, "\n### {method} {path}\n\n{summary}. {description}\n");
+    let _ = write!(page, "\n### {method} {path}\n\n");
+    let mut column = 0;
+    for word in format!("{summary}. {description}").split_whitespace() {
+        let is_full = LAST_COLUMN < column + 1 + word.len();
+        page.push_str(if column == 0 {
+            ""
+        } else if is_full {
+            "\n"
+        } else {
+            " "
+        });
+        column = if is_full { word.len() } else { column + 1 + word.len() };
+        page.push_str(word);
+    }
+    page.push('\n');
     let parameters: Vec<_> = operation.parameters.iter().copied().flatten().collect();
     if !parameters.is_empty() {
         page.push_str("\n| parameter | in | |\n|---|---|---|\n");
