@@ -46,6 +46,27 @@ async fn pages_of_other_origins_may_not_write() {
     assert_eq!(gateway.metric("tidegate_updates_total").await, 2.0);
 }
 
+/// As behind a proxy that does not pass the `Host` on.
+#[tokio::test]
+async fn a_browsers_word_counts_for_pages_of_hosts_that_only_the_operator_controls() {
+    let gateway = Gateway::with(&[("SERVER__HOSTS", "push.test")]);
+    for (origin, site, status) in [
+        ("http://localhost:8080", "same-origin", 200),
+        ("https://192.0.2.1", "same-origin", 200),
+        ("https://push.test", "same-origin", 200),
+        ("https://evil.example", "same-origin", 403),
+        ("https://push.test.evil.example", "same-origin", 403),
+        ("http://localhost:8080", "same-site", 403),
+        ("http://localhost:8080", "cross-site", 403),
+        ("http://localhost:8080", "", 403),
+    ] {
+        let request = gateway.client.post(gateway.url("/events")).header("origin", origin);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let reply = request.header("sec-fetch-site", site).body("topic=t").send().await;
+        assert_eq!(reply.expect("a reply").status(), status, "{origin} {site}");
+    }
+}
+
 #[tokio::test]
 async fn a_page_that_its_browser_calls_the_gateways_own_may_write_behind_any_proxy() {
     let gateway = Gateway::start();

@@ -138,6 +138,11 @@ async fn topic_and_transports_are_in_the_address() {
         let shown = page.run(command).await;
         assert!(shown.as_str().is_some_and(|it| it.contains(expected)), "{shown}");
 
+        page.run("document.querySelector('[data-copies=curl-form]').click()").await;
+        let copied =
+            "return document.querySelector('[data-copies=curl-form]').textContent === 'Copied'";
+        page.until("the command is copied", copied).await;
+
         page.run(
             "document.forms.listen.elements.topic.value = 'other';
             document.forms.listen.requestSubmit();",
