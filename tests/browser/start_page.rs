@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use fantoccini::Locator;
 use serde_json::{Value, json};
 use tidegate_testkit::tokens::{
     PUBLISHER_KEY, SUBSCRIBER_KEY, old_publisher, old_subscriber, trusting,
@@ -138,7 +139,10 @@ async fn topic_and_transports_are_in_the_address() {
         let shown = page.run(command).await;
         assert!(shown.as_str().is_some_and(|it| it.contains(expected)), "{shown}");
 
-        page.run("document.querySelector('[data-copies=curl-form]').click()").await;
+        // A click of a person: scripts may not write to the clipboard by themselves.
+        let button = Locator::Css("[data-copies=curl-form]");
+        let button = page.driver().find(button).await.expect("a button");
+        button.click().await.expect("it can be clicked");
         let copied =
             "return document.querySelector('[data-copies=curl-form]').textContent === 'Copied'";
         page.until("the command is copied", copied).await;
