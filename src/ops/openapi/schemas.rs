@@ -150,6 +150,7 @@ fn event(name: &str) -> Value {
                 "retry": optional("integer", "A reconnection time in milliseconds."),
                 "time": text("When the gateway accepted it (RFC 3339). A `tidegate.gap` has none."),
                 "private": flag("True for a private event; otherwise missing."),
+                "from": text("The id of the client that sent it, if a client did."),
             }),
         ),
         _ => object(
