@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tidegate_core::{
     delivery::{Feed, Seat, Shard, Subscription, Terms},
     event::{Invalid, Position},
-    history::{HistoryError, Located, Missing, Search, Start},
+    history::{HistoryError, Located, Missing, Search, Start, locate_current},
     matching::SubscribedPatterns,
     subscriptions::{Newcomer, Signs},
     transport::{Gap, StreamWriter, Transport},
@@ -143,7 +143,8 @@ async fn locate(
     }
     let history = gateway.hub().history();
     let start = params.start(history.cursor_key(), gateway.settings().limits.id_bytes);
-    history.locate(start, &params.interest).await.map_err(|error| unreadable(&error))
+    let located = locate_current(history, start, &params.interest).await;
+    located.map_err(|error| unreadable(&error))
 }
 
 /// Searches for the newest events, up to a limit. Ends early when the request ends or the gateway
