@@ -206,7 +206,8 @@ export function listenByIframe(pane, topic, signal) {
 
   // Whether the gateway refuses the subscription, which the pane then shows.
   async function isRefused() {
-    const text = await refusal(path(), "text/html", signal);
+    // Who asks for HTML gets the document of a refused frame instead of the problem.
+    const text = await refusal(path(), "*/*", signal);
     if (text && !signal.aborted) {
       pane.tell("refused", text);
       frame.remove();
@@ -222,8 +223,9 @@ export function listenByIframe(pane, topic, signal) {
       pane.receive(data.event);
     } else if (data.tidegate === "state" && data.state === "refused") {
       clearTimeout(timer);
-      pane.tell("refused");
-      isRefused();
+      const detail = data.detail ? `: ${data.detail}` : "";
+      pane.tell("refused", `refused (${data.status})${detail}`);
+      frame.remove();
     } else if (data.tidegate === "state") {
       failures = 0;
       pane.cursor = data.cursor ?? pane.cursor;

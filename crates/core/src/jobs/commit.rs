@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    Change, Job, JobError, Now, Refusal, Tracker, record,
+    Change, Job, JobError, Now, Refusal, Tracker, held_key, record,
     status::Status,
     table::{Cell, Room},
 };
@@ -135,6 +135,7 @@ impl Tracker {
         let unwritable = |error| HistoryError::Unavailable(format!("a job as JSON: {error}"));
         let mut records = record::changed(before, after, now)
             .map_err(|error| JobError::Publish(unwritable(error).into()))?;
+        records.extend(held_key::changed(before, after));
         records.extend(room.forgotten.iter().flat_map(|job| record::forgotten(job)));
         let faded = self.table().take_faded();
         records.extend(faded.iter().copied().map(record::tombstone_gone));

@@ -5,7 +5,7 @@ use std::{collections::HashMap, io, sync::Arc};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Job, Now, Tracker, record, table::Cell};
+use super::{Job, Now, Tracker, held_key, record, table::Cell};
 use crate::{
     history::{Batch, Committed, Record, Revised, Shelf, Write},
     hub::PublishError,
@@ -34,7 +34,7 @@ impl Tracker {
         }
         let mut holders: HashMap<u64, Record> = HashMap::new();
         for Revised { record: key, .. } in load(Shelf::JobKeys)? {
-            holders.insert(record::holder(&key), key);
+            holders.insert(held_key::holder(&key), key);
         }
         let (mut n_jobs, mut corrections) = (0, Vec::new());
         for Revised { record: kept, revision } in load(Shelf::Jobs)? {
@@ -45,12 +45,12 @@ impl Tracker {
             let job = restored.map_err(io::Error::other)?.at(revision);
             // Earlier versions kept no keys.
             if !job.state.is_final() && holders.remove(&number).is_none() {
-                corrections.extend(record::hold_key(&job));
+                corrections.extend(held_key::hold(&job));
             }
             self.take_over(&job, now);
             n_jobs += 1;
         }
-        corrections.extend(holders.values().map(record::key_gone));
+        corrections.extend(holders.values().map(held_key::gone));
         if 0 < n_jobs {
             info!(n_jobs, "jobs go on from where they were");
         }

@@ -15,6 +15,7 @@ mod create;
 mod due;
 mod error;
 mod follow;
+mod held_key;
 mod job;
 mod keep;
 mod log;

@@ -73,7 +73,7 @@ struct JobRecord {
 }
 
 /// Returns the records that a change of a job writes, if the job is still as `before`, which is
-/// `None` for a new job. An unfinished job with a key also holds the record of that key.
+/// `None` for a new job.
 ///
 /// # Errors
 /// If the job cannot be written as JSON. An empty record instead would lose the job at the next
@@ -87,12 +87,6 @@ pub(super) fn changed(
     let expect = before.map_or(Expect::Absent, |it| Expect::At(it.revision));
     let job = record(Shelf::Jobs, key(after.number), Some(value));
     let mut records = vec![Write { expect, ..job }];
-    let held = before.is_some_and(|it| !it.state.is_final());
-    match (held, !after.state.is_final()) {
-        (false, true) => records.extend(hold_key(after)),
-        (true, false) => records.extend(release_key(after)),
-        _ => {}
-    }
     if before.is_none()
         && let Some(payload) = &after.payload
     {
@@ -119,30 +113,6 @@ pub(super) fn changed(
 /// Returns the value of a job's record, if it can be written.
 pub(super) fn value(job: &Job, now: Now) -> Option<Box<[u8]>> {
     serde_json::to_vec(&JobRecord::of(job, now)).ok().map(Into::into)
-}
-
-/// Returns the record that makes a job the holder of its key, if it has one and nothing else holds
-/// it.
-pub(super) fn hold_key(job: &Job) -> Option<Write> {
-    let key_record = key_key(&job.kind, job.key.as_ref()?);
-    let holder = record(Shelf::JobKeys, key_record, Some(key(job.number)));
-    Some(Write { expect: Expect::Absent, ..holder })
-}
-
-/// Returns the record that releases the key of a job, if it has one.
-fn release_key(job: &Job) -> Option<Write> {
-    Some(record(Shelf::JobKeys, key_key(&job.kind, job.key.as_ref()?), None))
-}
-
-/// Returns the record that removes what a key record says.
-pub(super) fn key_gone(kept: &Record) -> Write {
-    record(Shelf::JobKeys, kept.key.to_vec(), None)
-}
-
-/// Returns the number of the job that holds a key.
-pub(super) fn holder(kept: &Record) -> u64 {
-    let value = kept.value.as_deref().unwrap_or_default();
-    value.first_chunk().map_or(0, |it| u64::from_be_bytes(*it))
 }
 
 /// Returns the records that remove a job, if it is still as given, and leave a tombstone.
@@ -208,12 +178,18 @@ pub(super) fn restore(
     now: Now,
 ) -> Result<Job, Unreadable> {
     let kept_value = kept.value.as_deref().unwrap_or_default();
-    // Read first, because a newer program may have added a state or a field.
-    let JobVersion { record_version } = serde_json::from_slice(kept_value)?;
-    if VERSION < record_version {
-        return Err(Unreadable::Newer(record_version));
+    let it: JobRecord = serde_json::from_slice(kept_value).map_err(|error| {
+        // A newer program may have added a state, so that only the version can be read.
+        let version =
+            serde_json::from_slice(kept_value).map(|JobVersion { record_version }| record_version);
+        version
+            .ok()
+            .filter(|it| VERSION < *it)
+            .map_or(Unreadable::Damaged(error), Unreadable::Newer)
+    })?;
+    if VERSION < it.record_version {
+        return Err(Unreadable::Newer(it.record_version));
     }
-    let it: JobRecord = serde_json::from_slice(kept_value)?;
     let number = number(&kept.key)?;
     within(it.log_start.max(it.log_end).max(it.version))?;
     let payload = payload.and_then(|it| it.value.as_deref());
@@ -313,7 +289,7 @@ impl JobRecord {
     }
 }
 
-fn key(number: u64) -> Vec<u8> {
+pub(super) fn key(number: u64) -> Vec<u8> {
     number.to_be_bytes().to_vec()
 }
 
@@ -321,13 +297,7 @@ fn block_key(number: u64, block: u64) -> Vec<u8> {
     [number.to_be_bytes(), block.to_be_bytes()].concat()
 }
 
-/// The type with its length, and the key.
-fn key_key(kind: &str, job_key: &str) -> Vec<u8> {
-    let length = (kind.len() as u64).to_be_bytes();
-    [&length[..], kind.as_bytes(), job_key.as_bytes()].concat()
-}
-
-fn record(shelf: Shelf, key: Vec<u8>, value: Option<Vec<u8>>) -> Write {
+pub(super) fn record(shelf: Shelf, key: Vec<u8>, value: Option<Vec<u8>>) -> Write {
     let record = Record { shelf, key: key.into(), value: value.map(Into::into) };
     Write { record, expect: Expect::Any }
 }
@@ -413,7 +383,7 @@ mod tests {
         let repeated = again.complete("lease", done, later).expect("the same end again");
         assert_eq!(repeated, crate::jobs::Change::Nothing);
         kept.write(forgotten(&again));
-        assert_eq!(kept.0.len(), 1, "only that it was there, and no key");
+        assert_eq!(kept.0.len(), 1, "only that it was there");
     }
 
     #[test]
@@ -451,6 +421,20 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_a_newer_program_is_named_so_even_with_an_unknown_state() {
+        let options = options(256 << 10);
+        let mut kept = Kept::default();
+        kept.write(changed(None, &new_job(&options), now()).expect("writable"));
+        let good = kept.on(Shelf::Jobs).remove(0);
+        let value = String::from_utf8(good.value.clone().expect("a value").into()).expect("JSON");
+        let value = value.replace("\"record_version\":1", "\"record_version\":2");
+        let value = value.replace("\"queued\"", "\"unheard_of\"");
+        let newer = Record { value: Some(value.into_bytes().into()), ..good };
+        let outcome = restore(&newer, None, &[], &options, now());
+        assert!(matches!(outcome, Err(Unreadable::Newer(2))), "{outcome:?}");
+    }
+
+    #[test]
     fn a_job_may_have_any_number_of_attempts() {
         let mut options = options(256 << 10);
         options.rules.max_attempts = u32::MAX;
@@ -485,7 +469,7 @@ mod tests {
                 prop_assert!(kept.on(Shelf::JobLogs).len() as u64 <= most, "old blocks are taken away");
             }
             kept.write(forgotten(&job));
-            prop_assert_eq!(kept.0.len(), 2, "that it was there, and the key of an unfinished job");
+            prop_assert_eq!(kept.0.len(), 1);
         }
     }
 }
