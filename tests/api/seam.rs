@@ -91,7 +91,7 @@ async fn everything(hub: &Hub, topics: &[String]) -> Vec<Arc<Event>> {
     events
 }
 
-/// Calls again while nobody knows what became of a call, as a client does.
+/// Repeats a call while its outcome is unknown, as a client does.
 async fn surely<T>(mut call: impl AsyncFnMut() -> Result<T, JobError>) -> Result<T, JobError> {
     for _ in 0..100 {
         match call().await {
