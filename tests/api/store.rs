@@ -235,6 +235,29 @@ async fn a_store_of_the_second_format_opens_with_all_that_is_in_it() {
 }
 
 #[tokio::test]
+async fn a_store_of_the_third_format_opens_with_all_that_is_in_it() {
+    // Created by version 0.1.0 before topics had state, killed and compacted.
+    let directory = with_store(include_bytes!("stores/format-3.redb"));
+    let long = [("HISTORY__MAX_AGE", "876000h"), ("JOBS__SUCCEEDED_RETENTION", "876000h")];
+    let gateway = Gateway::on(directory, &long);
+    let mut stream = gateway.open("/events?topic=t&last_event_id=earliest").await;
+    assert_eq!(stream.data(5).await, ["event 1", "event 2", "event 3", "secret", "two\nlines"]);
+    let nightly = json!({ "type": "build", "title": "again", "key": "nightly" });
+    assert_eq!(gateway.create(nightly).await, "DJEhmQILm73e1wxfKft20A");
+    // The worker of the job that ran goes on.
+    let (running, lease) = ("Ke26CtmrXCYRd9ZfAs2Kxw", "zXvsLnMcrIGdLtnfEQNk9g");
+    let report = json!({ "seq": 2, "done": 60, "total": 100 });
+    assert_eq!(gateway.tell(running, lease, "progress", report).await.status(), 200);
+    assert!(gateway.log().contains("the store has format 4 now"), "it is said");
+    let mut gateway = gateway.crash(&long);
+    let log = gateway.get(&format!("/jobs/{running}/log")).await;
+    assert_eq!(log.text().await.expect("text"), "read 30 files\n");
+    gateway.kill();
+    assert!(tool(&gateway, &["verify"]).status.success());
+    assert!(tool(&gateway, &["export"]).status.success());
+}
+
+#[tokio::test]
 async fn one_flipped_bit_ends_that_read_and_is_told_and_nothing_else_stops() {
     let mut gateway = Gateway::durable(&[]);
     gateway.publish("whole", "whole").await;

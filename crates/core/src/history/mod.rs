@@ -163,12 +163,23 @@ pub enum Shelf {
     JobTombstones,
     /// The unfinished jobs that have a type and key, by both.
     JobKeys,
+    /// The state and the members of topics.
+    State,
+    /// The clients that are known by their keys.
+    Clients,
 }
 
 impl Shelf {
-    /// All shelves.
-    pub const ALL: [Self; 5] =
-        [Self::Jobs, Self::JobPayloads, Self::JobLogs, Self::JobTombstones, Self::JobKeys];
+    /// All shelves, in the order in which they were added.
+    pub const ALL: [Self; 7] = [
+        Self::Jobs,
+        Self::JobPayloads,
+        Self::JobLogs,
+        Self::JobTombstones,
+        Self::JobKeys,
+        Self::State,
+        Self::Clients,
+    ];
 }
 
 /// The reply to a request, stored under the key that its sender chose.

@@ -51,9 +51,10 @@ pub(super) fn is_under_way(database: &Database) -> Result<bool, Error> {
     Ok(database.begin_read()?.open_table(BYTES)?.get(PROGRESS)?.is_some())
 }
 
-/// Makes a store of [`FORMAT_WITHOUT_REVISIONS`] one of [`FORMAT`]. Its records stay as they are:
-/// they are recognized, and have no revision until they are written again.
-pub(super) fn add_revisions(database: &Database) -> Result<(), Error> {
+/// Adds the shelves that a store of an earlier format lacks, which makes it one of [`FORMAT`]. The
+/// records of [`FORMAT_WITHOUT_REVISIONS`] stay as they are: they are recognized, and have no
+/// revision until they are written again.
+pub(super) fn add_shelves(database: &Database) -> Result<(), Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     {

@@ -22,8 +22,8 @@ use super::{
     place::{Claim, Identity, Waiting},
     seal::{Place, check_numbers, seal_numbers, totals_checksum},
     tables::{
-        BYTES, DROPPED, FORMAT, FORMAT_WITHOUT_CHECKSUMS, FORMAT_WITHOUT_REVISIONS, NAMES, NUMBERS,
-        TOTALS, Tables, bytes, number, shelf, shelf_name,
+        BYTES, DROPPED, FORMAT, FORMAT_WITHOUT_CHECKSUMS, NAMES, NUMBERS, TOTALS, Tables, bytes,
+        number, shelf, shelf_name, shelves,
     },
     write::Log,
 };
@@ -129,17 +129,15 @@ fn check_format(database: &mut Database, may_write: bool) -> Result<Option<i64>,
     let found = stored_format(database)?;
     match found {
         None => return Err(damaged("it does not say which format it has")),
-        Some(FORMAT | FORMAT_WITHOUT_REVISIONS | FORMAT_WITHOUT_CHECKSUMS) => {}
+        Some(FORMAT_WITHOUT_CHECKSUMS..=FORMAT) => {}
         Some(found) => return Ok(Some(found)),
     }
     // A missing table would be created again, and its contents would be lost silently.
     let transaction = database.begin_read()?;
     let names: Vec<String> = transaction.list_tables()?.map(|it| it.name().to_owned()).collect();
     drop(transaction);
-    // Earlier formats lack the last shelf.
-    let n_shelves = Shelf::ALL.len() - usize::from(found != Some(FORMAT));
-    let mut needed =
-        NAMES.into_iter().chain(Shelf::ALL.map(shelf_name).into_iter().take(n_shelves));
+    let shelves = shelves(found.unwrap_or(FORMAT)).iter().copied().map(shelf_name);
+    let mut needed = NAMES.into_iter().chain(shelves);
     if let Some(missing) = needed.find(|it| names.iter().all(|name| name != it)) {
         return Err(damaged(&format!("it has no table {missing}")));
     }
@@ -152,7 +150,7 @@ fn check_format(database: &mut Database, may_write: bool) -> Result<Option<i64>,
         migrate::add_checksums(database)?;
     }
     if found != Some(FORMAT) {
-        migrate::add_revisions(database)?;
+        migrate::add_shelves(database)?;
     }
     check_numbers(&database.begin_read()?.open_table(NUMBERS)?)?;
     Ok(None)

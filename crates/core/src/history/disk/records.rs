@@ -29,6 +29,8 @@ fn name(of: Shelf) -> &'static str {
         Shelf::JobLogs => "revised job_logs",
         Shelf::JobTombstones => "revised job_tombstones",
         Shelf::JobKeys => "revised job_keys",
+        Shelf::State => "revised state",
+        Shelf::Clients => "revised clients",
     }
 }
 

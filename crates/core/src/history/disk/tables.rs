@@ -13,7 +13,10 @@ use crate::{
 };
 
 /// The version of the tables and records.
-pub(super) const FORMAT: i64 = 3;
+pub(super) const FORMAT: i64 = 4;
+
+/// The version before state and clients. It lacks the shelves added since.
+pub(super) const FORMAT_WITHOUT_STATE: i64 = 3;
 
 /// The version whose records have no revision. It lacks the shelves added since.
 pub(super) const FORMAT_WITHOUT_REVISIONS: i64 = 2;
@@ -59,6 +62,16 @@ pub(super) const REPLIES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinit
 pub(super) const REPLY_ORDER: TableDefinition<'_, u64, (i64, &str, u64)> =
     TableDefinition::new("reply_order");
 
+/// The shelves that a store of a format has.
+pub(super) fn shelves(format: i64) -> &'static [Shelf] {
+    const ALL: &[Shelf] = &Shelf::ALL;
+    match format {
+        ..=FORMAT_WITHOUT_REVISIONS => &ALL[..4],
+        FORMAT_WITHOUT_STATE => &ALL[..5],
+        _ => ALL,
+    }
+}
+
 /// The records of a shelf.
 pub(super) fn shelf(shelf: Shelf) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
     TableDefinition::new(shelf_name(shelf))
@@ -72,6 +85,8 @@ pub(super) fn shelf_name(shelf: Shelf) -> &'static str {
         Shelf::JobLogs => "job_logs",
         Shelf::JobTombstones => "job_tombstones",
         Shelf::JobKeys => "job_keys",
+        Shelf::State => "state",
+        Shelf::Clients => "clients",
     }
 }
 

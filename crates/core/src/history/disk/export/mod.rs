@@ -28,7 +28,7 @@ use super::{
     records,
     seal::Place,
     store::{StoreError, contained, there},
-    tables::{EVENTS, FORMAT, FORMAT_WITHOUT_CHECKSUMS, shelf, shelf_name},
+    tables::{EVENTS, FORMAT, FORMAT_WITHOUT_CHECKSUMS, shelf, shelf_name, shelves},
     write::{Log, Prepared, prepare_import},
 };
 use crate::{
@@ -131,10 +131,8 @@ pub fn export(options: &DiskOptions, output: &mut impl Write) -> Result<(), Stor
         let mut exporting = Exporting { output, hasher, end };
         exporting.put(&Line::Version(VERSION))?;
         export_events(&database, has_checksums, &mut exporting)?;
-        // Earlier formats lack the last shelf.
-        let n_shelves = Shelf::ALL.len() - usize::from(format < FORMAT);
-        for it in Shelf::ALL.into_iter().take(n_shelves) {
-            export_shelf(&database, it, has_checksums, &mut exporting)?;
+        for it in shelves(format) {
+            export_shelf(&database, *it, has_checksums, &mut exporting)?;
         }
         exporting.end.crc32 = exporting.hasher.clone().finalize();
         let end = std::mem::take(&mut exporting.end);
