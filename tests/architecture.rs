@@ -48,6 +48,7 @@ const CORE: &[(&str, &[&str])] = &[
     ("hub", &["event", "history", "matching", "transport"]),
     ("delivery", &["budget", "event", "history", "hub", "matching", "transport"]),
     ("jobs", &["clock", "event", "history", "hub", "random", "transport"]),
+    ("state", &["clock", "event", "history", "hub", "matching", "transport"]),
     ("subscriptions", &["event", "history", "hub", "matching", "transport"]),
     ("lib", &[]),
 ];

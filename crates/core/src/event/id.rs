@@ -3,6 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 
 use super::text::{self, Invalid};
@@ -119,7 +120,7 @@ impl fmt::Display for EventType {
 
 /// A random text that excepts a subscriber from an update. Only its hash is kept, so that a history
 /// shows no keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientKey([u8; 16]);
 
 impl ClientKey {
@@ -144,6 +145,19 @@ impl ClientKey {
     /// Restores a key that a history has stored.
     pub fn kept(hash: [u8; 16]) -> Self {
         Self(hash)
+    }
+
+    /// The client's public id: the hash in base64.
+    #[must_use]
+    pub fn id(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    /// Returns the key with this public id.
+    #[must_use]
+    pub fn from_id(id: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(id).ok()?;
+        bytes.try_into().ok().map(Self)
     }
 
     /// The hash that a history stores.

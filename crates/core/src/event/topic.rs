@@ -106,6 +106,18 @@ impl Topic {
         })
     }
 
+    /// The topic that belongs to a client. Only that client hears its events.
+    #[must_use]
+    pub fn of_client(client: &ClientKey) -> Self {
+        Self(format!("{CLIENTS}{}", client.id()).into())
+    }
+
+    /// Whether this topic belongs to a client.
+    #[must_use]
+    pub fn is_client(&self) -> bool {
+        self.as_str().starts_with(CLIENTS)
+    }
+
     /// Whether rights on this topic are rights on jobs: to create, list, claim or report on them.
     #[must_use]
     pub fn is_of_jobs(&self) -> bool {

@@ -1,0 +1,269 @@
+//! The one thread that writes: it takes what waits, in order, and submits it together.
+//!
+//! The next submission is made from what the one before has left, once that is stored and announced.
+//! If a condition does not hold, the table catches up with the history, and the submission is made
+//! again. A group that keeps failing is divided, so that one bad work does not hurt the others.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::{
+    Did, StateError,
+    batch::{Made, make},
+    item::{Ask, Item},
+    states::StateCore,
+};
+use crate::{event::Position, history::Committed, hub::PublishError, matching::prepare};
+
+/// What one submission holds at most: items, and about their bytes. The table is locked while a
+/// submission is made, so both keep that to some milliseconds.
+const ITEMS: usize = 256;
+const BYTES: usize = 1 << 20;
+
+/// How often a submission of several items is made before they are divided, and that of one item
+/// before it fails.
+const TOGETHER: usize = 3;
+const ALONE: usize = 8;
+
+/// How often a record that a work stores beside its changes may be in the way.
+const FOREIGN: usize = 3;
+
+/// The time after which a change of the writer's own is tried again after the history refused it.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Writes for as long as there are handles.
+pub(super) struct Writer {
+    pub(super) core: std::sync::Arc<StateCore>,
+    pub(super) asks: mpsc::Receiver<Ask>,
+    /// When states whose time is over are looked at next, after the history refused one.
+    pub(super) over_after: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) async fn run(mut self) {
+        let (mut waiting, mut arrived) = (VecDeque::new(), Vec::new());
+        loop {
+            if waiting.is_empty() {
+                let next = self.next();
+                let due = async {
+                    match next {
+                        Some(due) => tokio::time::sleep_until(due.into()).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    received = self.asks.recv_many(&mut arrived, ITEMS) => if received == 0 { return },
+                    () = self.core.woken.notified() => {}
+                    () = due => {}
+                }
+            } else {
+                while waiting.len() + arrived.len() < ITEMS
+                    && let Ok(ask) = self.asks.try_recv()
+                {
+                    arrived.push(ask);
+                }
+            }
+            waiting.extend(arrived.drain(..).map(Item::Work));
+            let mut items = self.due();
+            let mut weight: usize = items.iter().map(Item::weight).sum();
+            while items.len() < ITEMS
+                && weight < BYTES
+                && let Some(item) = waiting.pop_front()
+            {
+                weight += item.weight();
+                items.push(item);
+            }
+            self.write(items).await;
+        }
+    }
+
+    /// When the next change of its own is due.
+    fn next(&self) -> Option<Instant> {
+        let (now, core) = (Instant::now(), &self.core);
+        let deadline = core.table().next_deadline().map(|deadline| {
+            // The wall clock may be set meanwhile.
+            const LONGEST: u64 = 60_000;
+            let left = u64::try_from(deadline.saturating_sub(core.now())).unwrap_or_default();
+            let due = now + Duration::from_millis(left.min(LONGEST));
+            self.over_after.map_or(due, |it| it.max(due))
+        });
+        [deadline, core.gathering().next()].into_iter().flatten().min()
+    }
+
+    /// The changes of its own that are due.
+    fn due(&mut self) -> Vec<Item> {
+        let now = Instant::now();
+        let mut items = self.core.gathering().take(now, ITEMS, BYTES);
+        if self.over_after.is_none_or(|it| it <= now) {
+            self.over_after = None;
+            let over = self.core.table().over(self.core.now(), ITEMS - items.len());
+            items.extend(over.into_iter().map(Item::Over));
+        }
+        items
+    }
+
+    async fn write(&mut self, items: Vec<Item>) {
+        let mut groups = vec![items];
+        while let Some(group) = groups.pop() {
+            if let Some(mut first) = self.write_group(group).await {
+                let second = first.split_off(first.len() / 2);
+                groups.extend([second, first]);
+            }
+        }
+    }
+
+    /// Submits a group. Returns it if it is to be divided.
+    async fn write_group(&mut self, group: Vec<Item>) -> Option<Vec<Item>> {
+        let is_alone = group.len() <= 1;
+        // The condition that did not hold, and those that the group had.
+        let mut failed: Option<(Position, Vec<Position>)> = None;
+        let mut n_foreign = 0;
+        for _ in 0..if is_alone { ALONE } else { TOGETHER } {
+            let made = match self.made(&group).await {
+                Ok(made) => made,
+                Err(error) => {
+                    self.fail(group, &error);
+                    return None;
+                }
+            };
+            let Made { batch, dids, conditions, .. } = made;
+            if let Some((found, before)) = failed.take() {
+                let is_ours = conditions.contains(&found) || before.contains(&found);
+                n_foreign += usize::from(!is_ours);
+            }
+            if is_alone && FOREIGN <= n_foreign {
+                answer(group, &StateError::Sealed);
+                return None;
+            }
+            if batch.updates.is_empty() && batch.records.is_empty() && batch.replies.is_empty() {
+                self.succeed(group, dids);
+                return None;
+            }
+            let outcome = self.core.hub.submit(batch).await;
+            // Whatever comes next is made from what is stored by now.
+            let is_behind = match &outcome {
+                Ok(Committed::Stored(position)) => {
+                    !conditions.is_empty() && self.core.table().newest() < *position
+                }
+                Ok(Committed::Conflict(_)) => true,
+                Ok(Committed::Already(_)) => false,
+                Err(error) => error.may_be_stored(),
+            };
+            if is_behind && let Err(error) = self.core.catch_up().await {
+                warn!(%error, "the state of topics cannot catch up with the history");
+            }
+            match outcome {
+                Ok(Committed::Stored(_)) => {
+                    self.succeed(group, dids);
+                    return None;
+                }
+                Ok(Committed::Already(reply)) if is_alone => {
+                    answer(group, &StateError::Already(reply));
+                    return None;
+                }
+                Ok(Committed::Already(_)) => return Some(group),
+                Ok(Committed::Conflict(found)) => failed = Some((found, conditions)),
+                Err(error) => {
+                    self.fail(group, &error);
+                    return None;
+                }
+            }
+        }
+        if !is_alone {
+            return Some(group);
+        }
+        self.give_up(group);
+        None
+    }
+
+    /// Makes a submission. Before a step is refused for what the table has, the table catches up.
+    async fn made(&self, group: &[Item]) -> Result<Made, PublishError> {
+        let core = &self.core;
+        let topics = group.iter().filter_map(|it| match it {
+            Item::Members(topic, _) | Item::Over(topic) => Some(topic),
+            // That of works has been done by the caller.
+            Item::Work(_) => None,
+        });
+        prepare(topics).await;
+        let (newest, made) = self.make(group);
+        if !made.says_no {
+            return Ok(made);
+        }
+        core.catch_up().await?;
+        if core.table().newest() == newest {
+            return Ok(made);
+        }
+        Ok(self.make(group).1)
+    }
+
+    fn make(&self, group: &[Item]) -> (Position, Made) {
+        let table = self.core.table();
+        (table.newest(), make(group, &table, &self.core.options, self.core.now()))
+    }
+
+    fn succeed(&self, group: Vec<Item>, dids: Vec<Vec<Did>>) {
+        let mut dids = dids.into_iter();
+        let mut has_members = false;
+        for item in group {
+            match item {
+                // The caller may have left.
+                Item::Work(ask) => drop(ask.reply.send(Ok(dids.next().unwrap_or_default()))),
+                Item::Members(topic, wanted) => {
+                    self.core.gathering().told(&topic, &wanted);
+                    has_members = true;
+                }
+                Item::Over(_) => {}
+            }
+        }
+        if has_members {
+            self.core.told.send_modify(|it| *it += 1);
+        }
+    }
+
+    fn fail(&mut self, group: Vec<Item>, error: &PublishError) {
+        let again = Instant::now() + TRY_AGAIN;
+        for item in group {
+            match item {
+                Item::Work(ask) => drop(ask.reply.send(Err(error.clone().into()))),
+                Item::Members(topic, _) => {
+                    warn!(%error, "a change of members is told later");
+                    self.core.gathering().failed(&topic, again);
+                }
+                Item::Over(_) => {
+                    warn!(%error, "a state whose time is over is removed later");
+                    self.over_after = Some(again);
+                }
+            }
+        }
+    }
+
+    /// Ends the attempts for a group of one.
+    fn give_up(&mut self, group: Vec<Item>) {
+        let again = Instant::now() + TRY_AGAIN;
+        for item in group {
+            match item {
+                Item::Work(ask) => {
+                    let is_sealed = ask.work.beside.is_some();
+                    let error = if is_sealed { StateError::Sealed } else { StateError::Contended };
+                    drop(ask.reply.send(Err(error)));
+                }
+                Item::Members(topic, _) => self.core.gathering().failed(&topic, again),
+                Item::Over(_) => self.over_after = Some(again),
+            }
+        }
+    }
+}
+
+/// Answers a group of one work.
+fn answer(group: Vec<Item>, error: &StateError) {
+    for item in group {
+        if let Item::Work(ask) = item {
+            drop(ask.reply.send(Err(error.clone())));
+        }
+    }
+}
