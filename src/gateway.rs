@@ -14,6 +14,7 @@ use tidegate_core::{
     ledger::Ledger,
     matching::{MatcherLimits, prepare},
     random::random_text,
+    state::States,
     subscriptions::{self, Names, Registry},
 };
 use tokio::sync::Semaphore;
@@ -73,6 +74,7 @@ struct GatewayParts {
     sessions: Sessions,
     subscriptions: Option<Registry>,
     tracker: Tracker,
+    states: States,
     metrics: Metrics,
     refusal_lines: LinePace,
     job_grant_lines: LinePace,
@@ -115,6 +117,7 @@ impl Gateway {
         let on_end = OnEnd::new(move |job, now| webhooks.notify(job, now));
         let tracker =
             Tracker::start(hub.clone(), settings.jobs.options(), Clock::system(), on_end)?;
+        let states = States::start(hub.clone(), settings.state_options(), Clock::system())?;
         Ok(Self(Arc::new(GatewayParts {
             keyring,
             limits: Limits {
@@ -128,7 +131,7 @@ impl Gateway {
             matcher_limits: limits.matcher_limits(),
             hub_url: settings.server.hub_url(),
             ledger: Ledger::default(),
-            metrics: Metrics::new(hub.clone(), sessions.clone(), &tracker),
+            metrics: Metrics::new(hub.clone(), sessions.clone(), &tracker, states.clone()),
             refusal_lines: LinePace::new(settings.log.refusals_per_second),
             job_grant_lines: LinePace::new(1),
             refused_origins: Sightings::new(LOGGED_ORIGINS),
@@ -144,6 +147,7 @@ impl Gateway {
             sessions,
             subscriptions,
             tracker,
+            states,
             nonce: random_text().into(),
             hub,
             settings,
@@ -241,6 +245,12 @@ impl Gateway {
     #[must_use]
     pub fn tracker(&self) -> &Tracker {
         &self.0.tracker
+    }
+
+    /// Returns the state and the members of topics.
+    #[must_use]
+    pub fn states(&self) -> &States {
+        &self.0.states
     }
 
     /// Returns the keys that verify access tokens.

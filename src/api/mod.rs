@@ -2,5 +2,6 @@
 
 pub(crate) mod jobs;
 pub(crate) mod publish;
+pub(crate) mod state;
 pub(crate) mod subscribe;
 pub(crate) mod subscriptions;

@@ -9,6 +9,9 @@ use crate::{
     http::{client_address, problem::Problem},
 };
 
+/// The setting that limits every body.
+const LIMIT: &str = "limits.body_bytes";
+
 /// The least memory that is reserved for a body.
 const STEP: usize = 4096;
 
@@ -22,15 +25,29 @@ pub(crate) async fn receive(
     payload: web::Payload,
     limit: usize,
 ) -> Result<Bytes, Problem> {
+    receive_within(request, payload, limit, LIMIT).await
+}
+
+/// Returns the whole body as [`receive`] does. `setting` is the one that has the limit.
+pub(crate) async fn receive_within(
+    request: &HttpRequest,
+    payload: web::Payload,
+    limit: usize,
+    setting: &'static str,
+) -> Result<Bytes, Problem> {
     let gateway = Gateway::of(request);
     let settings = gateway.settings();
-    let (limit, time) = (limit.min(settings.limits.body_bytes), settings.server.body_timeout);
+    let limit = match settings.limits.body_bytes {
+        most if most < limit => Limit { bytes: most, setting: LIMIT },
+        _ => Limit { bytes: limit, setting },
+    };
+    let time = settings.server.body_timeout;
     let announced =
         request.headers().get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| limit < length) {
-        return Err(too_large(limit));
+    if announced.is_some_and(|length: usize| limit.bytes < length) {
+        return Err(limit.exceeded());
     }
-    let longest = announced.unwrap_or(limit).min(limit);
+    let longest = announced.unwrap_or(limit.bytes).min(limit.bytes);
     match tokio::time::timeout(time, collect(request, &gateway, payload, limit, longest)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(Problem::timeout(format!(
@@ -43,7 +60,7 @@ async fn collect(
     request: &HttpRequest,
     gateway: &Gateway,
     mut payload: web::Payload,
-    limit: usize,
+    limit: Limit,
     longest: usize,
 ) -> Result<Bytes, Problem> {
     let mut share = gateway.bodies().share(client_address(request, gateway.settings()));
@@ -51,8 +68,8 @@ async fn collect(
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| Problem::malformed("the body was cut off"))?;
         let length = body.len() + chunk.len();
-        if limit < length {
-            return Err(too_large(limit));
+        if limit.bytes < length {
+            return Err(limit.exceeded());
         }
         if body.capacity() < length {
             let wanted = length.max((2 * body.capacity()).min(longest)).max(STEP);
@@ -68,7 +85,17 @@ async fn collect(
     Ok(body.freeze())
 }
 
-fn too_large(limit: usize) -> Problem {
-    let detail = format!("the body is longer than {limit} bytes (limits.body_bytes)");
-    Problem::too_large("body", limit, detail)
+/// The most bytes of a body, and the setting that says so.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    bytes: usize,
+    setting: &'static str,
+}
+
+impl Limit {
+    fn exceeded(self) -> Problem {
+        let Self { bytes, setting } = self;
+        let detail = format!("the body is longer than {bytes} bytes ({setting})");
+        Problem::too_large("body", bytes, detail)
+    }
 }

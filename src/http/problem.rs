@@ -10,7 +10,10 @@ use actix_web::{
     },
 };
 use serde::Serialize;
-use tidegate_core::{event::Invalid, history::HistoryError, hub::PublishError, ledger::KeyError};
+use serde_json::{Map, Value};
+use tidegate_core::{
+    event::Invalid, history::HistoryError, hub::PublishError, ledger::KeyError, state::View,
+};
 
 use super::form::NotUtf8;
 use crate::gateway::Refused;
@@ -44,6 +47,8 @@ struct Details {
     /// What only the log contains, and the id that connects the refusal with it.
     cause: Option<Cause>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Further members of the document.
+    members: Map<String, Value>,
 }
 
 #[derive(Debug, Clone)]
@@ -66,6 +71,8 @@ struct ProblemDocument<'a> {
     limit: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     instance: Option<&'a str>,
+    #[serde(flatten)]
+    members: &'a Map<String, Value>,
 }
 
 impl Problem {
@@ -86,6 +93,7 @@ impl Problem {
             limit: None,
             cause: None,
             headers,
+            members: Map::new(),
         }))
     }
 
@@ -220,6 +228,16 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, reason, "Conflict", detail)
     }
 
+    /// 412 or 409: the state of a topic does not have the revision that a change names. The
+    /// document has the revision that it has, and the state.
+    #[must_use]
+    pub(crate) fn state_changed(status: StatusCode, view: &View) -> Self {
+        let detail = format!("the state has revision {}, not the one that was named", view.rev);
+        let problem = Self::new(status, "state_changed", "The state has changed", detail);
+        let state = serde_json::to_value(&view.state).unwrap_or_default();
+        problem.with_member("rev", view.rev.into()).with_member("state", state)
+    }
+
     /// 410: the resource no longer exists.
     pub fn gone(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, "gone", "Gone", detail)
@@ -267,6 +285,12 @@ impl Problem {
 
     fn with_field(mut self, field: String) -> Self {
         self.0.field = Some(field);
+        self
+    }
+
+    /// Adds a member to the document.
+    fn with_member(mut self, name: &str, value: Value) -> Self {
+        self.0.members.insert(name.to_owned(), value);
         self
     }
 
@@ -386,6 +410,7 @@ impl ResponseError for Problem {
             field: self.0.field.as_deref(),
             limit: self.0.limit,
             instance: self.cause().map(|(_, instance)| instance),
+            members: &self.0.members,
         };
         let body = serde_json::to_string(&document).unwrap_or_default();
         response.content_type("application/problem+json").body(body)

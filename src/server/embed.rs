@@ -14,7 +14,7 @@ use crate::{gateway::Gateway, http::MountedAt};
 
 /// The paths of the gateway's routes besides the start page. Others below them are the gateway's
 /// as well.
-const PATHS: [&str; 8] = [
+const PATHS: [&str; 9] = [
     "/.well-known/mercure",
     "/.well-known/oauth-protected-resource",
     "/events",
@@ -22,6 +22,7 @@ const PATHS: [&str; 8] = [
     "/jobs",
     "/openapi.json",
     "/poll",
+    "/state",
     "/static",
 ];
 

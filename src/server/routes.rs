@@ -13,6 +13,7 @@ use crate::{
     api::{
         jobs,
         publish::{publish_event, publish_form},
+        state,
         subscribe::{
             open_iframe, open_sse, poll_events, probe_iframe, probe_poll, probe_sse, query_sse,
         },
@@ -67,6 +68,7 @@ impl Gateway {
                 }
             })
             .configure(jobs::configure)
+            .configure(state::configure)
             .default_service(web::to(not_found))
             .wrap(from_fn(keep_out))
             .wrap(from_fn(note_refusals))
@@ -147,13 +149,14 @@ where
 fn shared(gateway: &Gateway) -> Cors {
     let settings = &gateway.settings().cors;
     let cors = Cors::default()
-        .allowed_methods(["GET", "HEAD", "POST", "QUERY"])
+        .allowed_methods(["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT", "QUERY"])
         .allowed_headers([
             "authorization",
             "cache-control",
             "content-range",
             "content-type",
             "idempotency-key",
+            "if-match",
             "if-none-match",
             "last-event-id",
             "prefer",

@@ -28,6 +28,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
         .and_then(|()| check_durations(settings))
         .and_then(|()| settings.history.check(settings))
         .and_then(|()| settings.jobs.check())
+        .and_then(|()| settings.state.check())
         .and_then(|()| check_filter(settings))
         .map_err(SettingsError::Invalid)
 }
@@ -133,6 +134,9 @@ fn check_sizes(settings: &Settings) -> Result<(), String> {
         ("limits.topic_bytes", limits.topic_bytes),
         ("limits.id_bytes", limits.id_bytes),
         ("limits.type_bytes", limits.type_bytes),
+        ("state.document_bytes", settings.state.document_bytes),
+        ("state.patch_bytes", settings.state.patch_bytes),
+        ("members.bytes", settings.members.bytes),
     ];
     match sizes.into_iter().find(|(_, value)| LARGEST < *value) {
         Some((key, _)) => Err(format!("{key} is more than 1 GiB")),
@@ -165,6 +169,7 @@ fn check_durations(settings: &Settings) -> Result<(), String> {
         ("jobs.max_backoff", jobs.max_backoff),
         ("jobs.max_wait", jobs.max_wait),
         ("jobs.progress_interval", jobs.progress_interval),
+        ("members.interval", settings.members.interval),
     ];
     let retentions = [
         ("publish.idempotency_retention", publish.idempotency_retention),

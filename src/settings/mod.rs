@@ -14,6 +14,7 @@ mod load;
 pub(crate) mod origins;
 mod place;
 mod secret;
+mod state;
 mod units;
 mod wrong;
 
@@ -38,6 +39,7 @@ pub use self::jobs::{JobSettings, JobTypeSettings, WildcardGrants};
 pub use self::limits::{LimitSettings, Refusal};
 pub use self::load::{Source, load};
 pub use self::secret::Secret;
+pub use self::state::{MemberSettings, StateSettings};
 use self::units::{addresses, duration, networks, optional_url, size};
 
 /// All settings. `tidegate.toml` in the repository documents each.
@@ -83,6 +85,10 @@ pub struct Settings {
     pub cors: CorsSettings,
     /// Long jobs.
     pub jobs: JobSettings,
+    /// The state of topics.
+    pub state: StateSettings,
+    /// The clients that are present on topics.
+    pub members: MemberSettings,
     /// Bounds of requests.
     pub limits: LimitSettings,
     /// Addresses for operators.

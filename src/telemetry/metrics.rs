@@ -25,6 +25,7 @@ use tidegate_core::{
     hub::Hub,
     jobs::{JobState, Tracker},
     matching::pattern_stats,
+    state::States,
     transport::Transport,
 };
 use tracing::info;
@@ -71,7 +72,7 @@ impl OldFeature {
 impl Metrics {
     /// Creates the metrics of a gateway.
     #[must_use]
-    pub(crate) fn new(hub: Hub, sessions: Sessions, tracker: &Tracker) -> Self {
+    pub(crate) fn new(hub: Hub, sessions: Sessions, tracker: &Tracker, states: States) -> Self {
         let mut registry = Registry::with_prefix("tidegate");
         let refused = Family::default();
         registry.register("requests_refused", "Requests refused, by reason", refused.clone());
@@ -84,6 +85,7 @@ impl Metrics {
         }
         registry.register_collector(Box::new(GatewayCollector { hub, sessions }));
         registry.register_collector(Box::new(PatternCollector));
+        registry.register_collector(Box::new(StateCollector { states }));
         let jobs = |shows_types| {
             let mut registry = Registry::with_prefix("tidegate");
             let tracker = tracker.clone();
@@ -196,6 +198,30 @@ impl Collector for PatternCollector {
         let kind = MetricType::Counter;
         let metric = encoder.encode_descriptor("pattern_tests", help, None, kind)?;
         ConstCounter::new(stats.tests).encode(metric)
+    }
+}
+
+/// Reads how much state there is.
+#[derive(Debug)]
+struct StateCollector {
+    states: States,
+}
+
+impl Collector for StateCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counts = self.states.counts();
+        for (name, help, unit, value) in [
+            ("state_documents", "Topics that have state or members", None, counts.documents),
+            ("state_members", "Members of all topics", None, counts.members),
+            ("state", "Memory for state and members", Some(Unit::Bytes), counts.bytes),
+        ] {
+            let kind = MetricType::Gauge;
+            let metric = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
+            ConstGauge::new(value as u64).encode(metric)?;
+        }
+        let (help, kind) = ("Times that state or members have changed", MetricType::Counter);
+        let metric = encoder.encode_descriptor("state_changes", help, None, kind)?;
+        ConstCounter::new(counts.changes).encode(metric)
     }
 }
 

@@ -6,6 +6,7 @@
 mod of_events;
 mod of_jobs;
 mod of_operators;
+mod of_state;
 mod operations;
 #[cfg(test)]
 mod page;
@@ -93,7 +94,8 @@ fn describes(method: &Method, pattern: &str, status: StatusCode) -> bool {
 
 /// Returns all operations.
 fn all() -> impl Iterator<Item = &'static Operation> + Clone {
-    of_events::OPERATIONS.iter().chain(of_jobs::OPERATIONS).chain(of_operators::OPERATIONS)
+    let events = of_events::OPERATIONS.iter().chain(of_state::OPERATIONS);
+    events.chain(of_jobs::OPERATIONS).chain(of_operators::OPERATIONS)
 }
 
 fn is_in(answers: &[Answer], status: StatusCode) -> bool {
@@ -103,7 +105,13 @@ fn is_in(answers: &[Answer], status: StatusCode) -> bool {
 fn document() -> OpenApi {
     let mut paths = Paths::new();
     for operation in all() {
-        let method = if operation.method == "GET" { HttpMethod::Get } else { HttpMethod::Post };
+        let method = match operation.method {
+            "GET" => HttpMethod::Get,
+            "PATCH" => HttpMethod::Patch,
+            "PUT" => HttpMethod::Put,
+            "DELETE" => HttpMethod::Delete,
+            _ => HttpMethod::Post,
+        };
         paths.add_path_operation(operation.path, vec![method], described(operation));
     }
     let tags = TAGS

@@ -48,6 +48,7 @@ pub(super) const SCRIPT: &str = "application/javascript; charset=utf-8";
 pub(super) const TAGS: &[(&str, &str)] = &[
     ("publish", "Post updates."),
     ("subscribe", "Receive events over EventSource, a forever iframe or long poll."),
+    ("state", "One JSON object for each topic, and who is present."),
     ("subscriptions", "Who is subscribed, with `mercure.subscriptions`."),
     ("jobs", "Long work: create, claim, report, watch."),
     ("operations", "Pages, health, metrics and descriptions."),

@@ -53,7 +53,9 @@ fn page() -> String {
 fn fields(page: &mut String, name: &str, schema: &Value) {
     let _ = write!(page, "\n### {name}\n\n");
     let Some(properties) = schema["properties"].as_object() else {
-        page.push_str("An `Update`, or an array of them.\n");
+        let what = schema["description"].as_str();
+        let what = what.unwrap_or("An `Update`, or an array of them.");
+        paragraph(page, what);
         return;
     };
     page.push_str("| field | type | |\n|---|---|---|\n");
@@ -92,20 +94,7 @@ fn row(page: &mut String, answer: &Answer) {
 fn section(page: &mut String, operation: &Operation) {
     let Operation { method, path, summary, description, .. } = operation;
     let _ = write!(page, "\n### {method} {path}\n\n");
-    let mut column = 0;
-    for word in format!("{summary}. {description}").split_whitespace() {
-        let is_full = LAST_COLUMN < column + 1 + word.len();
-        page.push_str(if column == 0 {
-            ""
-        } else if is_full {
-            "\n"
-        } else {
-            " "
-        });
-        column = if is_full { word.len() } else { column + 1 + word.len() };
-        page.push_str(word);
-    }
-    page.push('\n');
+    paragraph(page, &format!("{summary}. {description}"));
     let parameters: Vec<_> = operation.parameters.iter().copied().flatten().collect();
     if !parameters.is_empty() {
         page.push_str("\n| parameter | in | |\n|---|---|---|\n");
@@ -126,6 +115,24 @@ fn section(page: &mut String, operation: &Operation) {
     }
     page.push_str("\n| status | answer |\n|---|---|\n");
     operation.answers.iter().for_each(|it| row(page, it));
+}
+
+/// Writes text in lines.
+fn paragraph(page: &mut String, text: &str) {
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        let is_full = LAST_COLUMN < column + 1 + word.len();
+        page.push_str(if column == 0 {
+            ""
+        } else if is_full {
+            "\n"
+        } else {
+            " "
+        });
+        column = if is_full { word.len() } else { column + 1 + word.len() };
+        page.push_str(word);
+    }
+    page.push('\n');
 }
 
 #[test]

@@ -22,13 +22,16 @@ fn parsed(schema: Value) -> RefOr<Schema> {
     serde_json::from_value(schema).expect("a constant that a test parses")
 }
 
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 20] = [
     "Update",
     "UpdateForm",
     "Updates",
     "Published",
     "Event",
     "PollReply",
+    "State",
+    "StatePatch",
+    "StateChanged",
     "Problem",
     "NewJob",
     "Job",
@@ -46,7 +49,32 @@ fn schema(name: &str) -> Value {
     match name {
         "Problem" => problem(),
         "Update" | "UpdateForm" | "Updates" | "Published" | "Event" | "PollReply" => event(name),
+        "State" | "StatePatch" | "StateChanged" => state(name),
         _ => job(name),
+    }
+}
+
+fn state(name: &str) -> Value {
+    match name {
+        "State" => object(
+            &["topic", "rev", "state", "cursor"],
+            json!({
+                "topic": text("The topic."),
+                "rev": number("The revision; the entity tag is the same between quotes."),
+                "state": { "type": "object", "description": "The state." },
+                "members": { "type": "object", "description": "By id of a client: `user` and \
+                    `data`. Missing if they are too many (members.listed)." },
+                "count": number("The number of members, if they are too many, or with a page."),
+                "next": text("The value of `after` for the next page, if there is one."),
+                "cursor": text("A stream from this cursor has every later change."),
+            }),
+        ),
+        "StatePatch" => json!({
+            "type": "object",
+            "description": "Any JSON object. In a patch `null` removes a member, objects are \
+                merged, and everything else replaces; arrays are replaced as a whole.",
+        }),
+        _ => object(&["rev"], json!({ "rev": number("The revision after the change.") })),
     }
 }
 

@@ -1,0 +1,90 @@
+//! What requests to `/state` have in common, and the errors they are refused with.
+
+use actix_web::{
+    HttpRequest,
+    http::header::{IF_MATCH, IF_NONE_MATCH},
+};
+use tidegate_core::{
+    event::{Invalid, Topic},
+    state::{StateError, StateRefusal},
+};
+
+use crate::{
+    gateway::Gateway,
+    http::{form, problem::Problem},
+};
+
+/// Returns the value of a parameter.
+pub(super) fn parameter(request: &HttpRequest, name: &str) -> Result<Option<String>, Problem> {
+    Ok(form::first(request.query_string(), name)?)
+}
+
+/// Returns the topic of a request. The hub's own topics have no state here.
+pub(super) fn topic(request: &HttpRequest, gateway: &Gateway) -> Result<Topic, Problem> {
+    const FIELD: &str = "topic";
+    let Some(topic) = parameter(request, FIELD)? else {
+        return Err(Problem::parameter(&Invalid::Missing { field: FIELD }));
+    };
+    let topic = Topic::parse(&topic, gateway.settings().limits.topic_bytes)
+        .map_err(|invalid| Problem::parameter(&invalid))?;
+    if topic.as_str() == "*" {
+        return Err(Problem::field(FIELD, "`topic` is `*`; only a single topic has a state"));
+    }
+    if topic.is_reserved(gateway.hub_url()) {
+        let detail = "`topic` lies in a namespace that only the hub itself may publish to";
+        return Err(Problem::field(FIELD, detail));
+    }
+    Ok(topic)
+}
+
+/// Returns the revision that a change is made at: that of `If-Match`, or 0 for `If-None-Match: *`.
+pub(super) fn revision(request: &HttpRequest) -> Result<Option<u64>, Problem> {
+    let headers = request.headers();
+    if let Some(value) = headers.get(IF_MATCH) {
+        let tag = value.to_str().unwrap_or_default().trim();
+        let tag = tag.strip_prefix("W/").unwrap_or(tag);
+        let rev = tag.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+        return rev.and_then(|it| it.parse().ok()).map(Some).ok_or_else(|| {
+            let detail = "`If-Match` is not one revision between quotes, such as \"12\"";
+            Problem::field("If-Match", detail)
+        });
+    }
+    match headers.get(IF_NONE_MATCH) {
+        None => Ok(None),
+        Some(value) if value == "*" => Ok(Some(0)),
+        Some(_) => {
+            let detail = "`If-None-Match` of a change can only be `*`: there must be no state";
+            Err(Problem::field("If-None-Match", detail))
+        }
+    }
+}
+
+impl From<StateRefusal> for Problem {
+    fn from(refusal: StateRefusal) -> Self {
+        const FIELD: &str = "state";
+        let (detail, limit) = (refusal.to_string(), refusal.limit().unwrap_or_default());
+        match refusal {
+            StateRefusal::Malformed(_) | StateRefusal::NotAnObject => Self::malformed(detail),
+            StateRefusal::TooDeep { .. }
+            | StateRefusal::NameTooLong { .. }
+            | StateRefusal::TooManyNames { .. } => Self::field(FIELD, detail).with_limit(limit),
+            StateRefusal::PatchTooLarge { .. }
+            | StateRefusal::DocumentTooLarge { .. }
+            | StateRefusal::MemberTooLarge { .. } => Self::too_large(FIELD, limit, detail),
+            StateRefusal::TooManyDocuments { .. } | StateRefusal::Full { .. } => {
+                Self::unavailable("state_full", detail).with_limit(limit)
+            }
+        }
+    }
+}
+
+impl From<StateError> for Problem {
+    fn from(error: StateError) -> Self {
+        let detail = error.to_string();
+        match error {
+            StateError::Publish(error) => error.into(),
+            StateError::Sealed | StateError::Already(_) => Self::conflict(detail),
+            StateError::Contended => Self::unavailable("history", detail),
+        }
+    }
+}
