@@ -208,6 +208,24 @@ async fn limits_are_named_with_their_settings() {
 }
 
 #[tokio::test]
+async fn the_memory_of_all_is_limited_and_given_back() {
+    let gateway = Gateway::with(&[("STATE__BYTES", "40KiB")]);
+    let path = |room: usize| format!("/state?topic=/rooms/{room}");
+    let text = json!({ "a": "x".repeat(10_000) });
+    for room in 0..3 {
+        rev(patch(&gateway, &path(room), text.clone()).await).await;
+    }
+    let full = problem(patch(&gateway, &path(3), text.clone()).await, 503).await;
+    let detail = full["detail"].as_str().expect("text");
+    assert!(detail.contains("state.bytes") && full["limit"] == 40 << 10, "{detail}");
+    for room in 0..3 {
+        rev(send(request(&gateway, "DELETE", &path(room))).await).await;
+    }
+    assert_eq!(gateway.metric("tidegate_state_bytes").await, 0.0);
+    rev(patch(&gateway, &path(3), text).await).await;
+}
+
+#[tokio::test]
 async fn bad_requests_are_refused_with_the_field_named() {
     let gateway = Gateway::start();
     let long = format!("/state?topic={}", "x".repeat(4097));

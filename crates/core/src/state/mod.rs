@@ -21,6 +21,7 @@ mod patch;
 #[cfg(test)]
 mod patch_tests;
 mod record;
+mod shared;
 mod states;
 mod table;
 #[cfg(test)]

@@ -3,21 +3,20 @@
 use std::{
     collections::{BTreeMap, HashSet},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread,
     time::Instant,
 };
 
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
     Did, Member, MemberPage, StateCounts, StateError, StateOptions, StateRefusal, View, Work,
-    document::weight_of_member, gathering::Gathering, item::Ask, table::Table, writer::Writer,
+    document::weight_of_member, item::Ask, shared::Shared, writer::Writer,
 };
 use crate::{
     clock::Clock,
-    event::{ClientKey, Position, Topic},
-    history::Shelf,
+    event::{ClientKey, Topic},
     hub::{Hub, PublishError},
     matching::prepare,
 };
@@ -34,50 +33,9 @@ pub struct States(Arc<Handle>);
 
 #[derive(Debug)]
 struct Handle {
-    core: Arc<StateCore>,
+    shared: Arc<Shared>,
     asks: mpsc::Sender<Ask>,
     room: Arc<Semaphore>,
-}
-
-/// What handles and the writer share. The table may be locked while the gathering is, never the
-/// other way round.
-#[derive(Debug)]
-pub(super) struct StateCore {
-    pub(super) hub: Hub,
-    pub(super) options: StateOptions,
-    clock: Clock,
-    table: Arc<Mutex<Table>>,
-    gathering: Mutex<Gathering>,
-    /// Wakes the writer when something may be due earlier.
-    pub(super) woken: Notify,
-    /// Counts tellings of members.
-    pub(super) told: watch::Sender<u64>,
-}
-
-// A panic while the lock is held would be a bug. Continuing with the present state beats refusing
-// every request.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl StateCore {
-    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
-        lock(&self.table)
-    }
-
-    pub(super) fn gathering(&self) -> MutexGuard<'_, Gathering> {
-        lock(&self.gathering)
-    }
-
-    /// The time in milliseconds since 1970.
-    pub(super) fn now(&self) -> i64 {
-        self.clock.now().as_millisecond()
-    }
-
-    /// Waits until the table has everything that was stored before this call.
-    pub(super) async fn catch_up(&self) -> Result<Position, PublishError> {
-        Ok(self.hub.history().current().await?)
-    }
 }
 
 impl States {
@@ -87,53 +45,32 @@ impl States {
     /// If its thread cannot be started, or the stored documents cannot be read.
     pub fn start(hub: Hub, options: StateOptions, clock: Clock) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let table = Arc::new(Mutex::new(Table::default()));
-        {
-            // The lock is held until the stored documents are there. What the history announces
-            // meanwhile is applied after them, and has the same result if they have it already.
-            let mut restored = lock(&table);
-            let following = table.clone();
-            hub.keep_table(
-                &[Shelf::State],
-                Box::new(move |records| lock(&following).learn(records.iter().copied())),
-            );
-            let stored = hub.history().records(Shelf::State).map_err(io::Error::other)?;
-            restored.restore(&stored)?;
-        }
-        let core = Arc::new(StateCore {
-            gathering: Mutex::new(Gathering::new(options.interval)),
-            hub,
-            options,
-            clock,
-            table,
-            woken: Notify::new(),
-            told: watch::Sender::new(0),
-        });
+        let shared = Arc::new(Shared::open(hub, options, clock)?);
         let (asks, received) = mpsc::channel(QUEUE);
-        let writer = Writer { core: core.clone(), asks: received, over_after: None };
+        let writer = Writer { shared: shared.clone(), asks: received, over_after: None };
         thread::Builder::new()
             .name("tidegate-state".to_owned())
             .spawn(move || runtime.block_on(writer.run()))?;
         let room = Arc::new(Semaphore::new(ROOM));
-        Ok(Self(Arc::new(Handle { core, asks, room })))
+        Ok(Self(Arc::new(Handle { shared, asks, room })))
     }
 
     /// The limits, and what applies to topics.
     #[must_use]
     pub fn options(&self) -> &StateOptions {
-        &self.0.core.options
+        &self.0.shared.options
     }
 
     /// What is stored for a topic.
     #[must_use]
     pub fn view(&self, topic: &Topic) -> View {
-        self.0.core.table().view(topic)
+        self.0.shared.table().view(topic)
     }
 
     /// At most `limit` members of a topic, those after `after` in an order that stays the same.
     #[must_use]
     pub fn members(&self, topic: &Topic, after: Option<&ClientKey>, limit: usize) -> MemberPage {
-        let table = self.0.core.table();
+        let table = self.0.shared.table();
         match table.get(topic) {
             Some(document) => document.page(after, limit),
             None => MemberPage { rev: table.view(topic).rev, ..MemberPage::default() },
@@ -143,14 +80,14 @@ impl States {
     /// The revisions of topics that have state or members.
     #[must_use]
     pub fn revs<'t>(&self, topics: impl IntoIterator<Item = &'t Topic>) -> BTreeMap<Topic, u64> {
-        let table = self.0.core.table();
+        let table = self.0.shared.table();
         topics.into_iter().map(|it| (it.clone(), table.view(it).rev)).collect()
     }
 
     /// How much there is.
     #[must_use]
     pub fn counts(&self) -> StateCounts {
-        self.0.core.table().counts()
+        self.0.shared.table().counts()
     }
 
     /// Waits until views have everything that was stored before this call, by any process.
@@ -158,7 +95,7 @@ impl States {
     /// # Errors
     /// If the history cannot be read.
     pub async fn catch_up(&self) -> Result<(), PublishError> {
-        self.0.core.catch_up().await.map(drop)
+        self.0.shared.catch_up().await.map(drop)
     }
 
     /// Does the steps of a work in order, and stores all that succeed together. A work whose answer
@@ -189,23 +126,23 @@ impl States {
         client: &ClientKey,
         member: Option<&Member>,
     ) -> Result<(), StateRefusal> {
-        let core = &*self.0.core;
-        let member = member.map(|it| it.to_json(&core.options)).transpose()?;
+        let shared = &*self.0.shared;
+        let member = member.map(|it| it.to_json(&shared.options)).transpose()?;
         let text = member.as_ref().map(|it| it.get());
         let (counts, is_there, is_same) = {
-            let table = core.table();
+            let table = shared.table();
             let stored = table.get(topic);
             let shown = stored.and_then(|it| it.members.get(client)).map(|it| it.get());
             (table.counts(), stored.is_some(), shown == text)
         };
-        let mut gathering = core.gathering();
+        let mut gathering = shared.gathering();
         if gathering.wants(topic, client, member.as_ref()).unwrap_or(is_same) {
             return Ok(());
         }
         if let Some(member) = &member {
-            let (documents, limit) = (core.options.documents, core.options.bytes);
+            let (documents, limit) = (shared.options.documents, shared.options.bytes);
             // Topics that are new are counted exactly only if there may be too many.
-            let is_new = |it: &&Topic| core.table().get(it).is_none();
+            let is_new = |it: &&Topic| shared.table().get(it).is_none();
             let most = counts.documents + gathering.topics().len();
             if !is_there
                 && documents <= most
@@ -219,17 +156,17 @@ impl States {
         }
         gathering.want(topic, *client, member, Instant::now());
         drop(gathering);
-        core.woken.notify_one();
+        shared.woken.notify_one();
         Ok(())
     }
 
     /// Waits until what was told of a client before is stored. Waits for as long as the history
     /// stores nothing.
     pub async fn settled(&self, topic: &Topic, client: &ClientKey) {
-        let core = &*self.0.core;
-        let mut told = core.told.subscribe();
-        let is_settled = |_: &u64| core.gathering().wants(topic, client, None).is_none();
-        // The sender is in `core`.
+        let shared = &*self.0.shared;
+        let mut told = shared.told.subscribe();
+        let is_settled = |_: &u64| shared.gathering().wants(topic, client, None).is_none();
+        // The sender is in `shared`.
         let _ = told.wait_for(is_settled).await;
     }
 
@@ -247,7 +184,7 @@ impl States {
             }
             claimed.insert((topic, client));
         }
-        let table = self.0.core.table();
+        let table = self.0.shared.table();
         let stored = table.all().flat_map(|(topic, document)| {
             document.members.keys().map(move |client| (topic.clone(), *client))
         });

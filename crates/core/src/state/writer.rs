@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,7 +17,7 @@ use super::{
     Did, StateError,
     batch::{Made, make},
     item::{Ask, Item},
-    states::StateCore,
+    shared::Shared,
 };
 use crate::{event::Position, history::Committed, hub::PublishError, matching::prepare};
 
@@ -38,7 +39,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Writes for as long as there are handles.
 pub(super) struct Writer {
-    pub(super) core: std::sync::Arc<StateCore>,
+    pub(super) shared: Arc<Shared>,
     pub(super) asks: mpsc::Receiver<Ask>,
     /// When states whose time is over are looked at next, after the history refused one.
     pub(super) over_after: Option<Instant>,
@@ -58,7 +59,7 @@ impl Writer {
                 };
                 tokio::select! {
                     received = self.asks.recv_many(&mut arrived, ITEMS) => if received == 0 { return },
-                    () = self.core.woken.notified() => {}
+                    () = self.shared.woken.notified() => {}
                     () = due => {}
                 }
             } else {
@@ -84,24 +85,24 @@ impl Writer {
 
     /// When the next change of its own is due.
     fn next(&self) -> Option<Instant> {
-        let (now, core) = (Instant::now(), &self.core);
-        let deadline = core.table().next_deadline().map(|deadline| {
+        let (now, shared) = (Instant::now(), &self.shared);
+        let deadline = shared.table().next_deadline().map(|deadline| {
             // The wall clock may be set meanwhile.
             const LONGEST: u64 = 60_000;
-            let left = u64::try_from(deadline.saturating_sub(core.now())).unwrap_or_default();
+            let left = u64::try_from(deadline.saturating_sub(shared.now())).unwrap_or_default();
             let due = now + Duration::from_millis(left.min(LONGEST));
             self.over_after.map_or(due, |it| it.max(due))
         });
-        [deadline, core.gathering().next()].into_iter().flatten().min()
+        [deadline, shared.gathering().next()].into_iter().flatten().min()
     }
 
     /// The changes of its own that are due.
     fn due(&mut self) -> Vec<Item> {
         let now = Instant::now();
-        let mut items = self.core.gathering().take(now, ITEMS, BYTES);
+        let mut items = self.shared.gathering().take(now, ITEMS, BYTES);
         if self.over_after.is_none_or(|it| it <= now) {
             self.over_after = None;
-            let over = self.core.table().over(self.core.now(), ITEMS - items.len());
+            let over = self.shared.table().over(self.shared.now(), ITEMS - items.len());
             items.extend(over.into_iter().map(Item::Over));
         }
         items
@@ -144,17 +145,17 @@ impl Writer {
                 self.succeed(group, dids);
                 return None;
             }
-            let outcome = self.core.hub.submit(batch).await;
+            let outcome = self.shared.hub.submit(batch).await;
             // Whatever comes next is made from what is stored by now.
             let is_behind = match &outcome {
                 Ok(Committed::Stored(position)) => {
-                    !conditions.is_empty() && self.core.table().newest() < *position
+                    !conditions.is_empty() && self.shared.table().newest() < *position
                 }
                 Ok(Committed::Conflict(_)) => true,
                 Ok(Committed::Already(_)) => false,
                 Err(error) => error.may_be_stored(),
             };
-            if is_behind && let Err(error) = self.core.catch_up().await {
+            if is_behind && let Err(error) = self.shared.catch_up().await {
                 warn!(%error, "the state of topics cannot catch up with the history");
             }
             match outcome {
@@ -183,7 +184,7 @@ impl Writer {
 
     /// Makes a submission. Before a step is refused for what the table has, the table catches up.
     async fn made(&self, group: &[Item]) -> Result<Made, PublishError> {
-        let core = &self.core;
+        let shared = &self.shared;
         let topics = group.iter().filter_map(|it| match it {
             Item::Members(topic, _) | Item::Over(topic) => Some(topic),
             // That of works has been done by the caller.
@@ -194,16 +195,16 @@ impl Writer {
         if !made.says_no {
             return Ok(made);
         }
-        core.catch_up().await?;
-        if core.table().newest() == newest {
+        shared.catch_up().await?;
+        if shared.table().newest() == newest {
             return Ok(made);
         }
         Ok(self.make(group).1)
     }
 
     fn make(&self, group: &[Item]) -> (Position, Made) {
-        let table = self.core.table();
-        (table.newest(), make(group, &table, &self.core.options, self.core.now()))
+        let table = self.shared.table();
+        (table.newest(), make(group, &table, &self.shared.options, self.shared.now()))
     }
 
     fn succeed(&self, group: Vec<Item>, dids: Vec<Vec<Did>>) {
@@ -214,14 +215,14 @@ impl Writer {
                 // The caller may have left.
                 Item::Work(ask) => drop(ask.reply.send(Ok(dids.next().unwrap_or_default()))),
                 Item::Members(topic, wanted) => {
-                    self.core.gathering().told(&topic, &wanted);
+                    self.shared.gathering().told(&topic, &wanted);
                     has_members = true;
                 }
                 Item::Over(_) => {}
             }
         }
         if has_members {
-            self.core.told.send_modify(|it| *it += 1);
+            self.shared.told.send_modify(|it| *it += 1);
         }
     }
 
@@ -232,7 +233,7 @@ impl Writer {
                 Item::Work(ask) => drop(ask.reply.send(Err(error.clone().into()))),
                 Item::Members(topic, _) => {
                     warn!(%error, "a change of members is told later");
-                    self.core.gathering().failed(&topic, again);
+                    self.shared.gathering().failed(&topic, again);
                 }
                 Item::Over(_) => {
                     warn!(%error, "a state whose time is over is removed later");
@@ -252,7 +253,7 @@ impl Writer {
                     let error = if is_sealed { StateError::Sealed } else { StateError::Contended };
                     drop(ask.reply.send(Err(error)));
                 }
-                Item::Members(topic, _) => self.core.gathering().failed(&topic, again),
+                Item::Members(topic, _) => self.shared.gathering().failed(&topic, again),
                 Item::Over(_) => self.over_after = Some(again),
             }
         }
