@@ -1,4 +1,5 @@
-//! The state of topics over HTTP: statuses, limits, tags, hostile JSON, and a gateway that is killed.
+//! The state of topics over HTTP: statuses, limits, tags, hostile JSON, and a gateway that is
+//! killed.
 
 use std::{
     collections::BTreeMap,

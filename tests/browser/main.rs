@@ -14,4 +14,5 @@ mod restart; // the gateway stops and restarts
 mod same_events; // every transport delivers the same, byte for byte
 mod silence; // connections that stay open and dead
 mod start_page; // the first page that a user sees
+mod state; // the page of docs/state.md
 mod support;

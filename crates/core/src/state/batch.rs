@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use serde_json::{Map, Value};
 
 use super::{
-    Beside, Change, Did, StateOptions, StateRefusal, Step, TopicTerms,
+    Change, Did, StateOptions, StateRefusal, Step, TopicTerms,
     change::Told,
     draft::{Draft, StateChange},
     item::{Item, Wanted},
@@ -60,24 +60,17 @@ pub(super) fn make(items: &[Item], table: &Table, options: &StateOptions, now: i
         growth: 0,
         batch: Batch::default(),
     };
-    let mut dids = Vec::new();
+    let mut dids: Vec<Vec<Did>> = Vec::new();
     for item in items {
         match item {
             Item::Members(topic, wanted) => making.tell(topic, wanted),
             Item::Over(topic) => making.end(topic),
             Item::Work(ask) => {
-                let done: Vec<Did> = ask.work.steps.iter().map(|it| making.step(it)).collect();
-                if let Some(beside) = &ask.work.beside {
-                    let Beside { records, replies } = beside(&done);
-                    making.batch.records.extend(records);
-                    making.batch.replies.extend(replies);
-                }
-                dids.push(done);
+                dids.push(ask.work.steps.iter().map(|it| making.step(it)).collect());
             }
         }
     }
-    let is_no = |it: &Did| matches!(it, Did::Conflict(_) | Did::Refused(_));
-    let says_no = dids.iter().flatten().any(is_no);
+    let says_no = dids.iter().flatten().any(|it| matches!(it, Did::Conflict(_) | Did::Refused(_)));
     let conditions = making.write_records();
     Made { batch: making.batch, dids, conditions, says_no }
 }

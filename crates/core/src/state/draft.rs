@@ -1,6 +1,6 @@
 //! A document with changes that are not stored yet.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Map, Value};
 
@@ -103,31 +103,30 @@ impl<'t> Draft<'t> {
     }
 
     /// All members as they are with the changes.
-    pub(super) fn all_members(&self) -> BTreeMap<ClientKey, Json> {
-        let mut all = self.base.map(|it| MemberMap::clone(&it.members)).unwrap_or_default();
-        let members = std::sync::Arc::make_mut(&mut all);
+    pub(super) fn all_members(&self) -> MemberMap {
+        let mut all = self.base.map(|it| it.members.clone()).unwrap_or_default();
+        if self.members.is_empty() {
+            return all;
+        }
+        let members = Arc::make_mut(&mut all);
         for (client, change) in &self.members {
             match change {
                 Some(json) => drop(members.insert(*client, json.clone())),
                 None => drop(members.remove(client)),
             }
         }
-        std::mem::take(members)
+        all
     }
 
     /// What others would see of it.
     pub(super) fn view(&self) -> View {
         let of = |name: Box<str>| Some((name.clone(), self.value(&name)?.clone()));
-        let state = StateObject::new(self.names().into_iter().filter_map(of).collect());
-        let members = std::sync::Arc::new(self.all_members());
-        let document = Document {
-            rev: self.rev,
-            state,
-            members,
-            is_counted: self.is_counted,
-            ..Document::default()
+        let state = match self.base {
+            Some(base) if self.state.is_empty() => base.state.clone(),
+            _ => StateObject::new(self.names().into_iter().filter_map(of).collect()),
         };
-        document.view()
+        let (members, is_counted) = (self.all_members(), self.is_counted);
+        Document { rev: self.rev, state, members, is_counted, ..Document::default() }.view()
     }
 
     /// Merges a patch.

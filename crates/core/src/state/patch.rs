@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 
 use super::{StateOptions, StateRefusal};
 
-/// A merge patch that is an object: `null` removes a member, objects are merged, and everything else
-/// replaces.
+/// A merge patch that is an object: `null` removes a member, objects are merged, and everything
+/// else replaces.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MergePatch {
     members: Map<String, Value>,

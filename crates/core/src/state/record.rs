@@ -4,13 +4,13 @@
 //! for each member of its topic. Every change is written under the condition that the head is as it
 //! was. So two processes cannot both give out the same revision of a document.
 //!
-//! A topic that has neither state nor members has no records, but its revisions must not begin again
-//! at 1: a page or a backend that still knows revision 2 of the earlier state would take the new
-//! revision 3 for the next one, and compare-and-set would accept it. A record of each such topic
-//! would grow without bound. Instead topics share 4096 *floors*, by the hash of the topic. A floor
-//! is the highest revision that any of its removed documents had, and a new document begins above
-//! it. Creating a document also writes the floor, under the condition that it is as it was, because
-//! another process may have created and removed the document meanwhile.
+//! A topic that has neither state nor members has no records, but its revisions must not begin
+//! again at 1: a page or a backend that still knows revision 2 of the earlier state would take the
+//! new revision 3 for the next one, and compare-and-set would accept it. A record of each such
+//! topic would grow without bound. Instead topics share 4096 *floors*, by the hash of the topic. A
+//! floor is the highest revision that any of its removed documents had, and a new document begins
+//! above it. Creating a document also writes the floor, under the condition that it is as it was,
+//! because another process may have created and removed the document meanwhile.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};

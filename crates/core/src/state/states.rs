@@ -170,9 +170,9 @@ impl States {
         let _ = told.wait_for(is_settled).await;
     }
 
-    /// Tells where the members that are stored differ from those that are wanted, for instance after
-    /// a restart. Returns the stored members that are not wanted. They stay until they are told to
-    /// have left.
+    /// Tells where the members that are stored differ from those that are wanted, for instance
+    /// after a restart. Returns the stored members that are not wanted. They stay until they are
+    /// told to have left.
     pub fn reconcile(
         &self,
         wanted: impl IntoIterator<Item = (Topic, ClientKey, Member)>,

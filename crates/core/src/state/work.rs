@@ -8,8 +8,8 @@ use crate::{
     history::{KeyedReply, Write},
 };
 
-/// Steps that one caller wants done in order. Each succeeds or fails by itself. All that succeed are
-/// stored together.
+/// Steps that one caller wants done in order. Each succeeds or fails by itself. All that succeed
+/// are stored together.
 #[derive(Default)]
 pub struct Work {
     /// The steps.

@@ -1,8 +1,9 @@
 //! The one thread that writes: it takes what waits, in order, and submits it together.
 //!
-//! The next submission is made from what the one before has left, once that is stored and announced.
-//! If a condition does not hold, the table catches up with the history, and the submission is made
-//! again. A group that keeps failing is divided, so that one bad work does not hurt the others.
+//! The next submission is made from what the one before has left, once that is stored and
+//! announced. If a condition does not hold, the table catches up with the history, and the
+//! submission is made again. A group that keeps failing is divided, so that one bad work does not
+//! hurt the others.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::{
-    Did, StateError,
+    Beside, Did, StateError,
     batch::{Made, make},
     item::{Ask, Item},
     shared::Shared,
@@ -79,7 +80,9 @@ impl Writer {
                 weight += item.weight();
                 items.push(item);
             }
-            self.write(items).await;
+            if !items.is_empty() {
+                self.write(items).await;
+            }
         }
     }
 
@@ -138,7 +141,7 @@ impl Writer {
                 n_foreign += usize::from(!is_ours);
             }
             if is_alone && FOREIGN <= n_foreign {
-                answer(group, &StateError::Sealed);
+                self.give_back(group, &StateError::Sealed);
                 return None;
             }
             if batch.updates.is_empty() && batch.records.is_empty() && batch.replies.is_empty() {
@@ -164,7 +167,7 @@ impl Writer {
                     return None;
                 }
                 Ok(Committed::Already(reply)) if is_alone => {
-                    answer(group, &StateError::Already(reply));
+                    self.give_back(group, &StateError::Already(reply));
                     return None;
                 }
                 Ok(Committed::Already(_)) => return Some(group),
@@ -191,15 +194,27 @@ impl Writer {
             Item::Work(_) => None,
         });
         prepare(topics).await;
-        let (newest, made) = self.make(group);
-        if !made.says_no {
-            return Ok(made);
+        let (newest, mut made) = self.make(group);
+        if made.says_no {
+            shared.catch_up().await?;
+            if shared.table().newest() != newest {
+                made = self.make(group).1;
+            }
         }
-        shared.catch_up().await?;
-        if shared.table().newest() == newest {
-            return Ok(made);
+        // Not while the table is locked: what the function locks may be held by one that waits for
+        // the table.
+        let works = group.iter().filter_map(|it| match it {
+            Item::Work(ask) => Some(&ask.work),
+            Item::Members(..) | Item::Over(_) => None,
+        });
+        for (work, dids) in works.zip(&made.dids) {
+            if let Some(beside) = &work.beside {
+                let Beside { records, replies } = beside(dids);
+                made.batch.records.extend(records);
+                made.batch.replies.extend(replies);
+            }
         }
-        Ok(self.make(group).1)
+        Ok(made)
     }
 
     fn make(&self, group: &[Item]) -> (Position, Made) {
@@ -227,44 +242,30 @@ impl Writer {
     }
 
     fn fail(&mut self, group: Vec<Item>, error: &PublishError) {
-        let again = Instant::now() + TRY_AGAIN;
-        for item in group {
-            match item {
-                Item::Work(ask) => drop(ask.reply.send(Err(error.clone().into()))),
-                Item::Members(topic, _) => {
-                    warn!(%error, "a change of members is told later");
-                    self.shared.gathering().failed(&topic, again);
-                }
-                Item::Over(_) => {
-                    warn!(%error, "a state whose time is over is removed later");
-                    self.over_after = Some(again);
-                }
-            }
+        if group.iter().any(|it| !matches!(it, Item::Work(_))) {
+            warn!(%error, "changes of members, or ends of states, are stored later");
         }
+        self.give_back(group, &error.clone().into());
     }
 
     /// Ends the attempts for a group of one.
     fn give_up(&mut self, group: Vec<Item>) {
+        let has_beside = |it: &Item| matches!(it, Item::Work(ask) if ask.work.beside.is_some());
+        let is_sealed = group.iter().any(has_beside);
+        let error = if is_sealed { StateError::Sealed } else { StateError::Contended };
+        self.give_back(group, &error);
+    }
+
+    /// Answers works with an error. Changes of its own are made later.
+    fn give_back(&mut self, group: Vec<Item>, error: &StateError) {
         let again = Instant::now() + TRY_AGAIN;
         for item in group {
             match item {
-                Item::Work(ask) => {
-                    let is_sealed = ask.work.beside.is_some();
-                    let error = if is_sealed { StateError::Sealed } else { StateError::Contended };
-                    drop(ask.reply.send(Err(error)));
-                }
+                // The caller may have left.
+                Item::Work(ask) => drop(ask.reply.send(Err(error.clone()))),
                 Item::Members(topic, _) => self.shared.gathering().failed(&topic, again),
                 Item::Over(_) => self.over_after = Some(again),
             }
-        }
-    }
-}
-
-/// Answers a group of one work.
-fn answer(group: Vec<Item>, error: &StateError) {
-    for item in group {
-        if let Item::Work(ask) = item {
-            drop(ask.reply.send(Err(error.clone())));
         }
     }
 }
