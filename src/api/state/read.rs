@@ -57,7 +57,7 @@ pub(super) async fn show_state(request: HttpRequest) -> Result<HttpResponse, Pro
     }
     let page = page(&request)?;
     let shown = show(&gateway, &topic, page.as_ref());
-    let tag = format!("\"{}\"", shown.rev);
+    let tag = request::tag(&gateway, shown.rev);
     let is_known = KnownTags::of(&request).contain(&tag);
     let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response

@@ -37,17 +37,32 @@ pub(super) fn topic(request: &HttpRequest, gateway: &Gateway) -> Result<Topic, P
     Ok(topic)
 }
 
-/// Returns the revision that a change is made at: that of `If-Match`, or 0 for `If-None-Match: *`.
-pub(super) fn revision(request: &HttpRequest) -> Result<Option<u64>, Problem> {
+/// Returns the entity tag of a revision. It names the history as well: revisions of a topic begin
+/// again with an empty history, and what a browser has cached of an earlier one is not the same.
+pub(super) fn tag(gateway: &Gateway, rev: u64) -> String {
+    format!("\"{rev}.{}\"", gateway.hub().history().cursor_key().epoch())
+}
+
+/// Returns the revision that a change is made at: that of `If-Match`, a number or an entity tag, or
+/// 0 for `If-None-Match: *`.
+pub(super) fn revision(request: &HttpRequest, gateway: &Gateway) -> Result<Option<u64>, Problem> {
+    /// No document ever has it.
+    const OF_ANOTHER_HISTORY: u64 = u64::MAX;
     let headers = request.headers();
     if let Some(value) = headers.get(IF_MATCH) {
         let tag = value.to_str().unwrap_or_default().trim();
         let tag = tag.strip_prefix("W/").unwrap_or(tag);
-        let rev = tag.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
-        return rev.and_then(|it| it.parse().ok()).map(Some).ok_or_else(|| {
-            let detail = "`If-Match` is not one revision between quotes, such as \"12\"";
-            Problem::field("If-Match", detail)
-        });
+        let text = tag.strip_prefix('"').and_then(|it| it.strip_suffix('"')).unwrap_or_default();
+        let number = text.split('.').next().and_then(|it| it.parse().ok());
+        return match number {
+            Some(rev) if !text.contains('.') || tag == self::tag(gateway, rev) => Ok(Some(rev)),
+            Some(_) => Ok(Some(OF_ANOTHER_HISTORY)),
+            None => {
+                let detail = "`If-Match` is not one entity tag, or revision between quotes, \
+                    such as \"12\"";
+                Err(Problem::field("If-Match", detail))
+            }
+        };
     }
     match headers.get(IF_NONE_MATCH) {
         None => Ok(None),

@@ -93,7 +93,7 @@ async fn change(
     body: &[u8],
 ) -> Result<HttpResponse, Problem> {
     let gateway = Gateway::of(request);
-    let at = request::revision(request)?;
+    let at = request::revision(request, &gateway)?;
     let key = idempotency::key(request, gateway.settings().limits.idempotency_key_bytes)?;
     let key = key.map(|key| {
         let what = format!("{} {at:?} {topic}", request.method());

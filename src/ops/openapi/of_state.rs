@@ -23,7 +23,7 @@ const AT: Parameter = parameter(
     "If-Match",
     Header,
     "string",
-    "The revision that the state must have, such as `\"12\"`.",
+    "The revision that the state must have, such as `\"12\"`, or the entity tag.",
 );
 const NEW: Parameter =
     parameter("If-None-Match", Header, "string", "`*`: there must be no state yet.");

@@ -60,7 +60,7 @@ fn state(name: &str) -> Value {
             &["topic", "rev", "state", "cursor"],
             json!({
                 "topic": text("The topic."),
-                "rev": number("The revision; the entity tag is the same between quotes."),
+                "rev": number("The revision; the entity tag begins with it."),
                 "state": { "type": "object", "description": "The state." },
                 "members": { "type": "object", "description": "By id of a client: `user` and \
                     `data`. Missing if they are too many (members.listed)." },

@@ -106,6 +106,15 @@ impl CursorKey {
         Self(Seal::random())
     }
 
+    /// A name of the history that differs from that of every other one. No token is made of it.
+    #[must_use]
+    pub fn epoch(&self) -> String {
+        const LENGTH: usize = 12;
+        let mut name = self.0.name(u64::MAX);
+        name.truncate(LENGTH);
+        name
+    }
+
     /// Restores the key that a store has kept.
     pub(super) fn from_bytes(bytes: [u8; Seal::BYTES]) -> Self {
         Self(Seal::from_bytes(bytes))
