@@ -5,14 +5,14 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
-use tidegate_testkit::ports::free_port;
+use tidegate_testkit::{deadline::eventually, ports::free_port};
 
 use crate::support::{
     Gateway, problem,
@@ -403,7 +403,12 @@ async fn settings_that_make_no_sense_are_refused() {
 
 /// Changes one name of a room again and again, each time until it is acknowledged. Returns the
 /// acknowledged revisions and values.
-async fn count(url: String, name: usize, is_over: Arc<AtomicBool>) -> Vec<(u64, usize)> {
+async fn count(
+    url: String,
+    name: usize,
+    is_over: Arc<AtomicBool>,
+    n_acknowledged: Arc<AtomicUsize>,
+) -> Vec<(u64, usize)> {
     let client = Client::builder().pool_idle_timeout(Duration::from_millis(1));
     let client = client.build().expect("an HTTP client");
     let mut acknowledged = Vec::new();
@@ -416,6 +421,7 @@ async fn count(url: String, name: usize, is_over: Arc<AtomicBool>) -> Vec<(u64, 
                 && let Ok(reply) = reply.json::<Value>().await
             {
                 acknowledged.push((reply["rev"].as_u64().expect("a number"), value));
+                n_acknowledged.fetch_add(1, Relaxed);
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -430,19 +436,25 @@ async fn count(url: String, name: usize, is_over: Arc<AtomicBool>) -> Vec<(u64, 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_is_killed_has_every_acknowledged_change_and_tells_none_twice() {
     const WRITERS: usize = 4;
+    const ROUNDS: usize = 8;
+    /// Changes that are acknowledged between two crashes, at least.
+    const EACH: usize = 20;
     let address = format!("127.0.0.1:{}", free_port());
     let mut gateway = Gateway::durable(&[("SERVER__LISTEN", &address)]);
     let is_over = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicUsize::new(0));
     let url = format!("http://{address}{ROOM}");
-    let writers: Vec<_> =
-        (0..WRITERS).map(|name| tokio::spawn(count(url.clone(), name, is_over.clone()))).collect();
-    for _ in 0..8 {
-        tokio::time::sleep(Duration::from_millis(fastrand::u64(50..250))).await;
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|name| tokio::spawn(count(url.clone(), name, is_over.clone(), done.clone())))
+        .collect();
+    for round in 1..=ROUNDS {
+        eventually("changes", async || round * EACH <= done.load(Relaxed)).await;
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(..100))).await;
         let address = address.clone();
         let again = move || gateway.crash(&[("SERVER__LISTEN", &address)]);
         gateway = tokio::task::spawn_blocking(again).await.expect("it starts again");
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    eventually("more changes", async || (ROUNDS + 1) * EACH <= done.load(Relaxed)).await;
     is_over.store(true, Relaxed);
     let mut acknowledged = BTreeMap::new();
     for (name, writer) in writers.into_iter().enumerate() {
@@ -451,7 +463,6 @@ async fn a_gateway_that_is_killed_has_every_acknowledged_change_and_tells_none_t
             assert_eq!(before, None, "revision {rev} was given out twice");
         }
     }
-    assert!(WRITERS * 8 < acknowledged.len(), "only {}", acknowledged.len());
     let shown = show(&gateway, ROOM).await;
     let last = shown["rev"].as_u64().expect("a number");
     let mut stream = gateway.open("/events?topic=/rooms/7&last_event_id=earliest").await;
