@@ -50,7 +50,7 @@ pub struct StateCounts {
     pub members: usize,
     /// The approximate memory of all, in bytes.
     pub bytes: usize,
-    /// Documents changed since the start, each time counted.
+    /// Changes since the start.
     pub changes: u64,
 }
 
@@ -149,16 +149,18 @@ impl Table {
     }
 
     fn set_head(&mut self, topic: Topic, head: &Head, revision: Position) {
-        self.n_changes += 1;
+        let floor = self.floor(floor_of(&topic)).map_or(0, |it| it.rev);
         let document = match self.documents.get_mut(&topic) {
             Some(document) => document,
             None => {
-                let document = Document::new(topic.as_str());
+                let document = Document { rev: floor, ..Document::new(topic.as_str()) };
                 self.bytes += document.weight;
                 self.documents.entry(topic.clone()).or_insert(document)
             }
         };
         let until = std::mem::replace(&mut document.until, head.until);
+        // One record may be for several changes.
+        self.n_changes += head.rev.saturating_sub(document.rev);
         document.rev = head.rev;
         document.revision = revision;
         document.is_counted = head.counted;
