@@ -42,6 +42,8 @@ pub struct Feed {
     shard: Rc<ShardCore>,
     key: usize,
     interest: Arc<Interest>,
+    /// The [`Subscriber::generation`](super::subscriber::Subscriber) of the interest.
+    generation: u32,
     transport: Transport,
     gap: Option<Gap>,
     catching_up: Option<Box<CatchUp>>,
@@ -64,11 +66,36 @@ impl Feed {
     pub(super) fn new(
         shard: Rc<ShardCore>,
         key: usize,
-        interest: Arc<Interest>,
         gap: Option<Gap>,
         transport: Transport,
     ) -> Self {
-        Self { shard, key, interest, transport, gap, catching_up: None, has_begun: false }
+        let state = shard.state.borrow();
+        let subscriber = &state.subscribers[key];
+        let (interest, generation) = (subscriber.interest.clone(), subscriber.generation);
+        drop(state);
+        let (catching_up, has_begun) = (None, false);
+        Self { shard, key, interest, generation, transport, gap, catching_up, has_begun }
+    }
+
+    /// Adopts an interest that has changed meanwhile.
+    fn follow_interest(&mut self) {
+        let state = self.shard.state.borrow();
+        let subscriber = &state.subscribers[self.key];
+        if subscriber.generation == self.generation {
+            return;
+        }
+        (self.interest, self.generation) = (subscriber.interest.clone(), subscriber.generation);
+        drop(state);
+        match self.catching_up.as_deref_mut() {
+            // What is read for the old interest may lack events.
+            Some(CatchUp::Reading(_)) => self.catching_up = None,
+            // Read before the change, and so complete up to it.
+            Some(CatchUp::Read { events, .. }) => {
+                let interest = &self.interest;
+                events.retain(|it| interest.covers(&it.update, it.position));
+            }
+            Some(CatchUp::Resting) | None => {}
+        }
     }
 
     /// The position up to which everything has been handed out.
@@ -127,6 +154,7 @@ impl Feed {
 
     /// Polls for the next item of a document, which ends if it `is_full`.
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>, is_full: bool) -> Poll<Item> {
+        self.follow_interest();
         loop {
             match Turn::of(self.standing(is_full)) {
                 Turn::Notice => {
@@ -169,7 +197,7 @@ impl Feed {
             // A body sends the rest of an event before it asks for more.
             is_within_event: false,
             is_draining: state.is_draining,
-            is_expired: subscriber.is_expired,
+            ends: subscriber.ends,
             is_within_page: self.is_within_page(),
             is_full,
             is_behind: self.catching_up.is_some() || subscriber.served != Served::Live,

@@ -20,6 +20,7 @@ mod socket_set;
 #[cfg(unix)]
 mod sockets;
 mod state;
+mod steer;
 mod subscriber;
 mod turn;
 mod wheel;
@@ -32,5 +33,6 @@ pub use self::{
     seats::{Seat, Seats},
     session::{SessionPoll, Sessions},
     shard::Shard,
+    steer::Steer,
     subscriber::{Subscription, Terms},
 };

@@ -61,8 +61,13 @@ impl Seat {
     /// Adds a guard that is dropped with the seat.
     #[must_use]
     pub fn guarding(mut self, guard: impl fmt::Debug + Send + 'static) -> Self {
-        self.more.get_or_insert_default().guards.push(Box::new(guard));
+        self.guard(guard);
         self
+    }
+
+    /// Adds a guard that is dropped with the seat.
+    pub fn guard(&mut self, guard: impl fmt::Debug + Send + 'static) {
+        self.more.get_or_insert_default().guards.push(Box::new(guard));
     }
 }
 

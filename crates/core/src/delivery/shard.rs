@@ -13,6 +13,8 @@ use super::socket::Connection;
 use super::{
     Feed,
     shard_core::ShardCore,
+    state::{ShardState, number},
+    steer::{Address, Command, Order},
     subscriber::{Sink, Subscription},
 };
 use crate::{hub::Hub, transport::Style};
@@ -56,10 +58,9 @@ impl Shard {
     /// [`tokio::task::LocalSet`]; every actix worker has one.
     #[must_use]
     pub fn subscribe(&self, mut subscription: Subscription) -> Feed {
-        let (gap, interest) = (subscription.gap.take(), subscription.interest.clone());
-        let transport = subscription.terms.transport;
+        let (gap, transport) = (subscription.gap.take(), subscription.terms.transport);
         let key = self.0.add(subscription, Sink::Task(None));
-        Feed::new(self.0.clone(), key, interest, gap, transport)
+        Feed::new(self.0.clone(), key, gap, transport)
     }
 
     /// Adds a subscriber whose socket the shard writes to from now on. The head of its stream must
@@ -99,11 +100,26 @@ impl fmt::Debug for Shard {
 }
 
 impl ShardCore {
-    fn add(self: &Rc<Self>, subscription: Subscription, sink: Sink) -> usize {
+    fn add(self: &Rc<Self>, mut subscription: Subscription, sink: Sink) -> usize {
         self.run();
-        self.doorbell.want(&subscription.interest);
         self.stats.opened(subscription.terms.transport);
-        let key = self.state.borrow_mut().add(subscription, sink);
+        let steer = subscription.steer.clone();
+        let insert = |subscription: Subscription, sink| {
+            self.doorbell.want(&subscription.interest);
+            self.state.borrow_mut().add(subscription, sink)
+        };
+        let key = match steer {
+            None => insert(subscription, sink),
+            Some(steer) => steer.place(|it| {
+                subscription.interest = it.interest;
+                subscription.after = it.after.unwrap_or(subscription.after);
+                let key = insert(subscription, sink);
+                let mut state = self.state.borrow_mut();
+                state.settle(key, it.expires, it.ends);
+                let arrival = state.subscribers[key].arrival;
+                (key, Address { inbox: self.inbox.clone(), key: number(key), arrival })
+            }),
+        };
         // Reads events that nothing rang for, so that a subscriber that does not wait gets them
         // too.
         while !self.advance() {}
@@ -145,7 +161,7 @@ impl ShardCore {
                     Err(RecvError::Closed) => break,
                 },
                 () = timer => self.fire(),
-                () = self.nudge.notified() => {}
+                () = self.inbox.nudge.notified() => {}
                 () = self.watch_sockets() => {}
                 // Also true for a drain that began before this task.
                 _ = draining.wait_for(|draining| *draining), if !is_draining => {
@@ -158,8 +174,52 @@ impl ShardCore {
     /// Reads a batch of events after the shard's position, and writes to a batch of sockets.
     /// Returns whether nothing is left to do.
     fn take_turn(self: &Rc<Self>) -> bool {
+        self.obey();
         let is_up_to_date = self.advance();
         self.serve_sockets(BATCH) && is_up_to_date
+    }
+
+    /// Executes the commands for its subscribers.
+    fn obey(&self) {
+        for Command { steer, key, arrival, order } in self.inbox.take() {
+            let is_here = |state: &ShardState| {
+                state.subscribers.get(key as usize).is_some_and(|it| it.arrival == arrival)
+            };
+            match order {
+                Order::Swap { change, after, done } => {
+                    // Up to the newest event, the subscriber gets what it wanted before.
+                    while !self.advance() {}
+                    let mut state = self.state.borrow_mut();
+                    let position = state.position;
+                    let interest = steer.change(change, position);
+                    if is_here(&state) {
+                        self.doorbell.want(&interest);
+                        let old = state.swap(key, interest, after);
+                        self.doorbell.unwant(&old);
+                    }
+                    drop(state);
+                    // Reads events that nothing rang for.
+                    while !self.advance() {}
+                    // The caller may have gone.
+                    let _ = done.send(position);
+                }
+                Order::Expire(at) => {
+                    let mut state = self.state.borrow_mut();
+                    if is_here(&state) {
+                        state.settle(key as usize, Some(at), None);
+                    }
+                }
+                Order::End { reason, done } => {
+                    let mut state = self.state.borrow_mut();
+                    if is_here(&state) {
+                        let served = state.subscribers[key as usize].served;
+                        let _ = done.send(served.cursor(state.position));
+                        state.settle(key as usize, None, Some(reason));
+                        state.rouse(key, true);
+                    }
+                }
+            }
+        }
     }
 
     fn advance(&self) -> bool {

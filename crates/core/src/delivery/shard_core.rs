@@ -2,11 +2,9 @@
 
 use std::{cell::RefCell, sync::Arc, time::Instant};
 
-use tokio::sync::Notify;
-
 #[cfg(unix)]
 use super::socket_set::SocketSet;
-use super::state::ShardState;
+use super::{state::ShardState, steer::Inbox};
 use crate::hub::{Doorbell, Hub, ShardStats};
 
 /// The core of a shard. Its `impl` blocks are beside the task, the sockets and the turns.
@@ -17,8 +15,7 @@ pub(super) struct ShardCore {
     pub(super) state: RefCell<ShardState>,
     #[cfg(unix)]
     pub(super) sockets: SocketSet,
-    /// Wakes the task for work that it does not wait for otherwise.
-    pub(super) nudge: Notify,
+    pub(super) inbox: Arc<Inbox>,
 }
 
 impl ShardCore {
@@ -34,7 +31,7 @@ impl ShardCore {
             state: RefCell::new(ShardState::new(Instant::now())),
             #[cfg(unix)]
             sockets: SocketSet::default(),
-            nudge: Notify::new(),
+            inbox: Arc::default(),
         }
     }
 
@@ -47,7 +44,7 @@ impl ShardCore {
 
     /// Wakes the task.
     pub(super) fn nudge(&self) {
-        self.nudge.notify_one();
+        self.inbox.nudge.notify_one();
     }
 }
 

@@ -110,13 +110,14 @@ impl ShardCore {
         let Some(subscriber) = state.subscribers.get_mut(key) else { return };
         let Sink::Socket(connection) = &mut subscriber.sink else { return };
         connection.begin_reading();
-        let (interest, arrival) = (subscriber.interest.clone(), subscriber.arrival);
+        let interest = subscriber.interest.clone();
+        let asker = (subscriber.arrival, subscriber.generation);
         drop(state);
         let page = self.hub.history().read_after(after, &interest, PAGE);
         let shard = self.clone();
         tokio::task::spawn_local(async move {
             let page = page.await;
-            if shard.accept(key, arrival, page).is_err() {
+            if shard.accept(key, asker, page).is_err() {
                 shard.remove(key);
             }
             shard.nudge();

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     event::{Event, Position},
     matching::{Index, Interest},
-    transport::{Style, Transport},
+    transport::{EndReason, Style, Transport},
 };
 
 /// Subscribers of an event with at most this many receivers are served before those of events with
@@ -164,10 +164,50 @@ impl ShardState {
 
     /// Removes a subscriber. Returns its interest and transport.
     pub(super) fn remove(&mut self, key: usize) -> (Arc<Interest>, Transport) {
-        let Subscriber { enlisted, interest, transport, .. } = self.subscribers.remove(key);
+        let subscriber = self.subscribers.remove(key);
+        if let Some(steer) = &subscriber.steer {
+            // Before its seat is given back, which lets the client go.
+            steer.leave(subscriber.served.cursor(self.position));
+        }
+        let Subscriber { enlisted, interest, transport, .. } = subscriber;
         self.wheel.cancel(number(key));
         self.index.remove(enlisted);
         (interest, transport)
+    }
+
+    /// Replaces the interest of a subscriber at the shard's position, and begins after another one
+    /// if `after` is given. Returns the old interest.
+    pub(super) fn swap(
+        &mut self,
+        key: u32,
+        interest: Arc<Interest>,
+        after: Option<Position>,
+    ) -> Arc<Interest> {
+        let enlisted = self.index.insert(key as usize, &interest);
+        let subscriber = &mut self.subscribers[key as usize];
+        let old = std::mem::replace(&mut subscriber.enlisted, enlisted);
+        self.index.remove(old);
+        // Pages that are being read for the old interest are thrown away.
+        subscriber.generation = subscriber.generation.wrapping_add(1);
+        if let Served::Owed { more, .. } = &mut subscriber.served {
+            // The index has found its first event by the old matchers.
+            *more = true;
+        }
+        if let Some(after) = after {
+            subscriber.served = Served::Behind(after);
+        }
+        let old = std::mem::replace(&mut subscriber.interest, interest);
+        self.rouse(key, true);
+        old
+    }
+
+    /// Changes when and why a subscription ends, where given.
+    pub(super) fn settle(&mut self, key: usize, expires: Option<Instant>, ends: Option<EndReason>) {
+        let expires = expires.map(|it| self.wheel.tick_at(it));
+        let subscriber = &mut self.subscribers[key];
+        subscriber.expires = expires.unwrap_or(subscriber.expires);
+        subscriber.ends = ends.or(subscriber.ends);
+        self.reschedule(number(key));
     }
 
     /// Reads the next events, and queues their subscribers.
@@ -255,12 +295,12 @@ impl ShardState {
                 given_up.push(key);
                 continue;
             }
-            let is_expired = !subscriber.is_expired && subscriber.expires <= self.tick;
+            let is_expired = subscriber.ends.is_none() && subscriber.expires <= self.tick;
             let is_silent = subscriber
                 .heartbeat
                 .is_some_and(|heartbeat| subscriber.last_written.after(heartbeat) <= self.tick);
             if is_expired {
-                subscriber.is_expired = true;
+                subscriber.ends = Some(EndReason::Lifetime);
             } else if is_silent {
                 subscriber.last_written = self.tick;
                 subscriber.owes_heartbeat = true;

@@ -8,11 +8,11 @@ use std::{
 
 #[cfg(unix)]
 use super::socket::Connection;
-use super::{Seat, wheel::Tick};
+use super::{Seat, Steer, wheel::Tick};
 use crate::{
     event::Position,
     matching::{Enlisted, Interest},
-    transport::{Gap, Transport},
+    transport::{EndReason, Gap, Transport},
 };
 
 /// A subscriber to be added to a shard, with its terms.
@@ -31,6 +31,8 @@ pub struct Subscription {
     pub terms: Terms,
     /// Its seat among the subscribers.
     pub seat: Seat,
+    /// Its interest as others may change it. It wins over `interest`.
+    pub steer: Option<Steer>,
 }
 
 /// How a subscriber is served.
@@ -76,10 +78,13 @@ pub(super) struct Subscriber {
     pub(super) told: u64,
     /// Distinguishes it from other subscribers that had its number.
     pub(super) arrival: u32,
+    /// Counts the changes of its interest.
+    pub(super) generation: u32,
+    pub(super) steer: Option<Steer>,
     pub(super) last_written: Tick,
     pub(super) expires: Tick,
-    /// Its lifetime has ended.
-    pub(super) is_expired: bool,
+    /// Why it has to end.
+    pub(super) ends: Option<EndReason>,
     pub(super) owes_heartbeat: bool,
     pub(super) transport: Transport,
     pub(super) heartbeat: Option<Duration>,
@@ -123,7 +128,7 @@ impl Subscriber {
         arrival: u32,
         now: Tick,
     ) -> Self {
-        let Subscription { interest, after, n_dropped, terms, seat, .. } = subscription;
+        let Subscription { interest, after, n_dropped, terms, seat, steer, .. } = subscription;
         Self {
             interest,
             enlisted,
@@ -131,9 +136,11 @@ impl Subscriber {
             served: Served::Behind(after),
             told: n_dropped,
             arrival,
+            generation: 0,
+            steer,
             last_written: now,
             expires: now.after(terms.lifetime),
-            is_expired: false,
+            ends: None,
             owes_heartbeat: false,
             transport: terms.transport,
             heartbeat: terms.heartbeat,
@@ -144,7 +151,7 @@ impl Subscriber {
     /// The next time when it has to be handled, even if there is no event for it.
     pub(super) fn next_deadline(&self) -> Option<Tick> {
         let heartbeat = self.heartbeat.map(|heartbeat| self.last_written.after(heartbeat));
-        let own = [Some(self.expires), heartbeat].into_iter().filter(|_| !self.is_expired);
+        let own = [Some(self.expires), heartbeat].into_iter().filter(|_| self.ends.is_none());
         own.chain([self.sink.deadline()]).flatten().min()
     }
 

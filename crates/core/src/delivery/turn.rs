@@ -12,9 +12,9 @@ pub(super) struct Standing {
     pub(super) is_within_event: bool,
     /// The gateway is stopping.
     pub(super) is_draining: bool,
-    /// The subscriber's lifetime has ended.
-    pub(super) is_expired: bool,
-    /// The lifetime does not count yet: a page of events is on its way to a poll.
+    /// Why the subscription has to end, if it has to.
+    pub(super) ends: Option<EndReason>,
+    /// That does not count yet: a page of events is on its way to a poll.
     pub(super) is_within_page: bool,
     /// The document has reached its maximum size.
     pub(super) is_full: bool,
@@ -44,11 +44,12 @@ pub(super) enum Turn {
 impl Turn {
     /// Decides what the turn of a subscriber is.
     pub(super) fn of(it: Standing) -> Self {
+        let ends = it.ends.filter(|_| !it.is_within_page);
         match () {
             () if it.has_notice => Self::Notice,
             () if it.is_within_event => Self::Rest,
             () if it.is_draining => Self::End(EndReason::Drain),
-            () if it.is_expired && !it.is_within_page => Self::End(EndReason::Lifetime),
+            () if let Some(reason) = ends => Self::End(reason),
             () if it.is_full => Self::End(EndReason::Recycled),
             () if it.is_behind => Self::Events,
             () if it.owes_heartbeat => Self::Heartbeat,
@@ -67,7 +68,7 @@ mod tests {
             has_notice: true,
             is_within_event: true,
             is_draining: true,
-            is_expired: true,
+            ends: Some(EndReason::Lifetime),
             is_within_page: false,
             is_full: true,
             is_behind: true,
@@ -79,7 +80,7 @@ mod tests {
             |it| it.has_notice = false,
             |it| it.is_within_event = false,
             |it| it.is_draining = false,
-            |it| it.is_expired = false,
+            |it| it.ends = None,
             |it| it.is_full = false,
             |it| it.is_behind = false,
             |it| it.owes_heartbeat = false,
@@ -99,7 +100,11 @@ mod tests {
             Turn::Live,
         ];
         assert_eq!(turns, expected);
-        let polled = Standing { is_expired: true, is_within_page: true, ..Standing::default() };
+        let polled = Standing {
+            ends: Some(EndReason::Lifetime),
+            is_within_page: true,
+            ..Standing::default()
+        };
         assert_eq!(Turn::of(Standing { is_behind: true, ..polled }), Turn::Events);
         assert_eq!(Turn::of(Standing { is_draining: true, ..polled }), Turn::End(EndReason::Drain));
     }

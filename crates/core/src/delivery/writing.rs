@@ -57,7 +57,7 @@ impl ShardCore {
                 has_notice: connection.has_notice(),
                 is_within_event: connection.is_within_event(),
                 is_draining: *is_draining,
-                is_expired: subscriber.is_expired,
+                ends: subscriber.ends,
                 is_within_page: false,
                 is_full: connection.is_full(),
                 is_behind: subscriber.served != Served::Live,
@@ -87,7 +87,7 @@ impl ShardCore {
                 Turn::Live => return Ok(Outcome::Done),
             }
         }
-        let has_to_end = *is_draining || subscriber.is_expired;
+        let has_to_end = *is_draining || subscriber.ends.is_some();
         Ok(match self.write_events(state, key)? {
             // The rest of a partly sent event was written before the end.
             Outcome::Done if has_to_end => Outcome::Again,
@@ -111,13 +111,16 @@ impl ShardCore {
         let (events, is_whole) = match (recent.behind(after), subscriber.served) {
             (Some(mut behind), Served::Owed { more: false, .. }) => {
                 // The index matched its topics already; only restricted events need a check.
+                let is_matched = |it: &&Arc<Event>| {
+                    !it.update.is_restricted() && !interest.depends_on_position()
+                };
                 let only = behind
                     .next()
-                    .filter(|it| !it.update.is_restricted() || interest.covers(&it.update));
+                    .filter(|it| is_matched(it) || interest.covers(&it.update, it.position));
                 gather(only, interest, connection, cursor_key)
             }
             (Some(behind), _) => gather(
-                behind.filter(|it| interest.covers(&it.update)),
+                behind.filter(|it| interest.covers(&it.update, it.position)),
                 interest,
                 connection,
                 cursor_key,
@@ -180,7 +183,7 @@ impl ShardCore {
     pub(super) fn accept(
         &self,
         key: usize,
-        arrival: u32,
+        (arrival, generation): (u32, u32),
         page: Result<Page, HistoryError>,
     ) -> io::Result<()> {
         let mut state = self.state.borrow_mut();
@@ -191,6 +194,11 @@ impl ShardCore {
         }
         let Sink::Socket(connection) = &mut subscriber.sink else { return Ok(()) };
         connection.end_reading();
+        if subscriber.generation != generation {
+            // It was read for an interest that has changed.
+            state.rouse(number(key), false);
+            return Ok(());
+        }
         let cursor_key = self.hub.history().cursor_key();
         let cursor = subscriber.served.cursor(*position);
         let page = match page {

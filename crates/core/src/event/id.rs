@@ -16,6 +16,9 @@ pub struct Position(pub u64);
 impl Position {
     /// The position before every event.
     pub const START: Self = Self(0);
+
+    /// The position after every event.
+    pub const MAX: Self = Self(u64::MAX);
 }
 
 /// The id of an event as clients see it: chosen by the publisher, or `urn:uuid:` and a random UUID.
@@ -147,17 +150,17 @@ impl ClientKey {
         Self(hash)
     }
 
-    /// The client's public id: the hash in base64.
-    #[must_use]
-    pub fn id(&self) -> String {
-        URL_SAFE_NO_PAD.encode(self.0)
-    }
-
     /// Returns the key with this public id.
     #[must_use]
     pub fn from_id(id: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(id).ok()?;
         bytes.try_into().ok().map(Self)
+    }
+
+    /// The client's public id: the hash in base64.
+    #[must_use]
+    pub fn id(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
     }
 
     /// The hash that a history stores.

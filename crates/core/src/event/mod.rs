@@ -68,6 +68,36 @@ impl Update {
         }
     }
 
+    /// Creates an update of the hub's own on the topic of a client, which only this client hears.
+    #[must_use]
+    pub fn for_client(
+        client: &ClientKey,
+        kind: &'static str,
+        data: &impl serde::Serialize,
+    ) -> Self {
+        let data = serde_json::to_string(data).unwrap_or_default();
+        Self::of_hub(Lane::Clients, Box::new([Topic::of_client(client)]), kind, data)
+    }
+
+    /// The same update on the topic of a client, which only this client hears.
+    #[must_use]
+    pub fn only_for(self, client: &ClientKey) -> Self {
+        let topics = Box::new([Topic::of_client(client)]);
+        Self { topics, lane: Lane::Clients, ..self }
+    }
+
+    /// Creates an update of the hub's own on a topic of others.
+    #[must_use]
+    pub fn for_topic(
+        topic: &Topic,
+        kind: &'static str,
+        data: &impl serde::Serialize,
+        private: bool,
+    ) -> Self {
+        let data = serde_json::to_string(data).unwrap_or_default();
+        Self { private, ..Self::of_hub(Lane::Ordinary, Box::new([topic.clone()]), kind, data) }
+    }
+
     /// Whether a subscriber that asked for one of its topics, or for all topics, may be refused the
     /// update.
     #[must_use]
@@ -105,6 +135,10 @@ pub enum Form {
     Json,
     /// `text/event-stream` lines as a chunk of an HTTP/1.1 body.
     SseChunk,
+    /// The JSON object in a `text/event-stream`. Shares the bytes of [`Form::SseJsonChunk`].
+    SseJson,
+    /// The JSON object in a `text/event-stream`, as a chunk of an HTTP/1.1 body.
+    SseJsonChunk,
 }
 
 /// An accepted update with its position: immutable, shared, and encoded at most once per form.
@@ -131,6 +165,15 @@ struct Encodings {
     script: OnceLock<Bytes>,
     json: OnceLock<Bytes>,
     sse_chunk: OnceLock<Bytes>,
+    /// Boxed, because only streams of clients have these forms.
+    sse_json: OnceLock<Box<SseJson>>,
+}
+
+/// The JSON object in a `text/event-stream`, bare and as a chunk.
+#[derive(Debug, Default)]
+struct SseJson {
+    bare: OnceLock<Bytes>,
+    chunk: OnceLock<Bytes>,
 }
 
 impl Encodings {
@@ -140,6 +183,8 @@ impl Encodings {
             Form::Script => &self.script,
             Form::Json => &self.json,
             Form::SseChunk => &self.sse_chunk,
+            Form::SseJson => &self.sse_json.get_or_init(Box::default).bare,
+            Form::SseJsonChunk => &self.sse_json.get_or_init(Box::default).chunk,
         }
     }
 }

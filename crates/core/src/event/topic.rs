@@ -14,6 +14,9 @@ use super::{
 /// The matcher for every topic. It is never a topic itself.
 pub(crate) const WILDCARD: &str = "*";
 
+/// The prefix of operating rights, which are exact names in tokens.
+const RIGHTS: &str = "urn:tidegate:";
+
 /// The prefix of job topics.
 const JOBS: &str = "/jobs/";
 
@@ -135,7 +138,7 @@ impl Topic {
     /// and authority do not matter (draft-08, "Reserved topics").
     #[must_use]
     pub fn is_reserved(&self, hub: &Url) -> bool {
-        if self.is_of_jobs() {
+        if self.is_of_jobs() || self.as_str().starts_with(RIGHTS) {
             return true;
         }
         !self.is_plainly_free(hub) && self.is_in_namespace(hub)

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
-use super::hash::hash;
+use super::{hash::hash, reach::Reach};
 use crate::{
-    event::{Audience, Position, Topic, Update},
-    matching::{Interest, Rights},
+    event::{Position, Topic, Update},
+    matching::{Interest, JoinedTopic, Rights},
 };
 
 /// The hash of a topic, which bounds the size of an entry. A collision only causes a superfluous
@@ -22,53 +22,6 @@ pub(super) fn topic_hash(topic: &Topic) -> TopicHash {
     let mut short = [0; size_of::<TopicHash>()];
     short.copy_from_slice(&hash[..size_of::<TopicHash>()]);
     TopicHash::from_be_bytes(short)
-}
-
-/// The subscribers that a dropped event was for, as far as the history remembers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Reach {
-    /// Every subscriber that asked for one of its topics.
-    Open = 0,
-    /// A job event: for subscribers that named the job, or that searched with a grant for it.
-    Job = 1,
-    /// A private event with one topic.
-    Private = 2,
-    /// A private event with several topics. A grant for one of them is enough for all.
-    Shared = 3,
-    /// An event on the topic of a client, for this client only.
-    Client = 4,
-}
-
-impl Reach {
-    pub(super) const COUNT: usize = 5;
-
-    /// All variants, in the order of their discriminants.
-    pub(super) const ALL: [Self; Self::COUNT] =
-        [Self::Open, Self::Job, Self::Private, Self::Shared, Self::Client];
-
-    /// The reach of an update; `None` if it reaches no subscriber.
-    pub(super) fn of(update: &Update) -> Option<Self> {
-        match update.lane.audience() {
-            Audience::Nodes => return None,
-            Audience::Owner => return Some(Self::Client),
-            Audience::Matching => {}
-        }
-        Some(match update.private {
-            true if update.topics.len() == 1 => Self::Private,
-            true => Self::Shared,
-            false if update.topics.iter().all(Topic::is_job) => Self::Job,
-            false => Self::Open,
-        })
-    }
-
-    /// The stored form.
-    pub(super) fn as_byte(self) -> u8 {
-        self as u8
-    }
-
-    pub(super) fn from_byte(byte: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|it| it.as_byte() == byte)
-    }
 }
 
 /// What is remembered of a dropped event's topics.
@@ -91,10 +44,13 @@ impl Trace {
         let is_one_of_these = |topic: &Topic| self.topics.contains(&topic_hash(topic));
         match self.reach {
             Reach::Open | Reach::Job => true,
-            Reach::Private | Reach::Shared => match Grants::of(interest.rights()) {
-                Grants::Of(topics) => topics.iter().any(is_one_of_these),
-                Grants::Unclear => true,
-            },
+            Reach::Private | Reach::Shared => {
+                interest.joined().iter().any(|it| is_one_of_these(&it.topic))
+                    || match Grants::of(interest.rights()) {
+                        Grants::Of(topics) => topics.iter().any(is_one_of_these),
+                        Grants::Unclear => true,
+                    }
+            }
             Reach::Client => {
                 let named = interest.matchers().topics().iter();
                 named.filter(|it| is_one_of_these(it)).any(|it| interest.owns(it))
@@ -249,7 +205,7 @@ impl Lost {
             return None;
         }
         let grants = Grants::of(interest.rights());
-        let for_all = match interest.exact_topics() {
+        let for_all = match interest.asked_exact_topics() {
             None => self.concerning_search(begin, interest, &grants),
             Some(topics) => topics
                 .iter()
@@ -260,7 +216,21 @@ impl Lost {
         let for_client = owned.filter_map(|topic| {
             self.concerning_any(begin, Reach::Client, std::slice::from_ref(topic))
         });
-        for_client.chain(for_all).max()
+        let joined = interest.joined().iter();
+        let for_joined = joined.filter_map(|it| self.concerning_joined(begin, it));
+        for_client.chain(for_all).chain(for_joined).max()
+    }
+
+    /// The part of [`concerning`](Self::concerning) for a topic that was joined: events of any
+    /// reach, after the join.
+    fn concerning_joined(&self, begin: Begin, joined: &JoinedTopic) -> Option<u64> {
+        let topic = std::slice::from_ref(&joined.topic);
+        let begin = match begin {
+            Begin::Behind(position) => Begin::Behind(position.max(joined.since)),
+            Begin::Since(_) => Begin::Behind(joined.since),
+        };
+        let reaches = [Reach::Open, Reach::Job, Reach::Private, Reach::Shared];
+        reaches.into_iter().filter_map(|it| self.concerning_any(begin, it, topic)).max()
     }
 
     /// The part of [`concerning`](Self::concerning) for subscribers that ask for more than exact
@@ -280,7 +250,7 @@ impl Lost {
         // Jobs are reached by name. Patterns match them only with a grant, which development mode
         // lacks.
         let named: Vec<Topic> =
-            interest.matchers().topics().iter().filter(|it| it.is_job()).cloned().collect();
+            interest.asked().topics().iter().filter(|it| it.is_job()).cloned().collect();
         let named = self.concerning_any(begin, Reach::Job, &named);
         let job = match (interest.rights(), grants) {
             (Rights::PublicOnly | Rights::Everything, _) => None,
@@ -423,7 +393,7 @@ mod tests {
             }
             let begin = Begin::Behind(Position(after));
             let behind = || events.iter().skip(usize::try_from(after).expect("few"));
-            if behind().any(|it| interest.covers(it)) {
+            if behind().any(|it| interest.covers(it, Position(1))) {
                 prop_assert!(lost.may_concern(begin, &interest));
                 prop_assert!(all.may_concern(begin, &interest));
             }
@@ -439,7 +409,7 @@ mod tests {
                     all.may_concern(begin, &interest), visible.may_concern(begin, &interest)
                 );
                 let covered_or_searched = interest.exact_topics().is_none()
-                    || behind().any(|it| interest.covers(it));
+                    || behind().any(|it| interest.covers(it, Position(1)));
                 prop_assert!(covered_or_searched || !all.may_concern(begin, &interest));
             }
         }

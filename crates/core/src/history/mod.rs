@@ -16,6 +16,7 @@ mod memory;
 mod ordered;
 mod part;
 mod parts;
+mod reach;
 mod replies;
 mod rules;
 #[cfg(test)]

@@ -180,7 +180,7 @@ impl Parts {
             }
             scanned_to = position;
             meter.spend(&record.update);
-            if !interest.covers(&record.update) {
+            if !interest.covers(&record.update, position) {
                 continue;
             }
             if budget.events <= page.events.len() || budget.bytes <= bytes {
@@ -236,7 +236,7 @@ impl Parts {
         let mut parts = parts.filter(|it| self.rules.lane(it.0) == Lane::Subscriptions);
         parts.any(|(_, part)| {
             let newest = part.records.up_to(self.last).take(SAMPLE);
-            newest.map(|it| it.1).any(|it| interest.covers(&it.update))
+            newest.into_iter().any(|it| interest.covers(&it.1.update, it.0))
         })
     }
 
@@ -275,7 +275,7 @@ impl Parts {
         while !search.has_to_rest(&meter) {
             let Some((position, record)) = records.next() else { break };
             meter.spend(&record.update);
-            search.note(position, interest.covers(&record.update));
+            search.note(position, interest.covers(&record.update, position));
         }
         if !search.is_over && records.peek().is_none() {
             let after = self.floor().min(search.after);

@@ -147,7 +147,7 @@ impl Tail {
             if end < entry.event.position {
                 return Found::Nothing;
             }
-            if interest.covers(&entry.event.update) {
+            if interest.covers(&entry.event.update, entry.event.position) {
                 return Found::Event(entry.event.clone());
             }
             looked_at = entry.event.position;

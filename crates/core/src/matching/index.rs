@@ -316,7 +316,7 @@ mod tests {
             let mut found = BTreeSet::new();
             index.find(&update, |it| { found.insert(it); });
             let expected: BTreeSet<usize> =
-                live.iter().filter(|it| it.1.covers(&update)).map(|it| it.0).collect();
+                live.iter().filter(|it| it.1.covers(&update, Position(1))).map(|it| it.0).collect();
             prop_assert_eq!(found, expected);
             for (_, _, enlisted) in live {
                 index.remove(enlisted);

@@ -1,7 +1,9 @@
 //! What a subscriber receives: the events that it subscribes to and has the rights for.
 
+use smallvec::SmallVec;
+
 use super::Matchers;
-use crate::event::{Audience, ClientKey, Event, Topic, Update};
+use crate::event::{Audience, ClientKey, Event, Lane, Position, Topic, Update};
 
 /// Which private updates a subscriber may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +48,7 @@ impl Rights {
 ///
 /// ```
 /// use tidegate_core::{
-///     event::{Draft, Limits},
+///     event::{Draft, Limits, Position},
 ///     matching::{Interest, Matcher, Matchers, Rights},
 /// };
 ///
@@ -64,16 +66,41 @@ impl Rights {
 /// let interest = Interest::new(news, None, Rights::PublicOnly);
 ///
 /// let draft = |private| Draft { topics: vec!["news".into()], private, ..Draft::default() };
-/// assert!(interest.covers(&draft(false).validate(&limits, &hub)?));
-/// assert!(!interest.covers(&draft(true).validate(&limits, &hub)?));
+/// assert!(interest.covers(&draft(false).validate(&limits, &hub)?, Position(1)));
+/// assert!(!interest.covers(&draft(true).validate(&limits, &hub)?, Position(1)));
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Interest {
-    matchers: Matchers,
-    client: Option<ClientKey>,
+    /// What the request asked for.
+    asked: Matchers,
+    /// An update reaches the subscriber unless it excludes all of these.
+    clients: SmallVec<[ClientKey; 1]>,
     rights: Rights,
+    /// What the subscriber's clients have joined; `None` for subscribers that cannot join.
+    joined: Option<Box<Joined>>,
+    /// The only lane of interest, if there is only one.
+    lane: Option<Lane>,
+}
+
+/// The topics of a subscriber's clients.
+#[derive(Debug, Clone, Default)]
+struct Joined {
+    /// The matchers that were asked for, the joined topics, and the clients' own topics.
+    matchers: Matchers,
+    /// Sorted by topic.
+    topics: Box<[JoinedTopic]>,
+}
+
+/// A topic that a client has joined. The right to hear it was checked then, and covers its private
+/// events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinedTopic {
+    /// The topic.
+    pub topic: Topic,
+    /// The position after which the client hears it.
+    pub since: Position,
 }
 
 impl Interest {
@@ -81,31 +108,99 @@ impl Interest {
     /// `client`.
     #[must_use]
     pub fn new(matchers: Matchers, client: Option<ClientKey>, rights: Rights) -> Self {
-        Self { matchers, client, rights }
+        Self {
+            asked: matchers,
+            clients: client.into_iter().collect(),
+            rights,
+            joined: None,
+            lane: None,
+        }
     }
 
-    /// The subscriber's matchers.
+    /// The same interest for these clients: in their own topics, and in those that they have
+    /// joined. If two have joined the same topic, the earlier one counts.
+    #[must_use]
+    pub fn of_clients(
+        &self,
+        clients: impl IntoIterator<Item = ClientKey>,
+        joined: impl IntoIterator<Item = JoinedTopic>,
+    ) -> Self {
+        let clients: SmallVec<[ClientKey; 1]> = clients.into_iter().collect();
+        let mut topics: Vec<JoinedTopic> = joined.into_iter().collect();
+        topics.sort_unstable_by(|a, b| (&a.topic, a.since).cmp(&(&b.topic, b.since)));
+        topics.dedup_by(|later, earlier| later.topic == earlier.topic);
+        let own = clients.iter().map(Topic::of_client);
+        let matchers = self.asked.with_topics(topics.iter().map(|it| it.topic.clone()).chain(own));
+        let joined = Some(Box::new(Joined { matchers, topics: topics.into() }));
+        Self { clients, joined, ..self.clone() }
+    }
+
+    /// The same interest with other rights.
+    #[must_use]
+    pub fn with_rights(&self, rights: Rights) -> Self {
+        Self { rights, ..self.clone() }
+    }
+
+    /// The same interest in the updates of one lane alone.
+    #[must_use]
+    pub fn only(self, lane: Lane) -> Self {
+        Self { lane: Some(lane), ..self }
+    }
+
+    /// An interest in nothing, which has no client either.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::new(Matchers::default(), None, Rights::PublicOnly)
+    }
+
+    /// All matchers that lead events to this subscriber: those of [`asked`](Self::asked), and the
+    /// topics of its clients.
     #[must_use]
     pub fn matchers(&self) -> &Matchers {
-        &self.matchers
+        self.joined.as_ref().map_or(&self.asked, |it| &it.matchers)
+    }
+
+    /// The matchers that the request asked for.
+    #[must_use]
+    pub fn asked(&self) -> &Matchers {
+        &self.asked
+    }
+
+    /// The topics that its clients have joined, sorted.
+    #[must_use]
+    pub fn joined(&self) -> &[JoinedTopic] {
+        self.joined.as_ref().map_or(&[], |it| &it.topics)
+    }
+
+    /// Whether [`covers`](Self::covers) may refuse an unrestricted update that the index found for
+    /// this subscriber.
+    #[must_use]
+    pub(crate) fn depends_on_position(&self) -> bool {
+        !self.joined().is_empty()
     }
 
     /// The exact topics, sorted and distinct; `None` if there are matchers of another kind.
     #[must_use]
     pub fn exact_topics(&self) -> Option<&[Topic]> {
-        let has_others = self.matchers.is_everything() || !self.matchers.patterns().is_empty();
-        (!has_others).then_some(self.matchers.topics())
+        exact_topics(self.matchers())
     }
 
-    /// Whether one of the matchers accepts `topic`. A job's id is unguessable: a subscriber that
-    /// names it may see the job. `*` and patterns match jobs only with a grant for them.
+    /// The exact topics that the request asked for; `None` if it had matchers of another kind.
+    #[must_use]
+    pub(crate) fn asked_exact_topics(&self) -> Option<&[Topic]> {
+        exact_topics(&self.asked)
+    }
+
+    /// Whether one of the matchers that were asked for accepts `topic`. A job's id is unguessable:
+    /// a subscriber that names it may see the job. `*` and patterns match jobs only with a grant
+    /// for them.
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
         if topic.is_job() {
-            let may_search = || self.rights.grants(topic) && self.matchers.matches(topic);
-            return self.matchers.names(topic) || may_search();
+            let may_search = || self.rights.grants(topic) && self.asked.matches(topic);
+            return self.asked.names(topic) || may_search();
         }
-        self.matchers.matches(topic)
+        self.asked.matches(topic)
     }
 
     /// Which private updates the subscriber may see.
@@ -121,41 +216,73 @@ impl Interest {
         if !event.update.private || event.update.topics.len() == 1 {
             return event;
         }
-        event.showing(|topic| self.matchers.names(topic) || self.rights.cover(topic))
+        event.showing(|topic| self.matchers().names(topic) || self.rights.cover(topic))
     }
 
-    /// Whether a topic belongs to this subscriber's client, and the subscriber asks for it by name.
+    /// Whether a topic belongs to one of this subscriber's clients, and the subscriber has it by
+    /// name.
     #[must_use]
     pub(crate) fn owns(&self, topic: &Topic) -> bool {
-        self.client.is_some_and(|client| topic.is_of_client(&client)) && self.matchers.names(topic)
+        let is_own = |client: &ClientKey| topic.is_of_client(client);
+        self.clients.iter().any(is_own) && self.matchers().names(topic)
+    }
+
+    /// Whether a client joined `topic` before `position`.
+    fn has_joined(&self, topic: &Topic, position: Position) -> bool {
+        let joined = self.joined();
+        let at = joined.binary_search_by(|it| it.topic.cmp(topic));
+        at.is_ok_and(|at| joined[at].since < position)
     }
 
     /// Whether the subscriber may learn which event an id belongs to.
     #[must_use]
     pub(crate) fn may_know(&self, update: &Update) -> bool {
         match update.lane.audience() {
-            Audience::Matching => !update.private || self.rights.covers_private(update),
+            Audience::Matching => {
+                let is_joined = |topic| self.has_joined(topic, Position::MAX);
+                !update.private
+                    || self.rights.covers_private(update)
+                    || update.topics.iter().any(is_joined)
+            }
             Audience::Owner => update.topics.iter().any(|topic| self.owns(topic)),
             Audience::Nodes => false,
         }
     }
 
-    /// Whether the update is for this subscriber. A private update needs a matcher for one of its
-    /// topics and a grant for one, not necessarily the same (draft-08, "Subscribers"). The topic of
-    /// a client is for this client only.
+    /// Whether the update at `position` is for this subscriber. A private update needs a matcher
+    /// for one of its topics and a grant for one, not necessarily the same (draft-08,
+    /// "Subscribers"), or a topic that was joined. The topic of a client is for this client only.
     #[must_use]
-    pub fn covers(&self, update: &Update) -> bool {
-        let is_excepted = self.client.is_some_and(|client| update.except.contains(&client));
-        !is_excepted
+    pub fn covers(&self, update: &Update, position: Position) -> bool {
+        !self.is_excepted(update)
+            && self.lane.is_none_or(|it| it == update.lane)
             && match update.lane.audience() {
                 Audience::Matching => {
-                    update.topics.iter().any(|topic| self.matches(topic))
-                        && (!update.private || self.rights.covers_private(update))
+                    let is_asked = || {
+                        update.topics.iter().any(|topic| self.matches(topic))
+                            && (!update.private || self.rights.covers_private(update))
+                    };
+                    is_asked()
+                        || self.joined.is_some()
+                            && update.topics.iter().any(|it| self.has_joined(it, position))
                 }
                 Audience::Owner => update.topics.iter().any(|topic| self.owns(topic)),
                 Audience::Nodes => false,
             }
     }
+
+    /// Whether the update excludes all clients of this subscriber.
+    fn is_excepted(&self, update: &Update) -> bool {
+        !update.except.is_empty()
+            && !self.clients.is_empty()
+            && self.clients.iter().all(|client| update.except.contains(client))
+    }
+}
+
+/// The topics of matchers without any of another kind.
+fn exact_topics(matchers: &Matchers) -> Option<&[Topic]> {
+    let has_others = matchers.is_everything() || !matchers.patterns().is_empty();
+    (!has_others).then_some(matchers.topics())
 }
 
 #[cfg(test)]
@@ -164,7 +291,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::{EventId, Lane},
+        event::EventId,
         matching::{Matcher, MatcherKind, MatcherLimits},
     };
 
@@ -212,18 +339,18 @@ mod tests {
             (grant("{id}/x"), false),
         ] {
             let interest = Interest::new(asks(), None, rights);
-            assert_eq!(interest.covers(&update), expected, "{interest:?}");
+            assert_eq!(interest.covers(&update, Position(1)), expected, "{interest:?}");
         }
         let asks_for_other = matchers(&[(MatcherKind::Exact, "other")]);
         let interest = Interest::new(asks_for_other, None, grant("*"));
-        assert!(!interest.covers(&update), "a grant is not a matcher");
+        assert!(!interest.covers(&update, Position(1)), "a grant is not a matcher");
     }
 
     #[test]
     fn a_public_update_needs_no_grant() {
         for rights in [Rights::PublicOnly, Rights::Of(Matchers::default()), Rights::Everything] {
             let asks = matchers(&[(MatcherKind::UrlPattern, "https://hub.example/.well-known/*")]);
-            assert!(Interest::new(asks, None, rights).covers(&update(&["a"], false)));
+            assert!(Interest::new(asks, None, rights).covers(&update(&["a"], false), Position(1)));
         }
     }
 
@@ -249,7 +376,11 @@ mod tests {
                 (named(), Some(key), by_owner),
             ] {
                 let interest = Interest::new(matchers, client, Rights::Everything);
-                assert_eq!(interest.covers(&update), expected, "{lane:?} {interest:?}");
+                assert_eq!(
+                    interest.covers(&update, Position(1)),
+                    expected,
+                    "{lane:?} {interest:?}"
+                );
                 assert!(expected <= interest.may_know(&update), "{lane:?} {interest:?}");
             }
             assert_eq!(
@@ -280,7 +411,11 @@ mod tests {
             ((UriTemplate, "/tasks/{id}"), grant("*"), false),
         ] {
             let interest = Interest::new(matchers(&[asked]), None, rights);
-            assert_eq!(interest.covers(&update(&["/jobs/1"], false)), expected, "{interest:?}");
+            assert_eq!(
+                interest.covers(&update(&["/jobs/1"], false), Position(1)),
+                expected,
+                "{interest:?}"
+            );
         }
     }
 

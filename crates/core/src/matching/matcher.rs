@@ -254,6 +254,15 @@ impl Matchers {
         Ok(Self::new(matchers))
     }
 
+    /// The same set with further exact topics.
+    #[must_use]
+    pub(crate) fn with_topics(&self, topics: impl IntoIterator<Item = Topic>) -> Self {
+        let mut all: Vec<Topic> = self.topics.iter().cloned().chain(topics).collect();
+        all.sort_unstable();
+        all.dedup();
+        Self { topics: all.into(), ..self.clone() }
+    }
+
     /// The same set, except that `*` and patterns not beginning with `/jobs` match no topics of
     /// jobs.
     #[must_use]

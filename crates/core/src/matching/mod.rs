@@ -10,7 +10,7 @@ mod pattern;
 
 pub use self::{
     index::{Enlisted, Index},
-    interest::{Interest, Rights},
+    interest::{Interest, JoinedTopic, Rights},
     matcher::{Matcher, MatcherKind, MatcherLimits, Matchers},
     pattern::{Pattern, PatternKind, PatternStats, SubscribedPatterns, pattern_stats, prepare},
 };

@@ -7,11 +7,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::json;
-use crate::{
-    event::Event,
-    history::CursorKey,
-    transport::{EndReason, Gap},
-};
+use crate::{event::Event, history::CursorKey, transport::EndReason};
 
 /// An event and the cursor token for its position.
 #[must_use]
@@ -22,10 +18,11 @@ pub fn event(event: &Event, nonce: &str, key: &CursorKey) -> Bytes {
     call(nonce, &format!(r#"{{"event":{object},"cursor":"{token}"}}"#))
 }
 
-/// A gap in the shape of an event, and the cursor token for where delivery resumes.
+/// What the stream itself says, in the shape of an event, and the cursor token for where delivery
+/// resumes.
 #[must_use]
-pub fn gap(gap: &Gap, nonce: &str, key: &CursorKey) -> Bytes {
-    let (object, token) = (json::gap_event(gap, key), key.seal(gap.after));
+pub fn named(kind: &str, data: &str, token: &str, retry: Option<Duration>, nonce: &str) -> Bytes {
+    let object = json::named(kind, data, token, retry);
     call(nonce, &format!(r#"{{"event":{object},"cursor":"{token}"}}"#))
 }
 

@@ -3,7 +3,7 @@
 //! `<`, `>`, `&`, U+2028 and U+2029 are escaped, so that nothing a publisher sends can end its
 //! string.
 
-use std::io;
+use std::{io, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -44,6 +44,7 @@ pub fn event(event: &Event) -> &Bytes {
             time: time(event.accepted_at),
             private: update.private,
             from: update.from.as_deref(),
+            except: update.except.iter().map(|it| it.id()).collect(),
         })
         .into()
     })
@@ -62,6 +63,9 @@ struct EventObject<'a> {
     private: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<&'a str>,
+    /// A page that shares its stream leaves out what excepts itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    except: Vec<String>,
 }
 
 /// A time as RFC 3339 in UTC, with milliseconds.
@@ -83,13 +87,19 @@ pub fn gap(gap: &Gap) -> String {
     script_safe(&json!({ "cursor": gap.cursor, "reason": reason, "follows": "earliest" }))
 }
 
-/// A gap in the shape of an event, whose id is the cursor token for where delivery resumes. It was
-/// never accepted, so its time is `null`.
+/// A gap in the shape of an event, whose id is the cursor token for where delivery resumes.
 #[must_use]
 pub fn gap_event(told: &Gap, key: &CursorKey) -> String {
+    named("tidegate.gap", &gap(told), &key.seal(told.after), None)
+}
+
+/// What a stream itself says, in the shape of an event whose id is the cursor token `id`. It was
+/// never accepted, so its time is `null`.
+#[must_use]
+pub fn named(kind: &str, data: &str, id: &str, retry: Option<Duration>) -> String {
+    let retry = retry.map(|it| it.as_millis());
     script_safe(&json!({
-        "id": key.seal(told.after), "type": "tidegate.gap", "data": gap(told), "topics": [], "retry": null,
-        "time": null,
+        "id": id, "type": kind, "data": data, "topics": [], "retry": retry, "time": null,
     }))
 }
 

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 pub use self::{
     gap::Gap,
-    style::{EndReason, Ending, Style},
+    style::{EndReason, Ending, StreamId, Style},
 };
 use crate::{
     event::{Event, Form},
@@ -58,6 +58,8 @@ pub enum StreamWriter {
     Sse {
         /// Whether heartbeats are events that a script can see.
         visible_heartbeats: bool,
+        /// Whether each event is one JSON object, without a type of its own.
+        is_json: bool,
         /// Whether each item is a chunk of an HTTP/1.1 body. Not set where something else frames
         /// the body.
         is_chunked: bool,
@@ -97,28 +99,57 @@ impl StreamWriter {
     /// Whether the encoded bytes contain the event's topics.
     #[must_use]
     pub(crate) fn shows_topics(&self) -> bool {
-        matches!(self, Self::Iframe { .. })
+        matches!(self, Self::Iframe { .. } | Self::Sse { is_json: true, .. })
     }
 
     /// The bytes of an event.
     #[must_use]
     pub fn event<'event>(&self, event: &'event Event, key: &CursorKey) -> &'event Bytes {
         match self {
-            Self::Sse { is_chunked: true, .. } => event.encoded(Form::SseChunk, sse::event_chunk),
-            Self::Sse { .. } => event.encoded(Form::Sse, sse::event),
+            Self::Sse { is_json: false, is_chunked: true, .. } => {
+                event.encoded(Form::SseChunk, sse::event_chunk)
+            }
+            Self::Sse { is_json: false, .. } => event.encoded(Form::Sse, sse::event),
+            Self::Sse { is_chunked: true, .. } => {
+                event.encoded(Form::SseJsonChunk, sse::json_event_chunk)
+            }
+            Self::Sse { .. } => event.encoded(Form::SseJson, sse::json_event),
             Self::Iframe { nonce } => {
                 event.encoded(Form::Script, |event| iframe::event(event, nonce, key))
             }
         }
     }
 
-    /// The bytes that report a gap.
+    /// What the stream itself says, as an event of the type `kind` whose id is the cursor token
+    /// `token`.
+    #[must_use]
+    pub fn named(&self, kind: &str, data: &str, token: &str) -> Bytes {
+        self.named_with(kind, data, token, None)
+    }
+
+    /// The same, with the reconnection delay where scripts see it: in the JSON object.
+    #[must_use]
+    pub fn named_with(
+        &self,
+        kind: &str,
+        data: &str,
+        token: &str,
+        retry: Option<Duration>,
+    ) -> Bytes {
+        match self {
+            Self::Sse { is_json: false, .. } => self.framed(sse::named(kind, data, token)),
+            Self::Sse { .. } => {
+                let object = json::named(kind, data, token, retry);
+                self.framed(sse::json_object(&object, token))
+            }
+            Self::Iframe { nonce } => iframe::named(kind, data, token, retry, nonce),
+        }
+    }
+
+    /// The bytes that report a gap. Their id is the cursor token for where delivery resumes.
     #[must_use]
     pub fn gap(&self, gap: &Gap, key: &CursorKey) -> Bytes {
-        match self {
-            Self::Sse { .. } => self.framed(sse::gap(gap, key)),
-            Self::Iframe { nonce } => iframe::gap(gap, nonce, key),
-        }
+        self.named("tidegate.gap", &json::gap(gap), &key.seal(gap.after))
     }
 
     /// The bytes that keep an idle connection alive. `token` is the cursor token for the position
@@ -127,7 +158,7 @@ impl StreamWriter {
     pub fn heartbeat(&self, token: &str) -> Bytes {
         match self {
             Self::Sse { visible_heartbeats: true, .. } => {
-                self.framed(sse::visible_heartbeat(token))
+                self.named("tidegate.heartbeat", &json::cursor(token), token)
             }
             Self::Sse { is_chunked, .. } => sse::heartbeat(*is_chunked),
             Self::Iframe { nonce } => iframe::heartbeat(token, nonce),
@@ -137,13 +168,21 @@ impl StreamWriter {
     /// The last bytes, which tell the client to reconnect after `retry`.
     #[must_use]
     pub fn end(&self, reason: EndReason, retry: Duration, token: &str) -> Bytes {
-        match self {
+        let replaced = match reason {
+            EndReason::Replaced(stream) => {
+                let data = json::script_safe(&serde_json::json!({ "stream": stream.to_string() }));
+                self.named("tidegate.replaced", &data, token)
+            }
+            _ => Bytes::new(),
+        };
+        let end = match self {
             Self::Sse { is_chunked: true, .. } => {
                 [&sse::chunk(&sse::end(retry)), sse::LAST_CHUNK].concat().into()
             }
             Self::Sse { .. } => sse::end(retry),
             Self::Iframe { nonce } => iframe::end(reason, retry, token, nonce),
-        }
+        };
+        if replaced.is_empty() { end } else { [replaced, end].concat().into() }
     }
 
     /// The bytes after the last event of a stream that ends with an event.

@@ -13,11 +13,7 @@ use std::{fmt::Write as _, io::Write as _, time::Duration};
 use bytes::Bytes;
 
 use super::json;
-use crate::{
-    event::{Event, Form},
-    history::CursorKey,
-    transport::Gap,
-};
+use crate::event::{Event, Form};
 
 /// The last chunk, which marks the body as complete.
 pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -35,10 +31,48 @@ pub fn head(retry: Duration) -> Bytes {
     format!(":\nretry: {}\n", retry.as_millis()).into()
 }
 
+/// A comment of `length` bytes.
+#[must_use]
+pub fn padding(length: usize) -> Bytes {
+    let mut comment = vec![b' '; length.max(2)];
+    comment[0] = b':';
+    if let Some(last) = comment.last_mut() {
+        *last = b'\n';
+    }
+    comment.into()
+}
+
 /// The bytes of an event. Shares those of the chunk.
 #[must_use]
 pub fn event(event: &Event) -> Bytes {
-    let chunk = event.encoded(Form::SseChunk, event_chunk);
+    unchunked(event.encoded(Form::SseChunk, event_chunk))
+}
+
+/// The bytes of an event as one JSON object. Shares those of the chunk.
+#[must_use]
+pub fn json_event(event: &Event) -> Bytes {
+    unchunked(event.encoded(Form::SseJsonChunk, json_event_chunk))
+}
+
+/// The same as a chunk.
+#[must_use]
+pub(crate) fn json_event_chunk(event: &Event) -> Bytes {
+    let object = json::event(event);
+    let object = std::str::from_utf8(object).expect("JSON is UTF-8");
+    chunk(&json_object(object, event.update.id.as_str()))
+}
+
+/// An event that consists of one JSON object, in one line, and an id.
+#[must_use]
+pub fn json_object(object: &str, id: &str) -> Bytes {
+    let mut lines = Lines::with_capacity(object.len() + id.len() + 16);
+    lines.field("data", object);
+    lines.field("id", id);
+    lines.dispatch()
+}
+
+/// The content of a chunk.
+fn unchunked(chunk: &Bytes) -> Bytes {
     let size_line = chunk.iter().take_while(|byte| **byte != b'\n').count() + 1;
     chunk.slice(size_line..chunk.len() - LINE_END.len())
 }
@@ -80,22 +114,10 @@ pub fn chunk(bytes: &[u8]) -> Bytes {
     chunk.into()
 }
 
-/// A gap as an event, whose id is the cursor token for where delivery resumes.
-#[must_use]
-pub fn gap(gap: &Gap, key: &CursorKey) -> Bytes {
-    named("tidegate.gap", &json::gap(gap), &key.seal(gap.after))
-}
-
 /// A heartbeat that scripts do not see, bare or as a chunk.
 #[must_use]
 pub fn heartbeat(is_chunked: bool) -> Bytes {
     Bytes::from_static(if is_chunked { b"2\r\n:\n\r\n" } else { b":\n" })
-}
-
-/// A heartbeat as an event, whose id is the cursor token for the position reached.
-#[must_use]
-pub fn visible_heartbeat(token: &str) -> Bytes {
-    named("tidegate.heartbeat", &json::cursor(token), token)
 }
 
 /// The end of a stream: the reconnection delay.

@@ -1,11 +1,15 @@
 //! How the streams of one kind are written, and how they end.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 
 use super::{StreamWriter, subscription};
 use crate::{event::Event, history::CursorKey, matching::Interest};
+
+/// The reconnection delay of a replaced stream: it is not to return, or two pages with one key
+/// would replace each other for ever.
+const REPLACED: Duration = Duration::from_hours(24);
 
 /// How streams of one kind are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,10 +53,11 @@ impl Style {
     pub fn end(&self, reason: EndReason, token: &str) -> Bytes {
         let Ending { retry, retry_spread, .. } = self.ending;
         let retry = match reason {
-            EndReason::Lifetime | EndReason::Recycled => retry,
+            EndReason::Lifetime | EndReason::Recycled | EndReason::Ended => retry,
             EndReason::Drain | EndReason::Unavailable => {
                 retry + retry_spread.mul_f64(fastrand::f64())
             }
+            EndReason::Replaced(_) => REPLACED,
         };
         self.writer.end(reason, retry, token)
     }
@@ -80,6 +85,35 @@ pub enum EndReason {
     Recycled,
     /// The history cannot be read.
     Unavailable,
+    /// Another stream of the same client has begun, the one with this id.
+    Replaced(StreamId),
+    /// The gateway or a backend has ended the client.
+    Ended,
+}
+
+/// The id of a stream, by which its client tells it from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamId(u64);
+
+impl StreamId {
+    /// Creates a random id.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(fastrand::u64(..))
+    }
+
+    /// Reads an id; `None` if it is none.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_id = text.len() == 16 && text.bytes().all(|it| it.is_ascii_hexdigit());
+        is_id.then(|| u64::from_str_radix(text, 16).ok().map(Self)).flatten()
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 impl EndReason {
@@ -91,6 +125,8 @@ impl EndReason {
             Self::Drain => "drain",
             Self::Recycled => "recycled",
             Self::Unavailable => "unavailable",
+            Self::Replaced(_) => "replaced",
+            Self::Ended => "ended",
         }
     }
 }

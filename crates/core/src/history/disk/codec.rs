@@ -12,7 +12,8 @@ use crate::{
     event::{ClientKey, Event, EventId, EventType, Lane, Position, Topic, Update},
     history::{
         hash::{Hash, hash},
-        lost::{Dropped, Lost, Reach, Trace},
+        lost::{Dropped, Lost, Trace},
+        reach::Reach,
     },
     matching::Interest,
 };

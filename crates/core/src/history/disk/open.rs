@@ -31,7 +31,8 @@ use crate::{
     event::Position,
     history::{
         CursorKey, Shelf,
-        lost::{Dropped, Lost, Reach},
+        lost::{Dropped, Lost},
+        reach::Reach,
     },
 };
 

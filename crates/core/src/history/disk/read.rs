@@ -134,7 +134,8 @@ impl<'s> Snapshot<'s> {
                 }
                 let event = self.indexed(position, topic)?;
                 meter.spend(&event.update);
-                if let Some(event) = Some(event).filter(|it| interest.covers(&it.update)) {
+                if let Some(event) = Some(event).filter(|it| interest.covers(&it.update, position))
+                {
                     if found.is_full() {
                         return Ok(Some(done));
                     }
@@ -167,7 +168,7 @@ impl<'s> Snapshot<'s> {
                 None => self.read(position, record.value())?,
             };
             meter.spend(&event.update);
-            if interest.covers(&event.update) {
+            if interest.covers(&event.update, position) {
                 found.push(event);
             }
             done = position;
@@ -290,7 +291,7 @@ impl<'s> Snapshot<'s> {
                 self.shared.count_read();
                 let event = codec::decode(position, record.value())?;
                 meter.spend(&event.update);
-                search.note(position, interest.covers(&event.update));
+                search.note(position, interest.covers(&event.update, position));
             }
             return Ok(if search.is_over { search } else { at_start(search) });
         };
@@ -307,7 +308,7 @@ impl<'s> Snapshot<'s> {
                 }
                 let event = self.indexed(position, topic)?;
                 meter.spend(&event.update);
-                search.note(position, interest.covers(&event.update));
+                search.note(position, interest.covers(&event.update, position));
             }
             done = position;
             heads.extend(self.previous_of(topic, position)?.map(|it| (it, topic)));
