@@ -31,6 +31,7 @@
 // and `server` runs a gateway. Everything below HTTP is in `tidegate-core`.
 
 mod api;
+pub mod app;
 pub mod auth;
 #[doc(hidden)]
 pub mod cli;
@@ -42,6 +43,8 @@ mod http;
 mod listen;
 mod ops;
 mod pages;
+mod policy;
+mod realtime;
 pub mod server;
 pub mod settings;
 pub mod telemetry;

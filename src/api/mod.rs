@@ -1,5 +1,6 @@
 //! The resources of the HTTP API, one folder each.
 
+pub(crate) mod clients;
 pub(crate) mod jobs;
 pub(crate) mod publish;
 pub(crate) mod state;

@@ -1,6 +1,6 @@
 //! The rights of a request.
 
-use std::time::Instant;
+use std::{hash::BuildHasher as _, time::Instant};
 
 use actix_web::HttpRequest;
 use jiff::Timestamp;
@@ -44,6 +44,10 @@ pub(crate) struct Subscriber {
     is_uninvited: bool,
     /// When the access token expires and the stream must end.
     pub(crate) expires: Option<Instant>,
+    /// The subject of the access token.
+    pub(crate) user: Option<Box<str>>,
+    /// A hash of the access token, to notice another one.
+    pub(crate) tag: u64,
     metadata_url: String,
 }
 
@@ -92,7 +96,10 @@ pub(crate) async fn subscriber(request: &HttpRequest) -> Result<Subscriber, Prob
             .map_err(|invalid| Problem::parameter(&invalid))?;
     }
     let remaining = bearer.claims.remaining(Timestamp::now());
+    let user = bearer.claims.all().get("sub").and_then(Value::as_str).map(Into::into);
     Ok(Subscriber {
+        user,
+        tag: tag(request, &gateway),
         rights: Rights::Of(bearer.granted),
         gateway,
         profile,
@@ -100,6 +107,91 @@ pub(crate) async fn subscriber(request: &HttpRequest) -> Result<Subscriber, Prob
         expires: remaining.and_then(|it| Instant::now().checked_add(it)),
         metadata_url,
     })
+}
+
+/// What a client may do, by the access token of one of its requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Visitor {
+    /// What it may receive.
+    pub(crate) rights: Rights,
+    /// What it may publish; `None` in development mode, where everything is granted.
+    publish: Option<Matchers>,
+    /// The subject of the access token.
+    pub(crate) user: Option<Box<str>>,
+    /// When the access token expires.
+    pub(crate) expires: Option<Instant>,
+    /// A hash of the access token, to notice another one.
+    pub(crate) tag: u64,
+    metadata_url: String,
+}
+
+/// Authenticates the client of a request that acts. Its access token counts for what either key
+/// grants.
+///
+/// # Errors
+/// If the access token is invalid, or if one is needed and there is none.
+pub(crate) async fn visitor(request: &HttpRequest) -> Result<Visitor, Problem> {
+    let gateway = Gateway::of(request);
+    let metadata_url = metadata_url(request, gateway.settings());
+    let auth = &gateway.settings().auth;
+    let without = |rights, publish| Visitor {
+        rights,
+        publish,
+        user: None,
+        expires: None,
+        tag: 0,
+        metadata_url: metadata_url.clone(),
+    };
+    if auth.is_development() {
+        return Ok(without(Rights::Everything, None));
+    }
+    let as_subscriber = bearer(request, &gateway, Role::Subscriber).await;
+    let as_publisher = bearer(request, &gateway, Role::Publisher).await;
+    let (subscribe, publish) = match (as_subscriber, as_publisher) {
+        (Ok(None), Ok(None)) if auth.anonymous => {
+            return Ok(without(Rights::PublicOnly, Some(Matchers::default())));
+        }
+        (Ok(None), Ok(None)) => return Err(missing(&gateway, &metadata_url)),
+        (Err(problem), Err(_)) => return Err(problem),
+        (subscribe, publish) => (subscribe.ok().flatten(), publish.ok().flatten()),
+    };
+    let claims = subscribe.as_ref().or(publish.as_ref()).map(|it| &it.claims);
+    let user = claims.and_then(|it| it.all().get("sub")).and_then(Value::as_str).map(Into::into);
+    let remaining = claims.and_then(|it| it.remaining(Timestamp::now()));
+    Ok(Visitor {
+        user,
+        expires: remaining.and_then(|it| Instant::now().checked_add(it)),
+        rights: Rights::Of(subscribe.map(|it| it.granted).unwrap_or_default()),
+        publish: Some(publish.map(|it| it.granted).unwrap_or_default()),
+        tag: tag(request, &gateway),
+        metadata_url,
+    })
+}
+
+impl Visitor {
+    /// Whether it may receive what is published under `topic`, by a grant.
+    pub(crate) fn may_subscribe(&self, topic: &Topic) -> bool {
+        match &self.rights {
+            Rights::Everything => true,
+            Rights::PublicOnly => false,
+            Rights::Of(granted) => granted.matches(topic),
+        }
+    }
+
+    /// Whether it may publish under `topic`, by a grant.
+    pub(crate) fn may_publish(&self, topic: &Topic) -> bool {
+        self.publish.as_ref().is_none_or(|granted| granted.matches(topic))
+    }
+
+    /// Whether an operating right is granted by its exact name.
+    pub(crate) fn operates(&self, right: &Topic) -> bool {
+        self.publish.as_ref().is_none_or(|granted| granted.names(right))
+    }
+
+    /// Returns the problem that something is not granted.
+    pub(crate) fn not_granted(&self, detail: String) -> Problem {
+        Problem::not_granted(&self.metadata_url, detail)
+    }
 }
 
 /// Returns the subscriber of a request and ignores any access token: a reply that every page can
@@ -112,6 +204,8 @@ pub(crate) fn anonymous(request: &HttpRequest) -> Subscriber {
         profile: Profile::default(),
         is_uninvited: !auth.is_development() && !auth.anonymous,
         expires: None,
+        user: None,
+        tag: 0,
         metadata_url: metadata_url(request, gateway.settings()),
         gateway: gateway.clone(),
     }
@@ -194,6 +288,12 @@ impl Subscriber {
         let detail = format!("the token does not grant to subscribe to `{}`", topic.as_str());
         Err(Problem::not_granted(&self.metadata_url, detail))
     }
+}
+
+/// A hash of the access token of a request; 0 without one.
+fn tag(request: &HttpRequest, gateway: &Gateway) -> u64 {
+    let access_token = presentation::access_token(request, gateway).ok().flatten();
+    access_token.map_or(0, |it| foldhash::fast::FixedState::default().hash_one(it).max(1))
 }
 
 /// Returns the problem that an access token is needed. The metadata's URL has the scheme with which

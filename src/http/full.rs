@@ -1,7 +1,7 @@
 //! Problems for lack of room: seats of subscribers, and budgets in total and for an address.
 
 use actix_web::http::StatusCode;
-use tidegate_core::{budget::Full, subscriptions};
+use tidegate_core::{budget::Full, clients::NotMet, subscriptions};
 
 use super::problem::Problem;
 
@@ -83,6 +83,42 @@ impl Problem {
         const WHAT: &str = "subscriptions on the list";
         let reasons = ["subscriptions", "subscriptions_per_address"];
         Self::spent(full, WHAT, reasons, "mercure.max_subscriptions")
+    }
+
+    /// 429 or 503: there are as many clients as allowed.
+    #[must_use]
+    pub(crate) fn clients_full(full: Full) -> Self {
+        let setting = match full {
+            Full::InAll(_) => "limits.subscribers",
+            Full::Address(_) => "clients.per_address",
+        };
+        let (Full::InAll(limit) | Full::Address(limit)) = full;
+        let detail = format!("there are {limit} clients, which is the limit ({setting})");
+        let problem = match full {
+            Full::InAll(_) => Self::unavailable("clients", detail),
+            Full::Address(_) => Self::too_many("clients_per_address", detail, 5),
+        };
+        problem.with_limit(limit)
+    }
+
+    /// 403, 429 or 503: the request cannot act for this client.
+    #[must_use]
+    pub(crate) fn not_met(error: NotMet) -> Self {
+        match error {
+            NotMet::OtherUser => {
+                let detail =
+                    "this client belongs to another user; a page makes up a new key for each user";
+                Self::new(StatusCode::FORBIDDEN, "other_user", "Another user's client", detail)
+            }
+            NotMet::Full(full) => Self::clients_full(full),
+        }
+    }
+
+    /// 429: one client or address does too much.
+    #[must_use]
+    pub(crate) fn too_many(reason: &'static str, detail: String, retry_seconds: u64) -> Self {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Self::new(status, reason, "Too many requests", detail).with_retry_after(retry_seconds)
     }
 
     /// A budget is used up: in total (503), or for the peer's address (429), whose setting ends in

@@ -6,6 +6,7 @@
 pub(crate) mod accept;
 pub(crate) mod access;
 pub(crate) mod body;
+pub(crate) mod client_key;
 pub(crate) mod etag;
 pub(crate) mod form;
 mod full;

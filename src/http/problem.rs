@@ -235,7 +235,7 @@ impl Problem {
         let detail = format!("the state has revision {}, not the one that was named", view.rev);
         let problem = Self::new(status, "state_changed", "The state has changed", detail);
         let state = serde_json::to_value(&view.state).unwrap_or_default();
-        problem.with_member("rev", view.rev.into()).with_member("state", state)
+        problem.with("rev", view.rev).with("state", state)
     }
 
     /// 410: the resource no longer exists.
@@ -270,6 +270,35 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", "Key reused", detail)
     }
 
+    /// 500: a fault of the gateway or of the application.
+    pub fn internal(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
+    }
+
+    /// 409: the client itself has cancelled what it asked for.
+    pub(crate) fn cancelled(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "cancelled", "Cancelled", detail)
+    }
+
+    /// 504: a call was not answered in time.
+    pub fn no_reply(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "no_reply", "No reply", detail)
+    }
+
+    /// The problem that a client or a backend replied, with its status and its words.
+    pub(crate) fn replied(document: &Value) -> Self {
+        const LONGEST: usize = 2000;
+        let status = document.get("status").and_then(Value::as_u64);
+        let status = status.and_then(|it| u16::try_from(it).ok());
+        let status = status.filter(|it| (400..600).contains(it));
+        let status = status.and_then(|it| StatusCode::from_u16(it).ok());
+        let words = document.get("detail").or_else(|| document.get("title"));
+        let words = words.and_then(Value::as_str).unwrap_or("refused without a reason");
+        let detail: String = words.chars().take(LONGEST).collect();
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self::new(status, "replied", "Refused", detail)
+    }
+
     /// 503: temporarily unavailable.
     pub fn unavailable(reason: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, reason, "Unavailable", detail)
@@ -283,17 +312,38 @@ impl Problem {
         self
     }
 
+    /// Adds a further member to the document.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.0.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The problem document.
+    #[must_use]
+    pub(crate) fn document(&self) -> Value {
+        serde_json::to_value(self.as_document()).unwrap_or_default()
+    }
+
+    fn as_document(&self) -> ProblemDocument<'_> {
+        ProblemDocument {
+            kind: format!("urn:tidegate:problem:{}", self.0.reason.replace('_', "-")),
+            title: self.0.title,
+            status: self.0.status.as_u16(),
+            detail: &self.0.detail,
+            field: self.0.field.as_deref(),
+            limit: self.0.limit,
+            instance: self.cause().map(|(_, instance)| instance),
+            members: &self.0.members,
+        }
+    }
+
     fn with_field(mut self, field: String) -> Self {
         self.0.field = Some(field);
         self
     }
 
     /// Adds a member to the document.
-    fn with_member(mut self, name: &str, value: Value) -> Self {
-        self.0.members.insert(name.to_owned(), value);
-        self
-    }
-
     /// Returns the reason of the refusal, as a word for metrics and logs.
     #[must_use]
     pub(crate) fn reason(&self) -> &'static str {
@@ -402,17 +452,7 @@ impl ResponseError for Problem {
         }
         response.insert_header(("cache-control", "no-store"));
         response.insert_header(("x-content-type-options", "nosniff"));
-        let document = ProblemDocument {
-            kind: format!("urn:tidegate:problem:{}", self.0.reason.replace('_', "-")),
-            title: self.0.title,
-            status: self.0.status.as_u16(),
-            detail: &self.0.detail,
-            field: self.0.field.as_deref(),
-            limit: self.0.limit,
-            instance: self.cause().map(|(_, instance)| instance),
-            members: &self.0.members,
-        };
-        let body = serde_json::to_string(&document).unwrap_or_default();
+        let body = serde_json::to_string(&self.as_document()).unwrap_or_default();
         response.content_type("application/problem+json").body(body)
     }
 }

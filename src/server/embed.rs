@@ -14,9 +14,12 @@ use crate::{gateway::Gateway, http::MountedAt};
 
 /// The paths of the gateway's routes besides the start page. Others below them are the gateway's
 /// as well.
-const PATHS: [&str; 9] = [
+const PATHS: [&str; 12] = [
     "/.well-known/mercure",
     "/.well-known/oauth-protected-resource",
+    "/calls",
+    "/client",
+    "/clients",
     "/events",
     "/iframe",
     "/jobs",

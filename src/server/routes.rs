@@ -11,7 +11,7 @@ use tidegate_core::delivery::Shard;
 
 use crate::{
     api::{
-        jobs,
+        clients, jobs,
         publish::{publish_event, publish_form},
         state,
         subscribe::{
@@ -114,6 +114,12 @@ fn add_subscribe_and_publish(config: &mut ServiceConfig) {
                 .route(web::get().to(open_iframe))
                 .route(web::head().to(probe_iframe)),
         )
+        .service(readable("/clients", clients::list_clients))
+        .service(
+            resource("/clients/{id}", "POST, OPTIONS").route(web::post().to(clients::order_client)),
+        )
+        .service(resource("/calls", "POST, OPTIONS").route(web::post().to(clients::call_clients)))
+        .service(resource("/client", "POST, OPTIONS").route(web::post().to(clients::act)))
         .service(
             resource("/poll", "GET, HEAD, OPTIONS")
                 .route(web::get().to(poll_events))
@@ -160,6 +166,7 @@ fn shared(gateway: &Gateway) -> Cors {
             "if-none-match",
             "last-event-id",
             "prefer",
+            "tidegate-client",
             "tidegate-lease",
             "x-requested-with",
         ])

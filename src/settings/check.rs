@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{OldClaim, Settings, SettingsError, origins};
+use super::{OldClaim, Settings, SettingsError, TopicSettings, origins};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -29,6 +29,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
         .and_then(|()| settings.history.check(settings))
         .and_then(|()| settings.jobs.check())
         .and_then(|()| settings.state.check())
+        .and_then(|()| check_clients(settings))
         .and_then(|()| check_filter(settings))
         .map_err(SettingsError::Invalid)
 }
@@ -144,6 +145,31 @@ fn check_sizes(settings: &Settings) -> Result<(), String> {
     }
 }
 
+fn check_clients(settings: &Settings) -> Result<(), String> {
+    let clients = &settings.clients;
+    let at_least_one = [
+        ("clients.actions_per_second", clients.actions_per_second as usize),
+        ("clients.burst", clients.burst as usize),
+        ("clients.actions_per_second_per_address", clients.actions_per_second_per_address as usize),
+        ("clients.actions", clients.actions),
+        ("clients.waiting", clients.waiting),
+        ("clients.per_address", clients.per_address),
+    ];
+    if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
+        return Err(format!("{key} is 0; it has to be at least 1"));
+    }
+    if (clients.burst as usize) < clients.actions {
+        return Err(format!(
+            "clients.burst is {}, less than clients.actions, so a request of {} actions could never be admitted",
+            clients.burst, clients.actions
+        ));
+    }
+    if !clients.user_topic.is_empty() && !clients.user_topic.contains("{user}") {
+        return Err("clients.user_topic has no `{user}`, so all users would share it".to_owned());
+    }
+    TopicSettings::check_all(settings)
+}
+
 fn check_durations(settings: &Settings) -> Result<(), String> {
     let Settings { server, publish, history, delivery, poll, auth, mercure, jobs, .. } = settings;
     let positive = [
@@ -170,6 +196,7 @@ fn check_durations(settings: &Settings) -> Result<(), String> {
         ("jobs.max_wait", jobs.max_wait),
         ("jobs.progress_interval", jobs.progress_interval),
         ("members.interval", settings.members.interval),
+        ("clients.grace", settings.clients.grace),
     ];
     let retentions = [
         ("publish.idempotency_retention", publish.idempotency_retention),

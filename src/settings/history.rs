@@ -143,7 +143,9 @@ impl HistorySettings {
     /// # Errors
     /// If the matcher of a rule is malformed.
     pub(crate) fn rules(&self, bytes: usize, settings: &Settings) -> Result<Rules, Invalid> {
-        let rules = self.rules.iter().map(|it| it.to_rule(settings)).collect::<Result<_, _>>()?;
+        let of_topics = settings.topics.iter().filter_map(super::TopicSettings::rule);
+        let rules = self.rules.iter().cloned().chain(of_topics);
+        let rules = rules.map(|it| it.to_rule(settings)).collect::<Result<_, _>>()?;
         let events = settings.mercure.subscription_events as u64;
         Ok(Rules::new(rules, LaneLimits::beside(bytes as u64, events)))
     }

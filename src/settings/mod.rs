@@ -6,6 +6,7 @@
 mod aliases;
 mod auth;
 mod check;
+mod clients;
 mod error;
 mod history;
 mod jobs;
@@ -33,6 +34,7 @@ pub use self::auth::{
     AuthSettings, Compat, CorsSettings, IssuerSettings, KeySettings, MercureSettings, OldClaim,
     UnknownIds,
 };
+pub use self::clients::{ClientSettings, TopicSettings, Who};
 pub use self::error::SettingsError;
 pub use self::history::{DurabilityKind, HistorySettings, RuleSettings, StoreKind};
 pub use self::jobs::{JobSettings, JobTypeSettings, WildcardGrants};
@@ -89,6 +91,10 @@ pub struct Settings {
     pub state: StateSettings,
     /// The clients that are present on topics.
     pub members: MemberSettings,
+    /// Clients: pages and programs that join topics and act.
+    pub clients: ClientSettings,
+    /// What clients may do with topics.
+    pub topics: Vec<TopicSettings>,
     /// Bounds of requests.
     pub limits: LimitSettings,
     /// Addresses for operators.

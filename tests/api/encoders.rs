@@ -107,13 +107,13 @@ proptest! {
         // In both orders of encoding.
         let first = is_first.then(|| sse::event(&event));
         let key = CursorKey::random();
-        let writer = StreamWriter::Sse { visible_heartbeats: false, is_chunked: true };
+        let writer = StreamWriter::Sse { visible_heartbeats: false, is_json: false, is_chunked: true };
         let mut chunks = Chunks::default();
         let unframed = chunks.feed(writer.event(&event, &key));
         prop_assert_eq!(&unframed, &*sse::event(&event));
         prop_assert!(first.is_none_or(|it| *it == unframed));
-        let plain = StreamWriter::Sse { visible_heartbeats: true, is_chunked: false };
-        let writer = StreamWriter::Sse { visible_heartbeats: true, is_chunked: true };
+        let plain = StreamWriter::Sse { visible_heartbeats: true, is_json: false, is_chunked: false };
+        let writer = StreamWriter::Sse { visible_heartbeats: true, is_json: false, is_chunked: true };
         prop_assert_eq!(plain.event(&event, &key), &unframed);
         let gap = Gap { cursor: "c".into(), missing: Missing::Trimmed, after: Position(7) };
         // No two cursor tokens are the same.

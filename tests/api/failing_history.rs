@@ -134,14 +134,21 @@ async fn told(first: String) -> String {
         retry: Duration::from_secs(1),
         retry_spread: Duration::ZERO,
     };
-    let writer = StreamWriter::Sse { visible_heartbeats: false, is_chunked: false };
+    let writer = StreamWriter::Sse { visible_heartbeats: false, is_json: false, is_chunked: false };
     let style =
         Style { writer, is_old_dialect: false, ending, write_deadline: Duration::from_secs(600) };
     let interest =
         Arc::new(Interest::new(Matchers::new([Matcher::Everything]), None, Rights::Everything));
     let seat = Seats::new(1, 1).take(None).expect("a seat");
-    let subscription =
-        Subscription { interest, after: Position::START, gap: None, n_dropped: 0, terms, seat };
+    let subscription = Subscription {
+        interest,
+        after: Position::START,
+        gap: None,
+        n_dropped: 0,
+        terms,
+        seat,
+        steer: None,
+    };
     shard.adopt(server, subscription, style).expect("adopted");
     publish(&hub, first).await;
     fails.store(true, SeqCst);

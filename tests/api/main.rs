@@ -4,6 +4,7 @@
 
 mod support;
 
+mod actions; // clients: their streams, and what they do with `POST /client`
 mod admission; // rights and room are checked before anything is read or held
 mod auth; // access tokens: which are valid, and for how long
 mod bench; // `tidegate bench`: what it counts, what it refuses

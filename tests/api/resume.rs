@@ -95,6 +95,7 @@ impl Subscriber {
             n_dropped: located.n_dropped,
             terms,
             seat: Seats::new(1, 1).take(None).expect("a seat"),
+            steer: None,
         }));
     }
 
@@ -226,6 +227,7 @@ async fn a_drain_that_begins_with_the_first_subscriber_ends_it() {
             n_dropped: 0,
             terms,
             seat: Seats::new(1, 1).take(None).expect("a seat"),
+            steer: None,
         });
         hub.drain();
         feed.next().await

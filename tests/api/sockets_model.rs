@@ -73,7 +73,7 @@ fn style(is_chunked: bool) -> Style {
         retry: Duration::from_secs(1),
         retry_spread: Duration::ZERO,
     };
-    let writer = StreamWriter::Sse { visible_heartbeats: false, is_chunked };
+    let writer = StreamWriter::Sse { visible_heartbeats: false, is_json: false, is_chunked };
     Style { writer, is_old_dialect: false, ending, write_deadline: Duration::from_secs(600) }
 }
 
@@ -145,6 +145,7 @@ impl Client {
             n_dropped: located.n_dropped,
             terms,
             seat: Seats::new(1, 1).take(None).expect("a seat"),
+            steer: None,
         };
         let (server, client) = connection();
         world.shard.adopt(server, subscription, style(self.is_chunked)).expect("adopted");

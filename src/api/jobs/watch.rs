@@ -9,7 +9,7 @@ use tidegate_core::{
     event::Topic,
     jobs::Status,
     matching::{Interest, Matcher, Matchers, Rights},
-    transport::{StreamWriter, Transport, sse},
+    transport::{Transport, sse},
 };
 
 use crate::{
@@ -63,9 +63,9 @@ pub(super) async fn watch(
         n_dropped: 0,
         terms: stream_terms(gateway, Transport::Sse, None),
         seat: seat(request, gateway, is_stranger)?,
+        steer: None,
     };
-    let mut style =
-        stream::style(gateway, StreamWriter::Sse { visible_heartbeats: false, is_chunked: false });
+    let mut style = stream::style(gateway, stream::plain_sse());
     style.ending.last_event = Some("job.done");
     Ok(stream::respond(request, response, head.into(), subscription, style))
 }

@@ -50,10 +50,12 @@ pub(super) async fn show_state(request: HttpRequest) -> Result<HttpResponse, Pro
     let topic = request::topic(&request, &gateway).map_err(|it| subscriber.refuse(it))?;
     let matcher = Matcher::exact(topic.as_str(), gateway.settings().limits.topic_bytes)
         .map_err(|invalid| subscriber.refuse(Problem::parameter(&invalid)))?;
-    subscriber.check_matchers(&Matchers::new([matcher]))?;
     let states = gateway.states();
-    if (states.options().terms)(&topic).private {
-        subscriber.check(&topic)?;
+    if !request::may_see(&request, &gateway, subscriber.user.as_deref(), &topic)? {
+        subscriber.check_matchers(&Matchers::new([matcher]))?;
+        if (states.options().terms)(&topic).private {
+            subscriber.check(&topic)?;
+        }
     }
     let page = page(&request)?;
     let shown = show(&gateway, &topic, page.as_ref());

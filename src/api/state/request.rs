@@ -11,7 +11,7 @@ use tidegate_core::{
 
 use crate::{
     gateway::Gateway,
-    http::{form, problem::Problem},
+    http::{client_key, form, problem::Problem},
 };
 
 /// Returns the value of a parameter.
@@ -19,7 +19,8 @@ pub(super) fn parameter(request: &HttpRequest, name: &str) -> Result<Option<Stri
     Ok(form::first(request.query_string(), name)?)
 }
 
-/// Returns the topic of a request. The hub's own topics have no state here.
+/// Returns the topic of a request. Of the hub's own topics, only a client's is allowed, to that
+/// client.
 pub(super) fn topic(request: &HttpRequest, gateway: &Gateway) -> Result<Topic, Problem> {
     const FIELD: &str = "topic";
     let Some(topic) = parameter(request, FIELD)? else {
@@ -30,11 +31,32 @@ pub(super) fn topic(request: &HttpRequest, gateway: &Gateway) -> Result<Topic, P
     if topic.as_str() == "*" {
         return Err(Problem::field(FIELD, "`topic` is `*`; only a single topic has a state"));
     }
-    if topic.is_reserved(gateway.hub_url()) {
+    if topic.is_reserved(gateway.hub_url()) && !is_of_client(request, &topic)? {
         let detail = "`topic` lies in a namespace that only the hub itself may publish to";
         return Err(Problem::field(FIELD, detail));
     }
     Ok(topic)
+}
+
+/// Whether a topic belongs to the client whose key the request has.
+fn is_of_client(request: &HttpRequest, topic: &Topic) -> Result<bool, Problem> {
+    let client = client_key::of_header(request)?;
+    Ok(client.is_some_and(|client| *topic == Topic::of_client(&client)))
+}
+
+/// Whether the client whose key the request has may see a topic: it has joined it, or owns it.
+pub(super) fn may_see(
+    request: &HttpRequest,
+    gateway: &Gateway,
+    user: Option<&str>,
+    topic: &Topic,
+) -> Result<bool, Problem> {
+    let cell = client_key::of_header(request)?.and_then(|it| gateway.clients().find(&it));
+    Ok(cell.is_some_and(|cell| {
+        let client = cell.client();
+        let is_own = *topic == Topic::of_client(cell.id());
+        client.user.as_deref() == user && (is_own || client.topics.contains_key(topic))
+    }))
 }
 
 /// Returns the entity tag of a revision. It names the history as well: revisions of a topic begin

@@ -6,7 +6,7 @@ use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{Method, header::HeaderValue},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tidegate_core::{
     delivery::{Feed, Seat, Shard, Subscription, Terms},
     event::{Invalid, Position},
@@ -18,6 +18,7 @@ use tidegate_core::{
 use tracing::error;
 
 use super::{
+    hello::{self, ClientStream},
     params::{Params, TransportParams},
     stream,
 };
@@ -43,6 +44,8 @@ pub(super) struct Admitted<'a, P> {
     /// What was dropped so far; it needs no further notice.
     n_dropped: u64,
     seat: Seat,
+    /// The stream of a client, if the request says hello.
+    pub(super) client_stream: Option<ClientStream>,
 }
 
 /// Admits the subscriber of a request whose parameters are all in its URL.
@@ -68,9 +71,14 @@ pub(super) async fn admit_as<'a, P: TransportParams>(
 ) -> Result<Admitted<'a, P>, Problem> {
     let gateway = Gateway::of(request);
     let seat = seat(request, &gateway, subscriber.is_stranger())?;
-    let (params, own) = Params::parse(request, body, &gateway, subscriber)?;
+    let (mut params, own) = Params::parse(request, body, &gateway, subscriber)?;
     let seat = room_for_matchers(request, &gateway, &params, seat)?;
-    let located = locate(request, &gateway, &params).await?;
+    let client_stream = hello::meet(request, &gateway, &params, subscriber).await?;
+    if let Some(stream) = &client_stream {
+        params.interest = stream.group().steer().interest();
+    }
+    let began = client_stream.as_ref().map(ClientStream::began);
+    let located = locate(request, &gateway, &params, began).await?;
     let cursor = params.cursor.as_ref().map(|it| it.text.as_str());
     let cursor_echo = cursor.map(|cursor| echo(cursor, located.missing));
     let Located { mut after, mut missing, n_dropped } = located;
@@ -85,7 +93,18 @@ pub(super) async fn admit_as<'a, P: TransportParams>(
         missing,
         after,
     });
-    Ok(Admitted { request, gateway, params, own, after, cursor_echo, gap, n_dropped, seat })
+    Ok(Admitted {
+        request,
+        gateway,
+        params,
+        own,
+        after,
+        cursor_echo,
+        gap,
+        n_dropped,
+        seat,
+        client_stream,
+    })
 }
 
 /// Takes a seat for the subscriber, before any other work for it. `is_stranger` means that it lacks
@@ -136,13 +155,14 @@ async fn locate(
     request: &HttpRequest,
     gateway: &Gateway,
     params: &Params,
+    began: Option<Position>,
 ) -> Result<Located, Problem> {
     // A response to HEAD has no events, so a search would be wasted.
     if let Some(count) = params.n_newest().filter(|_| request.method() != Method::HEAD) {
         return search(gateway, params, count).await;
     }
     let history = gateway.hub().history();
-    let start = params.start(history.cursor_key(), gateway.settings().limits.id_bytes);
+    let start = params.start(history.cursor_key(), gateway.settings().limits.id_bytes, began);
     let located = locate_current(history, start, &params.interest).await;
     located.map_err(|error| unreadable(&error))
 }
@@ -224,13 +244,27 @@ impl<P> Admitted<'_, P> {
         writer: StreamWriter,
     ) -> Result<HttpResponse, Problem> {
         self.add_headers(&mut response);
+        let mut head = BytesMut::from(&*head);
+        if let Some(data) = self.hello() {
+            let retry = Some(stream::retry_later(&self.gateway));
+            let token = self.resume_point();
+            head.extend_from_slice(&writer.named_with(hello::HELLO, &data, &token, retry));
+        }
+        let head = head.freeze();
         let terms = stream_terms(&self.gateway, writer.transport(), self.params.expires);
         let mut style = stream::style(&self.gateway, writer);
         style.is_old_dialect = self.params.is_old_dialect;
-        let joined = self.join(None)?;
+        let mut joined = self.join(None)?;
+        joined.attach(terms.transport, joined.gateway.settings().delivery.lifetime);
         let request = joined.request;
         let (subscription, _, _) = joined.subscription(terms);
         Ok(stream::respond(request, response, head, subscription, style))
+    }
+
+    /// The data of the event that a client gets first.
+    pub(super) fn hello(&self) -> Option<String> {
+        let has_resumed = self.params.cursor.is_some() && self.gap.is_none();
+        self.client_stream.as_ref().map(|it| it.hello(&self.gateway, has_resumed))
     }
 
     /// Subscribes a transport that replies instead of streaming, for at most `time`. `session` is
@@ -245,11 +279,19 @@ impl<P> Admitted<'_, P> {
         time: Duration,
     ) -> Result<(Feed, Params, P), Problem> {
         let terms = Terms { transport, heartbeat: None, lifetime: time };
-        let joined = self.join(Some(session))?;
+        let mut joined = self.join(Some(session))?;
+        joined.attach(transport, time);
         let shard = joined.request.app_data::<Shard>();
         let shard = shard.expect("`Gateway::configure` adds a shard to its routes").clone();
         let (subscription, params, own) = joined.subscription(terms);
         Ok((shard.subscribe(subscription), params, own))
+    }
+
+    /// Makes it the stream of its clients, for as long as it has its seat.
+    fn attach(&mut self, transport: Transport, time: Duration) {
+        let Some(stream) = &self.client_stream else { return };
+        let attached = stream.attach(&self.gateway, transport, time);
+        self.seat.guard(attached);
     }
 
     /// Adds it to the list of subscriptions, if there is one, for as long as it has its seat.
@@ -262,10 +304,10 @@ impl<P> Admitted<'_, P> {
             session: session.map(|number| (number, gateway.settings().poll.session_lease)),
         };
         let payload_for = |matcher: &str| params.profile.payload_for(matcher);
-        if let Some(newcomer) = Newcomer::new(params.interest.matchers(), signs, payload_for) {
+        if let Some(newcomer) = Newcomer::new(params.interest.asked(), signs, payload_for) {
             let address = client_address(self.request, gateway.settings());
             let mut share = gateway.listed().share(address);
-            share.grow(params.interest.matchers().count()).map_err(Problem::listed_full)?;
+            share.grow(params.interest.asked().count()).map_err(Problem::listed_full)?;
             let presence = registry.join(newcomer).map_err(Problem::listed_out)?;
             self.seat = self.seat.guarding((share, presence));
         }
@@ -289,9 +331,10 @@ impl<P> Admitted<'_, P> {
 
     /// The subscription for the shard.
     fn subscription(self, terms: Terms) -> (Subscription, Params, P) {
-        let Self { params, own, after, gap, n_dropped, seat, .. } = self;
+        let Self { params, own, after, gap, n_dropped, seat, client_stream, .. } = self;
         let interest = params.interest.clone();
-        (Subscription { interest, after, gap, n_dropped, terms, seat }, params, own)
+        let steer = client_stream.map(|it| it.group().steer().clone());
+        (Subscription { interest, after, gap, n_dropped, terms, seat, steer }, params, own)
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod callback;
+mod hello;
 mod iframe;
 mod names;
 mod params;

@@ -8,7 +8,7 @@ use actix_web::{
 };
 use jiff::Timestamp;
 use tidegate_core::{
-    event::{ClientKey, EventId, Invalid, Topic},
+    event::{ClientKey, EventId, Invalid, Position, Topic},
     history::{CursorKey, Start},
     matching::{Interest, MatcherKind, Matchers},
 };
@@ -17,7 +17,7 @@ use super::{names::Parameter, query::Query};
 use crate::{
     auth::{Dialect, Profile},
     gateway::Gateway,
-    http::{access::Subscriber, etag::first_tag, form, problem::Problem},
+    http::{access::Subscriber, client_key::parse_key, etag::first_tag, form, problem::Problem},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -53,6 +53,8 @@ pub(super) struct Params {
     pub(super) profile: Profile,
     /// The parameter `client`; the interest has its hash.
     pub(super) client: Option<String>,
+    /// The clients that the stream is for, if it says hello.
+    pub(super) hello: Option<Hello>,
     /// Whether events about subscriptions are written in the old dialect.
     pub(super) is_old_dialect: bool,
     /// When the subscriber's access token expires.
@@ -61,6 +63,14 @@ pub(super) struct Params {
     backlog: Backlog,
     /// The query without the parameters that change between connections.
     pub(super) lasting_query: String,
+}
+
+/// The clients of a stream that says hello.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hello {
+    pub(super) clients: Vec<ClientKey>,
+    /// Whether the stream gets nothing until a client names it.
+    pub(super) is_on_trial: bool,
 }
 
 /// Where a client left off.
@@ -97,6 +107,9 @@ impl Params {
             Ok((params, P::read(&query, gateway)?))
         };
         let (params, own) = read().map_err(|problem| subscriber.refuse(problem))?;
+        if params.hello.is_some() && subscriber.is_stranger() {
+            return Err(subscriber.access_token_missing());
+        }
         subscriber.check_matchers(params.interest.matchers())?;
         if subscriber.is_stranger() {
             check_jobs(gateway, params.interest.matchers())?;
@@ -123,7 +136,8 @@ impl Params {
         let values = query.matchers.iter().map(|(kind, value)| (*kind, value.as_str()));
         let matchers = Matchers::parse(values, gateway.hub_url(), gateway.matcher_limits())
             .map_err(|invalid| Problem::parameter(&invalid))?;
-        let client = query.one("client").map(ToOwned::to_owned);
+        let hello = hello(query)?;
+        let client = query.clients.first().cloned();
         let key =
             client.as_deref().map(|key| ClientKey::parse("client", key, limits.client_key_bytes));
         let key = key.transpose().map_err(|invalid| Problem::parameter(&invalid))?;
@@ -133,7 +147,8 @@ impl Params {
             pattern_field,
             profile: subscriber.profile.clone(),
             client,
-            is_old_dialect: tells && understands_old && is_old,
+            is_old_dialect: tells && understands_old && is_old && hello.is_none(),
+            hello,
             expires: subscriber.expires,
             cursor: cursor(request, std::mem::take(&mut query.cursors)),
             backlog,
@@ -150,11 +165,12 @@ impl Params {
         }
     }
 
-    /// Where to begin, unless the newest events are requested.
-    pub(super) fn start(&self, key: &CursorKey, id_bytes: usize) -> Start {
+    /// Where to begin, unless the newest events are requested. Without a cursor, a client begins at
+    /// `began`.
+    pub(super) fn start(&self, key: &CursorKey, id_bytes: usize, began: Option<Position>) -> Start {
         match &self.cursor {
             None => match self.backlog {
-                Backlog::None | Backlog::Last(_) => Start::Now,
+                Backlog::None | Backlog::Last(_) => began.map_or(Start::Now, Start::Position),
                 Backlog::Since(time) => Start::Since(time),
             },
             // Present but empty: a client that has received no event yet may send this.
@@ -167,6 +183,30 @@ impl Params {
                 EventId::parse(&cursor.text, id_bytes).map_or(Start::Unknown, Start::Id)
             }
         }
+    }
+}
+
+/// Reads the parameters `hello`, `client` and `trial`.
+fn hello(query: &Query) -> Result<Option<Hello>, Problem> {
+    let is_on_trial = match query.one("trial") {
+        None => false,
+        Some("1") => true,
+        Some(_) => return Err(Problem::field("trial", "`trial` is not `1`, the only value")),
+    };
+    match query.one("hello") {
+        None if is_on_trial => {
+            Err(Problem::field("trial", "`trial` needs `hello=event`: it is for clients"))
+        }
+        None => Ok(None),
+        Some("event") if query.clients.is_empty() => {
+            let detail = "`hello=event` needs `client`, a key of 22 characters or more that the client made up";
+            Err(Problem::field("client", detail))
+        }
+        Some("event") => {
+            let keys = query.clients.iter().map(|key| parse_key("client", key));
+            Ok(Some(Hello { clients: keys.collect::<Result<_, _>>()?, is_on_trial }))
+        }
+        Some(_) => Err(Problem::field("hello", "`hello` is not `event`, the only value")),
     }
 }
 

@@ -23,12 +23,13 @@ use actix_web::{
 use bytes::Bytes;
 use tidegate_core::{
     delivery::{Feed, Item, SessionPoll},
-    transport::{Transport, json, subscription},
+    transport::{EndReason, Transport, json, subscription},
 };
 
 use super::{
     admission::{self, Admitted},
     callback::check_callback,
+    hello::HELLO,
     names::Parameter,
     params::{Params, TransportParams},
     query::Query,
@@ -105,10 +106,11 @@ pub(crate) async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Pr
     let mut response = HttpResponse::Ok();
     headers::uncached(&mut response);
     admitted.add_cursor_echo(&mut response);
+    let hello = first_words(&admitted);
     let mut session_poll = gateway.sessions().begin(admitted.own.session.as_deref());
     let (mut feed, params, own) = admitted.feed(Transport::Poll, session_poll.number(), wait)?;
     let peer = Peer::of(&request);
-    let batch = collect(&mut feed, &mut session_poll, &peer, wait, &params, settings).await;
+    let batch = collect(hello, &mut feed, &mut session_poll, &peer, wait, &params, settings).await;
 
     if preferred {
         let applied = format!("wait={}", wait.as_secs());
@@ -139,6 +141,14 @@ pub(crate) async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Pr
     }
     let size = pieces.iter().map(|piece| piece.len() as u64).sum();
     Ok(response.body(Reply { pieces, size, _feed: feed, _session_poll: session_poll }))
+}
+
+/// What a client gets first: in its first poll, and when the gateway has forgotten it.
+fn first_words(admitted: &Admitted<'_, PollParams>) -> Option<Bytes> {
+    let is_first = admitted.params.cursor.is_none();
+    admitted.client_stream.as_ref().filter(|it| is_first || it.is_new)?;
+    let data = admitted.hello()?;
+    Some(json::named(HELLO, &data, &admitted.resume_point(), None).into())
 }
 
 /// Answers with the head that a reply would have, without waiting. `HEAD` subscribes to nothing.
@@ -188,6 +198,7 @@ fn wait(request: &HttpRequest, own: &PollParams, settings: &PollSettings) -> (Du
 /// Collects the available events. If there are none, waits for one, for the end of the poll, or
 /// until the peer ends its side.
 async fn collect(
+    first: Option<Bytes>,
     feed: &mut Feed,
     session_poll: &mut SessionPoll,
     peer: &Peer,
@@ -195,7 +206,7 @@ async fn collect(
     params: &Params,
     settings: &PollSettings,
 ) -> Batch {
-    let mut batch = Batch { events: Vec::new(), bytes: 0, more: false };
+    let mut batch = Batch { events: first.into_iter().collect(), bytes: 0, more: false };
     loop {
         if settings.batch_events <= batch.events.len() || settings.batch_bytes <= batch.bytes {
             batch.more = true;
@@ -219,6 +230,12 @@ async fn collect(
             Some(Item::Event(event)) => json::event(params.interest.shown(&event)).clone(),
             Some(Item::Gap(gap)) => json::gap_event(&gap, feed.cursor_key()).into(),
             Some(Item::Heartbeat(_)) => continue,
+            Some(Item::End(EndReason::Replaced(stream))) => {
+                let data = json::script_safe(&serde_json::json!({ "stream": stream.to_string() }));
+                let replaced = json::named("tidegate.replaced", &data, &feed.token(), None);
+                batch.events.push(replaced.into());
+                return batch;
+            }
             Some(Item::End(_)) | None => {
                 batch.more = feed.is_behind();
                 return batch;

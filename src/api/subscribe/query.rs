@@ -6,7 +6,7 @@ use tidegate_core::{event::Invalid, matching::MatcherKind};
 use super::names::{self, Parameter};
 use crate::{
     gateway::Gateway,
-    http::{ACCESS_TOKEN_PARAMETER, form, problem::Problem},
+    http::{ACCESS_TOKEN_PARAMETER, client_key::TIDEGATE_CLIENT, form, problem::Problem},
     telemetry::metrics::OldFeature,
 };
 
@@ -18,8 +18,12 @@ const CURSORS: [&str; 4] = ["lastEventId", "last_event_id", "lastEventID", "Last
 /// a dialect.
 const HUB: &str = "/.well-known/mercure";
 
-/// The parameters of every transport that may be given at most once.
-const COMMON: [Parameter; 3] = [
+/// The most clients of one stream.
+const MOST_CLIENTS: usize = 64;
+
+/// The parameters of every transport, besides matchers and cursors. All but `client` may be given
+/// once.
+const COMMON: [Parameter; 5] = [
     Parameter {
         name: "last",
         is_lasting: false,
@@ -31,6 +35,8 @@ const COMMON: [Parameter; 3] = [
         is_lasting: true,
         misspelled: &["Client", "clients", "client_id", "clientid", "clientId", "client_key"],
     },
+    Parameter { name: "hello", is_lasting: true, misspelled: &["Hello", "hallo"] },
+    Parameter { name: "trial", is_lasting: false, misspelled: &["Trial"] },
 ];
 
 /// The values of known parameters. Their number is bounded.
@@ -38,6 +44,8 @@ pub(super) struct Query {
     pub(super) matchers: Vec<(MatcherKind, String)>,
     /// The cursors given, the most current first.
     pub(super) cursors: [Option<String>; CURSORS.len()],
+    /// The keys of clients. Only a stream that says hello is for several.
+    pub(super) clients: Vec<String>,
     single: Vec<(&'static str, String)>,
     lasting: String,
 }
@@ -57,6 +65,7 @@ impl Query {
         let mut query = Self {
             matchers: Vec::new(),
             cursors: Default::default(),
+            clients: Vec::new(),
             single: Vec::new(),
             lasting: String::new(),
         };
@@ -69,7 +78,16 @@ impl Query {
                 names::check(&name, is_hub, COMMON.iter().chain(own))?;
             }
         }
-        if query.matchers.is_empty() {
+        if query.clients.is_empty()
+            && query.one("hello").is_some()
+            && let Some(key) = request.headers().get(TIDEGATE_CLIENT)
+        {
+            query.clients.push(String::from_utf8_lossy(key.as_bytes()).into_owned());
+        }
+        if 1 < query.clients.len() && query.one("hello").is_none() {
+            return Err(Problem::field("client", "`client` is given more than once"));
+        }
+        if query.matchers.is_empty() && query.one("hello").is_none() {
             let detail = "`topic` is missing: give at least one `topic` or `match`, or `topic=*`";
             return Err(Problem::field("topic", detail));
         }
@@ -94,6 +112,13 @@ impl Query {
             self.matchers.push((kind, value));
         } else if let Some(at) = CURSORS.iter().position(|cursor| *cursor == name) {
             self.cursors[at].get_or_insert(value);
+        } else if name == "client" {
+            if MOST_CLIENTS <= self.clients.len() {
+                let (field, limit) = ("client", MOST_CLIENTS);
+                return Err(Problem::parameter(&Invalid::TooMany { field, limit }));
+            }
+            self.keep(name, &value);
+            self.clients.push(value);
         } else if let Some(known) = COMMON.iter().chain(own).find(|it| it.name == name) {
             if self.one(name).is_some() {
                 return Err(Problem::field(name, format!("`{name}` is given more than once")));

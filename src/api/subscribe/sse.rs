@@ -6,6 +6,7 @@ use actix_web::{
     web,
 };
 use bytes::{Bytes, BytesMut};
+use bytesize::ByteSize;
 use mime::Mime;
 use tidegate_core::transport::{StreamWriter, sse};
 
@@ -31,14 +32,43 @@ const FORM: &str = "application/x-www-form-urlencoded";
 struct SseParams {
     /// Whether heartbeats are events that scripts can see.
     visible_heartbeats: bool,
+    /// Whether each event is one JSON object.
+    is_json: bool,
+    /// Bytes of a comment at the beginning, for proxies that hold back small responses.
+    padding: usize,
 }
 
 impl TransportParams for SseParams {
-    const NAMES: &'static [Parameter] = &[HEARTBEAT];
+    const NAMES: &'static [Parameter] = &[
+        HEARTBEAT,
+        Parameter { name: "format", is_lasting: true, misspelled: &["Format", "formats"] },
+        Parameter { name: "padding", is_lasting: true, misspelled: &["Padding", "pad"] },
+    ];
 
     fn read(query: &Query, _: &Gateway) -> Result<Self, Problem> {
-        Ok(Self { visible_heartbeats: visible_heartbeats(query)? })
+        let is_json = match query.one("format") {
+            None => false,
+            Some("json") => true,
+            Some(_) => {
+                return Err(Problem::field("format", "`format` is not `json`, the only value"));
+            }
+        };
+        let padding = query.one("padding").map_or(Ok(0), padding)?;
+        Ok(Self { visible_heartbeats: visible_heartbeats(query)?, is_json, padding })
     }
+}
+
+/// Reads the parameter `padding`: bytes, such as `2048` or `2KiB`.
+fn padding(text: &str) -> Result<usize, Problem> {
+    const MOST: usize = 64 << 10;
+    let bytes = text.parse::<ByteSize>().ok().and_then(|it| usize::try_from(it.as_u64()).ok());
+    let detail = "`padding` is not a number of bytes such as `2KiB`";
+    let bytes = bytes.ok_or_else(|| Problem::field("padding", detail))?;
+    if MOST < bytes {
+        let detail = format!("`padding` is more than {MOST} bytes");
+        return Err(Problem::field("padding", detail).with_limit(MOST));
+    }
+    Ok(bytes)
 }
 
 /// Opens an event stream.
@@ -108,12 +138,15 @@ async fn admit(
 }
 
 fn open(gateway: &Gateway, admitted: Admitted<'_, SseParams>) -> Result<HttpResponse, Problem> {
-    let visible_heartbeats = admitted.own.visible_heartbeats;
+    let SseParams { visible_heartbeats, is_json, padding } = admitted.own;
+    let writer = StreamWriter::Sse { visible_heartbeats, is_json, is_chunked: false };
     let mut head = BytesMut::from(&*sse::head(gateway.settings().delivery.retry));
-    if let (true, Some(cursor_token)) = (visible_heartbeats, admitted.beginning()) {
-        head.extend_from_slice(&sse::visible_heartbeat(&cursor_token));
+    if 0 < padding {
+        head.extend_from_slice(&sse::padding(padding));
     }
-    let writer = StreamWriter::Sse { visible_heartbeats, is_chunked: false };
+    if let (true, Some(cursor_token)) = (visible_heartbeats, admitted.beginning()) {
+        head.extend_from_slice(&writer.heartbeat(&cursor_token));
+    }
     admitted.stream(response(), head.freeze(), writer)
 }
 

@@ -65,6 +65,11 @@ pub(crate) fn respond(
     response
 }
 
+/// The encoder of a plain event stream.
+pub(crate) fn plain_sse() -> StreamWriter {
+    StreamWriter::Sse { visible_heartbeats: false, is_json: false, is_chunked: false }
+}
+
 /// The gateway's style for streams.
 pub(crate) fn style(gateway: &Gateway, writer: StreamWriter) -> Style {
     let settings = gateway.settings();

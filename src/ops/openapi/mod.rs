@@ -3,6 +3,7 @@
 //! The table of operations is kept by hand, beside the handlers that it describes. A debug build
 //! panics at an answer that the table lacks, so tests find what is missing.
 
+mod of_clients;
 mod of_events;
 mod of_jobs;
 mod of_operators;
@@ -95,7 +96,8 @@ fn describes(method: &Method, pattern: &str, status: StatusCode) -> bool {
 /// Returns all operations.
 fn all() -> impl Iterator<Item = &'static Operation> + Clone {
     let events = of_events::OPERATIONS.iter().chain(of_state::OPERATIONS);
-    events.chain(of_jobs::OPERATIONS).chain(of_operators::OPERATIONS)
+    let of_work = of_clients::OPERATIONS.iter().chain(of_jobs::OPERATIONS);
+    events.chain(of_work).chain(of_operators::OPERATIONS)
 }
 
 fn is_in(answers: &[Answer], status: StatusCode) -> bool {

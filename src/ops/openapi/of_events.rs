@@ -3,9 +3,9 @@
 use utoipa::openapi::path::ParameterIn::Query;
 
 use super::operations::{
-    Answer, BAD, CROWDED, FORM, HEARTBEAT, HTML, JSON, KEY, KNOWN, LARGE, MATCHERS, MEDIA_TYPE,
-    NO_TOKEN, NOT_ACCEPTABLE, NOT_FOUND, Operation, Parameter, SCRIPT, SLOW, START, STREAM, TEXT,
-    UNCHANGED, WAIT, answer, parameter, refusal, segment,
+    Answer, BAD, CLIENT, CROWDED, FORM, FORMAT, HEARTBEAT, HTML, JSON, KEY, KNOWN, LARGE, MATCHERS,
+    MEDIA_TYPE, NO_TOKEN, NOT_ACCEPTABLE, NOT_FOUND, Operation, PADDING, Parameter, SCRIPT, SLOW,
+    START, STREAM, TEXT, UNCHANGED, WAIT, answer, parameter, refusal, segment,
 };
 
 const CALLBACK: Parameter = parameter(
@@ -88,7 +88,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         tag: "subscribe",
         summary: "Subscribe over EventSource",
         description: "An `Accept` of anything but text/event-stream is refused. JSON that was published arrives as text. A typed event needs `addEventListener` for its type. `tidegate.gap` says where events may be missing.",
-        parameters: &[MATCHERS, START, &[HEARTBEAT]],
+        parameters: &[MATCHERS, START, CLIENT, &[HEARTBEAT, FORMAT, PADDING]],
         bodies: &[],
         answers: STREAMED,
     },
@@ -112,7 +112,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         tag: "subscribe",
         summary: "Subscribe over EventSource, as a Mercure hub",
         description: "The same as `/events`. See docs/mercure.md.",
-        parameters: &[MATCHERS, START, &[HEARTBEAT]],
+        parameters: &[MATCHERS, START, CLIENT, &[HEARTBEAT, FORMAT, PADDING]],
         bodies: &[],
         answers: STREAMED,
     },
@@ -136,7 +136,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         tag: "subscribe",
         summary: "Subscribe over a forever iframe",
         description: "An endless document whose script passes events on to the page around it.",
-        parameters: &[MATCHERS, START, &[HEARTBEAT, CALLBACK, ORIGIN]],
+        parameters: &[MATCHERS, START, CLIENT, &[HEARTBEAT, CALLBACK, ORIGIN]],
         bodies: &[],
         answers: &[
             answer(200, "A document that never ends.", &[(HTML, "text")]),
@@ -154,7 +154,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         tag: "subscribe",
         summary: "Subscribe over long poll",
         description: "Answers at once if there are events, else when there is one or the time is over. Resolve `next` against the address of the request.",
-        parameters: &[MATCHERS, START, &[WAITS, SESSION, SCRIPT_CALLBACK, WAIT, KNOWN]],
+        parameters: &[MATCHERS, START, CLIENT, &[WAITS, SESSION, SCRIPT_CALLBACK, WAIT, KNOWN]],
         bodies: &[],
         answers: &[
             answer(

@@ -50,6 +50,7 @@ pub(super) const TAGS: &[(&str, &str)] = &[
     ("subscribe", "Receive events over EventSource, a forever iframe or long poll."),
     ("state", "One JSON object for each topic, and who is present."),
     ("subscriptions", "Who is subscribed, with `mercure.subscriptions`."),
+    ("clients", "What pages and programs do: join topics, send, set state, call."),
     ("jobs", "Long work: create, claim, report, watch."),
     ("operations", "Pages, health, metrics and descriptions."),
 ];
@@ -144,6 +145,29 @@ pub(super) const START: &[Parameter] = &[
 
 pub(super) const HEARTBEAT: Parameter =
     parameter("heartbeat", Query, "string", "`event`: heartbeats are events `tidegate.heartbeat`.");
+
+/// The parameters of streams for clients.
+pub(super) const CLIENT: &[Parameter] = &[
+    parameter(
+        "client",
+        Query,
+        "string",
+        "The key that a client made up. Updates that except it are left out.",
+    ),
+    parameter(
+        "hello",
+        Query,
+        "string",
+        "`event`: the stream of a client, which begins with `tidegate.hello`. No topic is needed.",
+    ),
+    parameter("Tidegate-Client", Header, "string", "The client's key, instead of `client`."),
+    parameter("trial", Query, "string", "`1`: nothing but heartbeats until the client names it."),
+];
+
+pub(super) const FORMAT: Parameter =
+    parameter("format", Query, "string", "`json`: each event is one JSON object.");
+pub(super) const PADDING: Parameter =
+    parameter("padding", Query, "string", "Bytes of a comment at the beginning, such as `2KiB`.");
 
 pub(super) const WAIT: Parameter =
     parameter("Prefer", Header, "string", "`wait=10`: wait up to so many seconds.");

@@ -22,7 +22,14 @@ fn parsed(schema: Value) -> RefOr<Schema> {
     serde_json::from_value(schema).expect("a constant that a test parses")
 }
 
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 27] = [
+    "ClientRequest",
+    "ClientReply",
+    "ClientList",
+    "ClientOrder",
+    "ClientCall",
+    "Gathered",
+    "Ordered",
     "Update",
     "UpdateForm",
     "Updates",
@@ -48,6 +55,8 @@ const NAMES: [&str; 20] = [
 fn schema(name: &str) -> Value {
     match name {
         "Problem" => problem(),
+        "ClientRequest" | "ClientReply" => client(name),
+        "ClientList" | "ClientOrder" | "ClientCall" | "Gathered" | "Ordered" => backend(name),
         "Update" | "UpdateForm" | "Updates" | "Published" | "Event" | "PollReply" => event(name),
         "State" | "StatePatch" | "StateChanged" => state(name),
         _ => job(name),
@@ -75,6 +84,80 @@ fn state(name: &str) -> Value {
                 merged, and everything else replaces; arrays are replaced as a whole.",
         }),
         _ => object(&["rev"], json!({ "rev": number("The revision after the change.") })),
+    }
+}
+
+fn client(name: &str) -> Value {
+    let action = json!({
+        "type": "object",
+        "description": "One of `join`, `leave`, `send`, `set`, `call`, `emit`, `reply`, `callback`, `cancel`, `bye`, `carry`, `drop`, with its own fields.",
+    });
+    let result = json!({ "type": "object", "description": "The result, or `problem`." });
+    match name {
+        "ClientRequest" => json!({
+            "type": "object",
+            "required": ["client", "do"],
+            "properties": {
+                "client": text("The key that the client made up: 22 to 128 of A-Z a-z 0-9 - _."),
+                "seq": number("The number of an ordered request: 1, 2, 3 and so on."),
+                "id": text("By which a request without `seq` is known if it is repeated."),
+                "stream": text("The stream that the client hears, from its hello."),
+                "do": { "type": "array", "items": action },
+            },
+        }),
+        _ => json!({
+            "type": "object",
+            "properties": {
+                "seq": number("That of the request."),
+                "did": { "type": "array", "items": result },
+            },
+        }),
+    }
+}
+
+fn backend(name: &str) -> Value {
+    let object = |description: &str| json!({ "type": "object", "description": description });
+    match name {
+        "ClientList" => json!({
+            "type": "object",
+            "properties": {
+                "count": number("All that were asked for."),
+                "clients": { "type": "array", "items": object("`id`, `user`, `transport`, `topics`.") },
+                "next": optional("string", "The `after` of the next page."),
+            },
+        }),
+        "ClientOrder" => json!({
+            "type": "object",
+            "properties": {
+                "join": text("A topic to join."),
+                "as": object("What the client shows of itself there."),
+                "leave": text("A topic to leave."),
+                "set": object("A merge patch for the state of the client's own topic."),
+                "send": object("A message with `type` and `data`."),
+                "end": flag("Whether the client ends."),
+            },
+        }),
+        "ClientCall" => json!({
+            "type": "object",
+            "required": ["to", "call"],
+            "properties": {
+                "to": object("`client` with an id, or `topic`."),
+                "call": text("The name of the handler in the page."),
+                "data": any("What the handler gets."),
+                "wait": number("Seconds to wait for the replies, at most 60; 20 by default."),
+            },
+        }),
+        "Gathered" => json!({
+            "type": "object",
+            "properties": {
+                "replies": object("By client: `data`, or `problem`."),
+                "missing": texts("The clients that have not replied."),
+            },
+        }),
+        _ => json!({
+            "type": "object",
+            "properties": { "id": text("Of the message."), "rev": number("Of the state.") },
+        }),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{Did, StateError, Work, member::Json};
+use super::{StateError, Stored, Work, member::Json};
 use crate::event::{ClientKey, Topic};
 
 /// One thing that the writer does.
@@ -26,7 +26,7 @@ pub(super) type Wanted = BTreeMap<ClientKey, Option<Json>>;
 pub(super) struct Ask {
     pub(super) work: Work,
     pub(super) weight: usize,
-    pub(super) reply: oneshot::Sender<Result<Vec<Did>, StateError>>,
+    pub(super) reply: oneshot::Sender<Result<Stored, StateError>>,
     /// The room that it takes among the works that wait.
     pub(super) _room: OwnedSemaphorePermit,
 }

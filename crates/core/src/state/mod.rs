@@ -37,5 +37,5 @@ pub use self::{
     patch::MergePatch,
     states::States,
     table::StateCounts,
-    work::{Beside, Change, Did, MakeBeside, Step, Work},
+    work::{Beside, Change, Did, MakeBeside, Step, Stored, Work},
 };

@@ -11,8 +11,8 @@ use std::{
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    Did, Member, MemberPage, StateCounts, StateError, StateOptions, StateRefusal, View, Work,
-    document::weight_of_member, item::Ask, shared::Shared, writer::Writer,
+    Did, Member, MemberPage, StateCounts, StateError, StateOptions, StateRefusal, Stored, View,
+    Work, document::weight_of_member, item::Ask, shared::Shared, writer::Writer,
 };
 use crate::{
     clock::Clock,
@@ -104,6 +104,14 @@ impl States {
     /// # Errors
     /// If nothing was stored, or if the outcome is unknown.
     pub async fn submit(&self, work: Work) -> Result<Vec<Did>, StateError> {
+        self.store(work).await.map(|it| it.dids)
+    }
+
+    /// The same, for callers that also need the revision of the records beside the steps.
+    ///
+    /// # Errors
+    /// If nothing was stored, or if the outcome is unknown.
+    pub async fn store(&self, work: Work) -> Result<Stored, StateError> {
         const STOPPED: StateError = StateError::Publish(PublishError::Stopped);
         prepare(work.topics()).await;
         let weight = work.weight();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{MergePatch, StateRefusal, document::View};
 use crate::{
-    event::{ClientKey, EventId, Topic, Update},
+    event::{ClientKey, EventId, Position, Topic, Update},
     history::{KeyedReply, Write},
 };
 
@@ -81,6 +81,15 @@ pub enum Did {
     Conflict(View),
     /// The change was refused.
     Refused(StateRefusal),
+}
+
+/// A work that is stored.
+#[derive(Debug, Clone, Default)]
+pub struct Stored {
+    /// What became of its steps.
+    pub dids: Vec<Did>,
+    /// The revision of the records beside them. [`Position::START`] if nothing was to be stored.
+    pub revision: Position,
 }
 
 impl Work {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::{
-    Beside, Did, StateError,
+    Beside, Did, StateError, Stored,
     batch::{Made, make},
     item::{Ask, Item},
     shared::Shared,
@@ -145,7 +145,7 @@ impl Writer {
                 return None;
             }
             if batch.updates.is_empty() && batch.records.is_empty() && batch.replies.is_empty() {
-                self.succeed(group, dids);
+                self.succeed(group, dids, Position::START);
                 return None;
             }
             let outcome = self.shared.hub.submit(batch).await;
@@ -162,8 +162,8 @@ impl Writer {
                 warn!(%error, "the state of topics cannot catch up with the history");
             }
             match outcome {
-                Ok(Committed::Stored(_)) => {
-                    self.succeed(group, dids);
+                Ok(Committed::Stored(revision)) => {
+                    self.succeed(group, dids, revision);
                     return None;
                 }
                 Ok(Committed::Already(reply)) if is_alone => {
@@ -222,13 +222,16 @@ impl Writer {
         (table.newest(), make(group, &table, &self.shared.options, self.shared.now()))
     }
 
-    fn succeed(&self, group: Vec<Item>, dids: Vec<Vec<Did>>) {
+    fn succeed(&self, group: Vec<Item>, dids: Vec<Vec<Did>>, revision: Position) {
         let mut dids = dids.into_iter();
         let mut has_members = false;
         for item in group {
             match item {
                 // The caller may have left.
-                Item::Work(ask) => drop(ask.reply.send(Ok(dids.next().unwrap_or_default()))),
+                Item::Work(ask) => {
+                    let dids = dids.next().unwrap_or_default();
+                    drop(ask.reply.send(Ok(Stored { dids, revision })));
+                }
                 Item::Members(topic, wanted) => {
                     self.shared.gathering().told(&topic, &wanted);
                     has_members = true;

@@ -1,38 +1,45 @@
 //! One gateway: its settings and the state that its handlers share.
 
-use std::{io, sync::Arc, time::Duration};
+mod parts;
+
+use std::{
+    any::Any,
+    fmt, io,
+    sync::{Arc, OnceLock},
+};
 
 use actix_web::HttpRequest;
 use tidegate_core::{
     budget::Budget,
+    calls::Calls,
+    clients::{Cell, Clients},
     clock::Clock,
     delivery::{Seats, Sessions},
     event::{Draft, EventId, Invalid, Limits, Update},
-    history::{Disk, DiskError, History, Memory},
     hub::{Hub, PublishError},
     jobs::{OnEnd, Tracker},
     ledger::Ledger,
     matching::{MatcherLimits, prepare},
     random::random_text,
     state::States,
-    subscriptions::{self, Names, Registry},
+    subscriptions::Registry,
 };
 use tokio::sync::Semaphore;
 use tracing::warn;
 use url::Url;
 
+pub(crate) use self::parts::{member, unusable};
+use self::parts::{open_history, start_clients, start_states, start_subscriptions, user};
 use crate::{
     auth::Keyring,
     hooks::Webhooks,
-    settings::{MercureSettings, Settings, StoreKind},
+    policy::{rate::ActionRates, rules::TopicRules},
+    settings::{Settings, StoreKind},
     telemetry::{LinePace, Sightings, metrics::Metrics},
 };
 
 /// Refused origins that are logged, each once.
 const LOGGED_ORIGINS: usize = 100;
-
-/// Time that a gateway needs to close its store.
-const CLOSING: Duration = Duration::from_secs(1);
 
 /// A handle to a gateway. Clones share it.
 ///
@@ -72,14 +79,44 @@ struct GatewayParts {
     /// Permits for steps of searches in the history, for half of the threads that read a store.
     searches: Semaphore,
     sessions: Sessions,
+    clients: Clients,
+    calls: Calls,
+    /// What is done when a client has ended.
+    departures: Departures,
+    /// The application behind the gateway, whose type a higher room knows.
+    application: OnceLock<Application>,
+    states: States,
+    rules: Arc<TopicRules>,
+    rates: ActionRates,
     subscriptions: Option<Registry>,
     tracker: Tracker,
-    states: States,
     metrics: Metrics,
     refusal_lines: LinePace,
     job_grant_lines: LinePace,
     refused_origins: Sightings,
     nonce: Arc<str>,
+}
+
+/// The function that learns of the end of a client.
+type Depart = Box<dyn Fn(&Arc<Cell>) + Send + Sync>;
+
+/// Where that function is once there is an application.
+#[derive(Clone, Default)]
+struct Departures(Arc<OnceLock<Depart>>);
+
+impl fmt::Debug for Departures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Departures")
+    }
+}
+
+/// A value of a type that this module does not know.
+struct Application(Box<dyn Any + Send + Sync>);
+
+impl fmt::Debug for Application {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Application")
+    }
 }
 
 /// Why [`Gateway::publish`] did not publish.
@@ -113,11 +150,14 @@ impl Gateway {
             start_subscriptions(&hub, &settings.mercure, settings.subscription_names())?;
         let limits = &settings.limits;
         let sessions = Sessions::new(settings.poll.session_lease, limits.subscribers);
+        let rules = Arc::new(TopicRules::new(&settings).map_err(io::Error::other)?);
+        let states = start_states(&hub, &settings, rules.clone())?;
+        let (calls, departures) = (Calls::default(), Departures::default());
+        let clients = start_clients(&hub, &settings, &states, &calls, departures.clone())?;
         let webhooks = Webhooks::new(&settings.jobs, Clock::system())?;
         let on_end = OnEnd::new(move |job, now| webhooks.notify(job, now));
         let tracker =
             Tracker::start(hub.clone(), settings.jobs.options(), Clock::system(), on_end)?;
-        let states = States::start(hub.clone(), settings.state_options(), Clock::system())?;
         Ok(Self(Arc::new(GatewayParts {
             keyring,
             limits: Limits {
@@ -145,9 +185,15 @@ impl Gateway {
             searches: Semaphore::new((settings.history.readers / 2).max(1)),
             seats: Seats::new(limits.subscribers, limits.subscribers_per_address),
             sessions,
+            clients,
+            calls,
+            departures,
+            application: OnceLock::new(),
+            states,
+            rules,
+            rates: ActionRates::new(&settings.clients),
             subscriptions,
             tracker,
-            states,
             nonce: random_text().into(),
             hub,
             settings,
@@ -303,6 +349,48 @@ impl Gateway {
         &self.0.sessions
     }
 
+    /// Returns the clients.
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.0.clients
+    }
+
+    /// Returns the calls to clients that wait for replies.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.0.calls
+    }
+
+    /// Sets the application behind the gateway, and what it does when a client has ended. Once.
+    pub(crate) fn set_application<T: Any + Send + Sync>(
+        &self,
+        application: T,
+        depart: impl Fn(&Self, &Arc<Cell>) + Send + Sync + 'static,
+    ) {
+        let gateway = Arc::downgrade(&self.0);
+        let depart = move |cell: &Arc<Cell>| {
+            if let Some(gateway) = gateway.upgrade() {
+                depart(&Self(gateway), cell);
+            }
+        };
+        // A second application would be an error of this crate.
+        let _ = self.0.application.set(Application(Box::new(application)));
+        let _ = self.0.departures.0.set(Box::new(depart));
+    }
+
+    /// Returns the application behind the gateway, if it is of this type.
+    pub(crate) fn application<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.0.application.get()?.0.downcast_ref()
+    }
+
+    /// Returns what clients may do with topics.
+    pub(crate) fn rules(&self) -> &TopicRules {
+        &self.0.rules
+    }
+
+    /// Returns how many actions clients may do.
+    pub(crate) fn rates(&self) -> &ActionRates {
+        &self.0.rates
+    }
+
     /// Returns the registry of subscriptions, if they are announced.
     pub(crate) fn subscriptions(&self) -> Option<&Registry> {
         self.0.subscriptions.as_ref()
@@ -330,81 +418,5 @@ impl Gateway {
     /// Returns the nonce that allows the gateway's own scripts under its Content-Security-Policy.
     pub(crate) fn nonce(&self) -> &Arc<str> {
         &self.0.nonce
-    }
-}
-
-/// Starts the list of subscriptions, if it is enabled.
-fn start_subscriptions(
-    hub: &Hub,
-    settings: &MercureSettings,
-    names: Names,
-) -> io::Result<Option<Registry>> {
-    if !settings.subscriptions {
-        return Ok(None);
-    }
-    let (capacity, grace) = (settings.max_subscriptions, settings.leave_grace);
-    subscriptions::start(hub, names, capacity, grace).map(Some)
-}
-
-/// Opens the history that the settings select.
-fn open_history(settings: &Settings) -> io::Result<Arc<dyn History>> {
-    let (history, clock) = (&settings.history, Clock::system());
-    let refused = |invalid: Invalid| io::Error::new(io::ErrorKind::InvalidInput, invalid);
-    if history.store == StoreKind::Memory {
-        let rules = history.rules(history.memory_bytes, settings).map_err(refused)?;
-        let memory = Memory::with_rules(history.retention(), rules, clock);
-        return Ok(Arc::new(memory.with_reply_limits(settings.publish.reply_limits())));
-    }
-    let mut options = history.disk(settings).map_err(refused)?;
-    // A stopping gateway keeps the store until its last request has ended.
-    options.patience += CLOSING;
-    let opened = Disk::open(options, clock);
-    Ok(Arc::new(opened.map_err(|error| io::Error::other(unusable(&error)))?))
-}
-
-/// Says why a store cannot be opened, with the setting, and the user if that is the reason.
-pub(crate) fn unusable(error: &DiskError) -> String {
-    let DiskError::Refused { path, reason, kind } = error else { return error.to_string() };
-    let advice = match kind {
-        io::ErrorKind::PermissionDenied => {
-            format!("; the gateway runs as {}, who has to read and write it", user())
-        }
-        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
-            "; it has to be a directory".to_owned()
-        }
-        _ => String::new(),
-    };
-    format!("the store {} (history.path) cannot be used: {reason}{advice}", path.display())
-}
-
-/// Returns the user of this process, by name if the system knows it.
-fn user() -> String {
-    #[cfg(target_os = "linux")]
-    {
-        use nix::unistd::{User, geteuid};
-        let id = geteuid();
-        let name = User::from_uid(id).ok().flatten().map(|it| it.name);
-        name.map_or_else(|| format!("the user {id}"), |name| format!("the user {name} ({id})"))
-    }
-    #[cfg(not(target_os = "linux"))]
-    "this user".to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_store_that_may_not_be_used_is_told_with_its_setting_and_the_user() {
-        for (kind, said) in [
-            (io::ErrorKind::PermissionDenied, "the gateway runs as the user "),
-            (io::ErrorKind::NotADirectory, "it has to be a directory"),
-            (io::ErrorKind::StorageFull, "cannot be used: full"),
-        ] {
-            let (path, reason) = ("/var/lib/a".into(), "full".to_owned());
-            let text = unusable(&DiskError::Refused { path, reason, kind });
-            assert!(text.starts_with("the store /var/lib/a (history.path) "), "{text}");
-            assert!(!cfg!(target_os = "linux") || text.contains(said), "{text}");
-        }
     }
 }
