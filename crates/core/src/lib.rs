@@ -12,9 +12,9 @@
 //!
 //! [`clients`] join topics and act, [`calls`] to them wait for replies, [`jobs`] are long-running
 //! work whose changes are events, [`state`] is a JSON object for each topic and the clients that
-//! are present in it, [`subscriptions`] the list of current subscriptions, and the [`ledger`] keeps
-//! replies to repeated requests. A [`budget`] limits an amount in total and per address, [`clock`]
-//! is the wall clock, and [`random`] makes names.
+//! are present in it, [`subscriptions`] the list of current subscriptions, and the [`ledger`]
+//! keeps replies to repeated requests. A [`budget`] limits an amount in total and per address,
+//! [`clock`] is the wall clock, and [`random`] makes names.
 
 pub mod budget;
 pub mod calls;
