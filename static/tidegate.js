@@ -1004,7 +1004,7 @@ function watchPage({ left, back, nudge }) {
 let connections = 0; // of this page; their order tells them apart after a reload
 
 function baseOf(url = new URL("..", SCRIPT).href) {
-  const label = () => randomName().replace(/\W/g, "0").toLowerCase();
+  const label = () => randomName().replace(/[-_]/g, "0").toLowerCase();
   const base = new URL(url.replace("*", label), globalThis.location && location.href);
   base.pathname = base.pathname.replace(/\/*$/, "/");
   base.search = base.hash = "";
