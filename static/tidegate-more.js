@@ -16,8 +16,8 @@ export async function idOf(key) {
 // Lets several tabs share one stream; each stays a client of its own. A Web Lock elects the leading
 // tab, which opens the stream for the keys of all and relays it over a BroadcastChannel.
 //
-// `tab` has key(), id(), cursor(), hear(event), status(…), lead(cursor), alone(), carry(key) and
-// drop(key).
+// `tab` has key(), id(), cursor(), hear(event), status(…), lead(cursor), alone(), following(hello),
+// carry(key), which resolves when the stream is for that key as well, and drop(key).
 export function makeTabs(name, tab) {
   const others = new Map(); // the tabs that follow this one: id → key, cursor and how much it heard
   const controller = new AbortController();
@@ -25,6 +25,8 @@ export function makeTabs(name, tab) {
   const channel = new BroadcastChannel(name);
   let role = "asking";
   let heard = 0; // events relayed so far
+  let hello; // the last one of this tab's stream
+  let asked = []; // ids of the tabs that the stream was opened for
   let attempts = 0;
   let timer;
   let release = () => {};
@@ -63,9 +65,13 @@ export function makeTabs(name, tab) {
     }
     if (role === "leading" && cursor && cursor !== tab.cursor()) {
       tab.lead(cursor);
-    } else if (role === "leading") {
-      tab.carry(key);
+    } else if (role === "leading" && hello) {
+      carryLate(id);
     }
+  }
+
+  function carryLate(id) {
+    tab.carry(others.get(id).key).then(() => channel.postMessage({ carried: [id], hello }), () => {});
   }
 
   function drop(id) {
@@ -87,15 +93,14 @@ export function makeTabs(name, tab) {
       ask();
     } else if (data.event && (role === "asking" || role === "following")) {
       heard = data.heard;
-      const { type, data: text } = data.event;
-      if (type === "tidegate.hello" && JSON.parse(text).client === tab.id()) {
-        role = "following";
-        clearTimeout(timer);
-        tab.status("open");
-      }
       if (role === "following") {
         tab.hear(data.event);
       }
+    } else if (data.carried && data.carried.includes(tab.id())) {
+      role = "following";
+      clearTimeout(timer);
+      tab.status("open");
+      tab.following(data.hello);
     } else if (data.status && role === "following") {
       tab.status(...data.status);
     }
@@ -105,8 +110,20 @@ export function makeTabs(name, tab) {
   ask();
 
   return {
-    keys: () => Array.from(others.values(), ({ key }) => key),
+    // The keys that a stream is to be opened for, besides this tab's.
+    keys() {
+      asked = [...others.keys()];
+      hello = undefined;
+      return Array.from(others.values(), ({ key }) => key);
+    },
+    // Relays an event. A hello means that the stream is for all tabs.
     relay(event) {
+      if (event.type === "tidegate.hello") {
+        hello = JSON.parse(event.data);
+        channel.postMessage({ carried: asked, hello });
+        [...others.keys()].filter((id) => !asked.includes(id)).forEach(carryLate);
+        return;
+      }
       heard += 1;
       channel.postMessage({ event, heard });
     },

@@ -268,6 +268,7 @@ function makeGateway(base, { token, credentials = "same-origin" }, key, { renewe
 // reached(cursor)      must be called with a position that needs no event
 // alive()              must be called if bytes show that the connection lives
 // lost(error)          must be called when it has ended, with the Problem if the gateway refused it
+// yields()             for polls: resolves to whether a stream has taken over
 
 function overEventSource(link) {
   const source = new EventSource(link.address("events"), { withCredentials: link.withCredentials });
@@ -328,9 +329,12 @@ function overPoll(link) {
     let headers = { prefer: "wait=0" };
     for (;;) {
       const reply = await link.json(path, { headers, signal: controller.signal });
-      link.alive();
+      link.answered();
       reply.events.forEach(link.take);
       link.reached(reply.cursor);
+      if (await link.yields()) {
+        return;
+      }
       // Only its parameters: a proxy may have hidden the address that the page uses.
       path = `poll${new URL(reply.next, "http://poll/").search}`;
       headers = {};
@@ -379,7 +383,7 @@ function makeStream(base, gateway, options, owner) {
 
   // Only the current connection and the trial act; what others still deliver is ignored.
   function dial(name, isTrial = false) {
-    const it = { name, isTrial, isOpen: false, hasEvents: false, begun: Date.now() };
+    const it = { name, isTrial, isOpen: false, hasEvents: false, begun: Date.now(), held: [] };
     const ifLive = (act) => (...values) => {
       if (it === current || it === trial) {
         act(it, ...values);
@@ -402,6 +406,8 @@ function makeStream(base, gateway, options, owner) {
       take: ifLive(take),
       reached: ifLive((_, cursor) => cursor && it === current && owner.reached(cursor)),
       alive: ifLive(alive),
+      answered: ifLive(answered),
+      yields,
       retry: ifLive((_, delay) => (retry = delay)),
       lost: ifLive(lost),
     });
@@ -436,26 +442,27 @@ function makeStream(base, gateway, options, owner) {
     }
   }
 
+  // A poll is open at its first reply, a stream at its hello.
+  function answered(it) {
+    if (!it.isOpen) {
+      it.isOpen = true;
+      opened(it);
+    }
+    alive(it);
+  }
+
   function take(it, event) {
     const isHello = event.type === "tidegate.hello";
     if (isHello && typeof event.retry === "number") {
       retry = event.retry;
     }
-    if (!it.isOpen) {
-      if (!isHello && !plain) {
-        return;
-      }
-      it.isOpen = true;
-      if (it === trial) {
-        takeOver(it, event);
-      } else {
-        opened(it);
-      }
-    }
-    alive(it);
-    if (it.held) {
+    if (it === trial) {
+      it.isOpen = it.isOpen || isHello || plain;
+      it.hello = isHello ? event : it.hello;
+      alive(it);
       it.held.push(event);
-    } else if (it === current) {
+    } else if (it.isOpen || isHello || plain) {
+      answered(it);
       hear(it, event);
     }
   }
@@ -483,32 +490,27 @@ function makeStream(base, gateway, options, owner) {
     owner.status("open");
   }
 
-  // Polling has worked on a position that only this page knows. The last poll names the stream, so
-  // that the gateway continues there; until it is answered the stream's events wait.
-  async function takeOver(it, { data }) {
-    it.held = [];
+  // Between two polls, this page and the gateway agree on the position. So that is when a stream
+  // whose hello has come takes over; until then it gets no events, and those of a plain one wait.
+  async function yields() {
+    const it = trial;
+    if (!it || !it.isOpen) {
+      return false;
+    }
+    if (!plain) {
+      const { stream } = JSON.parse(it.hello.data);
+      await owner.take(stream).catch(() => it === trial && endTrial());
+    }
+    if (it !== trial) {
+      return false;
+    }
     end(current);
     current = it;
     trial = undefined;
-    try {
-      if (!plain) {
-        const path = owner.address("poll", { stream: JSON.parse(data).stream }, false);
-        const reply = await asClient(gateway.json)(path, { headers: { prefer: "wait=0" } });
-        if (it !== current) {
-          return;
-        }
-        reply.events.forEach((event) => hear(it, event));
-      }
-      rung = rungs.indexOf(it.name);
-      opened(it);
-      it.held.forEach((event) => hear(it, event));
-      it.held = undefined;
-    } catch {
-      if (it === current) {
-        end(it);
-        connect();
-      }
-    }
+    rung = rungs.indexOf(it.name);
+    opened(it);
+    it.held.forEach((event) => hear(it, event));
+    return true;
   }
 
   function planTrial(delay = TRIALS[Math.min(trials, TRIALS.length - 1)]) {
@@ -546,6 +548,10 @@ function makeStream(base, gateway, options, owner) {
   }
 
   function isSilent(it) {
+    if (it === trial) {
+      endTrial();
+      return;
+    }
     silences += it.hasEvents ? 0 : 1;
     if (2 <= silences) {
       fallToPoll();
@@ -649,12 +655,14 @@ function makeStream(base, gateway, options, owner) {
 // Sends actions in batches: what comes while a request is under way is the next batch. The ordered
 // lane numbers its requests, so that a repeated one is done once; others have an id for that.
 //
-// `owner` has post(batch), renew(error) and pause(delay, isAnswered).
+// `owner` has post(batch), renew(error), pause(delay, isAnswered) and forgotten(seq), which is called
+// if the gateway expects another number.
 function makeLane(owner, { isOrdered = false, width = 1, most = MAX_ACTIONS, seq = 0 }) {
   const queue = [];
   let running = 0;
   let isHeld = false;
   let isPlanned = false;
+  let isDue = false; // whether a request is due even if it has no actions
   let isStopped; // the reason, if it is
   let staleTimer;
 
@@ -741,7 +749,8 @@ function makeLane(owner, { isOrdered = false, width = 1, most = MAX_ACTIONS, seq
   }
 
   function pump() {
-    while (running < width && queue.length && !isHeld) {
+    while (running < width && (queue.length || isDue) && !isHeld) {
+      isDue = false;
       run(nextBatch());
     }
   }
@@ -780,6 +789,7 @@ function makeLane(owner, { isOrdered = false, width = 1, most = MAX_ACTIONS, seq
           // The gateway does not know this number. What may have been done before is not repeated,
           // except for joins and leaves, which can be.
           seq = document.expected || 1;
+          owner.forgotten(seq);
           batch.seq = seq;
           drop(({ action }) => isUncertain && !action.join && !action.leave, uncertain);
           isUncertain = false;
@@ -812,8 +822,11 @@ function makeLane(owner, { isOrdered = false, width = 1, most = MAX_ACTIONS, seq
       isHeld = value;
       pump();
     },
-    // Sends an empty request, whose credentials replace those of the client.
-    ping: () => run(nextBatch()),
+    // Sends a request even if no action waits: its credentials and its number tell something.
+    ping() {
+      isDue = true;
+      plan();
+    },
     // Sends what waits without waiting for the request before, because the page ends.
     flush: () => queue.length && run({ ...nextBatch(), isLast: true }),
     stop(error) {
@@ -1034,6 +1047,7 @@ function connect(url, options = {}) {
   let id;
   let user;
   let hello = {}; // the last one
+  let streams = []; // ids of the last ones of this client
   let clock = 0; // ms that the gateway's clock is ahead
   let recent = []; // ids of the last events
   let before = new Set(); // the same when the stream began
@@ -1084,7 +1098,7 @@ function connect(url, options = {}) {
     return did;
   }
 
-  const laneOwner = { post, renew: (error) => gateway.renew(error).catch(() => true), pause };
+  const laneOwner = { post, renew: (error) => gateway.renew(error).catch(() => true), pause, forgotten };
   const ordered = makeLane(laneOwner, { isOrdered: true, seq: kept.seq });
   const aside = makeLane(laneOwner, {}); // replies must not wait for calls
   const calls = makeLane(laneOwner, { width: 2, most: 1 });
@@ -1092,6 +1106,16 @@ function connect(url, options = {}) {
   if (plain) {
     lanes.forEach((lane) => lane.stop(problem("plain", "a plain client only listens")));
   }
+
+  // A gateway that begins to count again has forgotten what this client had joined.
+  function forgotten(expected) {
+    if (expected === 1) {
+      heard = new Set([ownTopic()]);
+      rejoin();
+    }
+  }
+
+  const rejoin = (isNew) => new Set(topics.values()).forEach((topic) => topic.begun(heard.has(topic.topic.name), isNew));
 
   // Functions among the arguments of a call become names, which the gateway can call for a while.
   function encode(data = null) {
@@ -1145,13 +1169,16 @@ function connect(url, options = {}) {
   function opened(data) {
     const isNew = hello.epoch !== undefined && (hello.epoch !== data.epoch || data.resumed === false);
     hello = data;
+    streams = streams.slice(-9).concat(data.stream);
     id = data.client;
     user = data.user;
     clock = data.time - Date.now();
     before = new Set(recent);
-    heard = new Set(Object.keys(data.topics || {}).concat(ownTopic()));
+    // A hello is for one client; a tab that follows another knows only what it has joined itself.
+    heard = data.topics ? new Set(Object.keys(data.topics)) : heard;
+    heard.add(ownTopic());
     lanes.forEach((lane) => lane.hold(false));
-    new Set(topics.values()).forEach((topic) => topic.begun(heard.has(topic.topic.name), isNew));
+    rejoin(isNew);
     settleReady[0]();
   }
 
@@ -1166,6 +1193,10 @@ function connect(url, options = {}) {
     } else if (type === "tidegate.heartbeat") {
       cursor = event.id;
     } else if (type === "tidegate.replaced") {
+      // An own stream may have replaced the one before it.
+      if (streams.includes(parse(data).stream)) {
+        return;
+      }
       refused(problem("replaced", "another page has taken this client over"));
     } else if (type === "tidegate.gap") {
       cursor = event.id;
@@ -1262,20 +1293,29 @@ function connect(url, options = {}) {
   }
 
   const stream = makeStream(base, gateway, options, {
-    headers: () => (plain ? {} : { "tidegate-client": [gateway.key, ...otherKeys()].join(", ") }),
+    headers: () => (plain ? {} : { "tidegate-client": gateway.key }),
+    // Names the stream that this client hears from now on.
+    take: (stream) => gateway.json("client", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ client: gateway.key, stream, do: [] }),
+    }),
+    // A header can carry one key only.
     address(path, more, showsKey) {
       const url = new URL(path, base);
       const add = (name, value) => value !== undefined && url.searchParams.append(name, value);
       matchers.forEach(({ matcher }) => add(...matcher));
       if (!plain) {
         add("hello", "event");
-        (showsKey ? [gateway.key, ...otherKeys()] : []).forEach((it) => add("client", it));
+        const others = path === "events" && tabs ? tabs.keys() : [];
+        (showsKey || others.length ? [gateway.key, ...others] : []).forEach((it) => add("client", it));
       }
       if (path !== "poll") {
         add("format", path === "iframe" ? undefined : "json");
         add("heartbeat", "event");
       }
-      add("last_event_id", cursor);
+      // A poll says hello only if it names no position; the gateway knows one itself.
+      add("last_event_id", path === "poll" && !plain && !id ? undefined : cursor);
       add("last", cursor === undefined && matchers.length ? matchers[0].last : undefined);
       Object.entries(more).forEach((pair) => add(...pair));
       return url.href;
@@ -1299,8 +1339,6 @@ function connect(url, options = {}) {
     },
     refused,
   });
-
-  const otherKeys = () => (tabs ? tabs.keys() : []);
 
   // Whether this page shares a stream with other tabs: over HTTP/1.1 a browser allows six
   // connections to a host. No entry that tells the protocol counts as HTTP/1.1.
@@ -1346,6 +1384,13 @@ function connect(url, options = {}) {
         hear,
         status: tell,
         alone,
+        following(greeting) {
+          const isOld = ordered.seq();
+          opened({ ...greeting, client: id, topics: undefined });
+          if (isOld) {
+            ordered.ping(); // its number tells whether the gateway still knows this client
+          }
+        },
         lead(from) {
           cursor = from;
           stream.reopen();
