@@ -898,6 +898,9 @@ function makeTopic(name, { last }, owner) {
         isLoading = false;
       } catch (error) {
         isLoading = !isRefusal(error.status || 0);
+        if (!isLoading && owner.isJoinable && isWanted) {
+          join().catch(() => {}); // whose reply has the view as well
+        }
         await (isLoading && owner.pause(jitter(failures)));
       }
     }
@@ -944,6 +947,8 @@ function makeTopic(name, { last }, owner) {
       }
       return () => watchers.delete(watcher);
     },
+    // Loads the view once; to watch it needs no call of this.
+    load: () => load().then(() => topic),
     join(data) {
       as = data;
       return join();
