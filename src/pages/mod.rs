@@ -1,5 +1,7 @@
 //! HTML pages: the start page and the files that pages need, embedded in the binary.
 
+mod library;
+
 use std::borrow::Cow;
 
 use actix_web::{
@@ -104,15 +106,24 @@ pub(crate) async fn asset(
     request: HttpRequest,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
+    if let Some(served) = library::library(&path) {
+        return Ok(revalidated(&request, SCRIPT, &served.tag, served.content.clone()));
+    }
     let file = Assets::get(&path).ok_or_else(|| Problem::not_found("there is no such file"))?;
-    let hash = file.metadata.sha256_hash();
-    let tag =
-        hash[..8].iter().fold(String::from("\""), |tag, byte| format!("{tag}{byte:02x}")) + "\"";
+    let tag = tag(&file.metadata.sha256_hash());
     let content = match file.data {
         Cow::Borrowed(content) => Bytes::from_static(content),
         Cow::Owned(content) => content.into(),
     };
     Ok(revalidated(&request, file.metadata.mimetype(), &tag, content))
+}
+
+/// The media type of scripts (RFC 9239).
+const SCRIPT: &str = "text/javascript";
+
+/// The entity tag of a file with this hash, with its quotes.
+fn tag(hash: &[u8]) -> String {
+    hash.iter().take(8).fold(String::from("\""), |tag, byte| format!("{tag}{byte:02x}")) + "\""
 }
 
 #[cfg(test)]

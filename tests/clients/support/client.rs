@@ -59,7 +59,7 @@ pub(crate) async fn installed() -> &'static [Library] {
 }
 
 /// Returns `target/clients`, where `tests/clients/install` puts the libraries.
-fn folder_of_libraries() -> PathBuf {
+pub(crate) fn folder_of_libraries() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
     target.join("clients")
 }

@@ -4,6 +4,6 @@ mod client;
 mod gateway;
 
 pub(crate) use self::{
-    client::{Client, Event, Library, installed},
+    client::{Client, Event, Library, folder_of_libraries, installed},
     gateway::Gateway,
 };
