@@ -280,6 +280,11 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "cancelled", "Cancelled", detail)
     }
 
+    /// 500: it is not known whether a call was carried out.
+    pub(crate) fn interrupted(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "interrupted", "Interrupted", detail)
+    }
+
     /// 504: a call was not answered in time.
     pub fn no_reply(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "no_reply", "No reply", detail)

@@ -60,6 +60,7 @@ mod slow_readers; // clients that stall, or read little at a time
 mod sockets_model; // sockets in a shard against a naive model
 mod state; // the state of topics: statuses, limits, hostile JSON, crashes
 mod state_model; // the state of topics against naive models
+mod steer_model; // topics joined and left on open streams, against a naive model
 mod stop; // SIGTERM and SIGINT
 #[cfg(target_os = "linux")]
 mod store; // full disks, damage, and the tools for the store

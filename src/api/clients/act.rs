@@ -42,11 +42,10 @@ impl Actor {
                 self.batch(&rest[..n_together], Some(n_together == rest.len())).await?;
                 continue;
             }
-            let result = match &rest[0] {
-                Ok(action) => self.single(action).await,
-                Err(problem) => refused(problem),
-            };
-            self.cell.held().client.done.push(result);
+            match &rest[0] {
+                Ok(action) => self.noted(action).await?,
+                Err(problem) => self.cell.held().client.done.push(refused(problem)),
+            }
         }
         let done = {
             let client = &mut self.cell.held().client;
@@ -88,6 +87,32 @@ impl Actor {
             self.cell.held().note_answer(id, answers.clone());
         }
         Ok(answers)
+    }
+
+    /// Does an action of an ordered request that is not stored with others. A call is noted before
+    /// it starts: if the process ends meanwhile, the repeated request learns that it was
+    /// interrupted, and does not call again.
+    ///
+    /// # Errors
+    /// If the history cannot be written.
+    async fn noted(&self, action: &Action) -> Result<(), Problem> {
+        if matches!(action, Action::Call(_)) {
+            let interrupted = Problem::interrupted("the gateway was stopped during the call");
+            self.cell.held().client.done.push(refused(&interrupted));
+            if !self.gateway.clients().store(&self.cell).await? {
+                self.cell.held().client.done.pop();
+                let detail = "another process acts for this client; ask again";
+                return Err(Problem::unavailable("contended", detail));
+            }
+            let result = self.single(action).await;
+            if let Some(last) = self.cell.held().client.done.last_mut() {
+                *last = result;
+            }
+        } else {
+            let result = self.single(action).await;
+            self.cell.held().client.done.push(result);
+        }
+        Ok(())
     }
 
     /// Does an action that is not stored.

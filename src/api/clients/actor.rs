@@ -1,6 +1,6 @@
 //! A client with the rights of one request.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use serde_json::{Value, json};
 use tidegate_core::clients::Cell;
@@ -16,16 +16,12 @@ pub(super) struct Actor {
     pub(super) gateway: Gateway,
     pub(super) cell: Arc<Cell>,
     pub(super) visitor: Visitor,
+    /// The address that further clients count for.
+    pub(super) address: Option<IpAddr>,
 }
 
 /// An action, or why it is none.
 pub(super) type Asked = Result<Action, Problem>;
-
-impl Actor {
-    pub(super) fn new(gateway: Gateway, cell: Arc<Cell>, visitor: Visitor) -> Self {
-        Self { gateway, cell, visitor }
-    }
-}
 
 /// The result of an action that was refused.
 pub(super) fn refused(problem: &Problem) -> Value {

@@ -17,7 +17,7 @@ impl Actor {
             .ok_or_else(|| Problem::conflict("the client has no stream that could carry others"))?;
         let clients = self.gateway.clients();
         for other in others {
-            let met = clients.meet(other, self.visitor.user.as_deref(), None);
+            let met = clients.meet(other, self.visitor.user.as_deref(), self.address);
             let (cell, _) = met.map_err(Problem::not_met)?;
             clients.carry(&cell, &stream);
         }

@@ -12,7 +12,7 @@ mod carry;
 mod renew;
 mod request;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -60,7 +60,8 @@ pub(crate) async fn act(
     let cell = meet(&gateway, &request, &visitor, &asked).await?;
     // To its end, even if the client goes away: a repeated request finds what was done.
     let readable = readable_timing(&request, &gateway);
-    let done = actix_web::rt::spawn(answer(gateway, cell, visitor, asked)).await;
+    let address = client_address(&request, gateway.settings());
+    let done = actix_web::rt::spawn(answer(gateway, cell, visitor, asked, address)).await;
     let mut response = done.map_err(|_| Problem::internal("the request has failed"))??;
     if let Some(origin) = readable {
         response.headers_mut().insert(TIMING_ALLOW_ORIGIN, origin);
@@ -81,13 +82,18 @@ async fn answer(
     cell: Arc<Cell>,
     visitor: Visitor,
     asked: ClientRequest,
+    address: Option<IpAddr>,
 ) -> Result<HttpResponse, Problem> {
+    let Some(_turn) = cell.turn() else {
+        let detail = "too many requests of this client are under way";
+        return Err(Problem::too_many("client_requests", detail.to_owned(), 1));
+    };
     let ClientRequest { seq, stream, actions, id, .. } = asked;
     if let Some(stream) = stream.as_deref().and_then(StreamId::parse) {
         gateway.clients().accept_trial(&cell, stream).await;
     }
     gateway.admit(&cell).await?;
-    let actor = Actor::new(gateway, cell, visitor);
+    let actor = Actor { gateway, cell, visitor, address };
     actor.renew().await;
     let did = match seq {
         Some(seq) => actor.in_order(seq, &actions).await?,

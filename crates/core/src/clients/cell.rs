@@ -3,7 +3,10 @@
 use std::{
     any::{Any, TypeId},
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -29,6 +32,8 @@ pub struct Cell {
     lane: tokio::sync::Mutex<()>,
     /// Held while the application is asked whether it admits the client.
     admission: tokio::sync::Mutex<()>,
+    /// The requests of the client that are under way.
+    n_requests: AtomicUsize,
     held: Mutex<Held>,
 }
 
@@ -116,14 +121,22 @@ impl Held {
 
 impl Cell {
     pub(super) fn new(id: ClientKey, held: Held) -> Self {
-        let (lane, admission) = Default::default();
-        Self { id, lane, admission, held: Mutex::new(held) }
+        let (lane, admission, n_requests) = Default::default();
+        Self { id, lane, admission, n_requests, held: Mutex::new(held) }
     }
 
     /// The public id.
     #[must_use]
     pub fn id(&self) -> &ClientKey {
         &self.id
+    }
+
+    /// Takes a turn for a request of the client; `None` if too many are under way.
+    #[must_use]
+    pub fn turn(self: &Arc<Self>) -> Option<Turn> {
+        const MOST: usize = 16;
+        let turn = Turn(self.clone());
+        (self.n_requests.fetch_add(1, Relaxed) < MOST).then_some(turn)
     }
 
     /// Waits until no other request changes the client.
@@ -168,6 +181,16 @@ impl Cell {
     #[must_use]
     pub fn group(&self) -> Option<Arc<Group>> {
         self.held().stream.as_ref().map(|it| it.group.clone())
+    }
+}
+
+/// A request of a client while it is under way.
+#[derive(Debug)]
+pub struct Turn(Arc<Cell>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.n_requests.fetch_sub(1, Relaxed);
     }
 }
 

@@ -12,7 +12,7 @@ mod stream;
 mod table;
 
 pub use self::{
-    cell::{Cell, Group, Held, Stream},
+    cell::{Cell, Group, Held, Stream, Turn},
     client::{Client, JoinedBy, Membership},
     stream::Attached,
     table::{ClientOptions, Clients, NotMet, OnEnd},
