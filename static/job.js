@@ -4,6 +4,7 @@
 
 import { deadline } from "./connection.js";
 import { Log } from "./job-log.js";
+import { Questions } from "./job-question.js";
 import { listenByEventSource, listenByIframe, listenByPoll, listenSlowly, reload } from "./job-transports.js";
 
 const AWAY = "The gateway does not answer; trying again…";
@@ -13,9 +14,10 @@ const TIMEOUT = 10_000; // ms for a request, besides the time it may wait
 const OVERDUE = -10; // seconds left at which a wrong estimate is no longer shown
 
 const query = new URLSearchParams(location.search);
-const address = new URL(location.pathname, location.origin).href;
 const part = (id) => document.getElementById(id);
 const main = part("job");
+// After an answer that was refused before scripts ran, the page has another address.
+const address = new URL(main.dataset.address, location.href).href.split(/[?#]/)[0];
 const STATES = JSON.parse(main.dataset.states);
 let job = JSON.parse(main.dataset.status);
 let isKnown = true; // whether the gateway knows the job
@@ -24,6 +26,7 @@ let estimate = { seconds: null, at: 0 };
 let skew = -Infinity; // ms by which the gateway's clock is ahead of this one
 
 const log = new Log(part("log"), `${address}/log`, job.log.length);
+const questions = new Questions(address, take, () => check());
 
 // === Words: those of states come with the page, the others are as in src/api/jobs/words.rs ===
 
@@ -84,6 +87,7 @@ function draw() {
   write("message", progress.message ?? "");
   write("attempt", `${attempt} of ${job.max_attempts}`);
   part("attempts").hidden = attempt < 2;
+  part("icon").href = icon(state === "waiting" ? "icon-waiting.svg" : "icon.svg");
   part("cancel").hidden = !isCancellable(state);
   part("retry").hidden = !job.retryable;
   part("result").hidden = state !== "succeeded";
@@ -109,9 +113,16 @@ function drawBar(percent) {
   document.title = documentTitle();
 }
 
+function icon(name) {
+  return new URL(name, part("icon").href).href;
+}
+
 function documentTitle() {
   if (isFinal(job.state)) {
     return `${job.state === "succeeded" ? "✓" : "✗"} ${job.title}`;
+  }
+  if (job.state === "waiting") {
+    return `❓ ${job.title}`;
   }
   return bar.percent === null || job.state === "queued" ? job.title : `${bar.percent} % ${job.title}`;
 }
@@ -161,6 +172,7 @@ function take(next) {
   skew = Math.max(skew, Date.parse(job.now) - Date.now());
   draw();
   log.expect(job.log.length);
+  questions.expect(job);
   if (isFinal(job.state)) {
     if (!wasFinal) {
       end();
@@ -185,6 +197,7 @@ function end() {
 
 function forget() {
   isKnown = false;
+  questions.stop();
   listening.abort();
   clearInterval(ticking);
   main.dataset.state = "unknown";
@@ -275,6 +288,7 @@ function listen() {
       log.receive(piece);
     },
     check: (wait) => check(wait, signal),
+    mayReload: () => !questions.isOpen,
     giveUp: () => {
       chosen = Math.min(chosen + 1, transports.length - 1);
       listen();
@@ -283,7 +297,7 @@ function listen() {
   listenBy(link, signal);
 }
 
-for (const form of main.querySelectorAll("form")) {
+for (const form of [part("cancel"), part("retry")]) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     ask(form);

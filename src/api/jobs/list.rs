@@ -54,6 +54,7 @@ pub(super) async fn list_jobs(request: HttpRequest) -> Result<HttpResponse, Prob
     let jobs = tracker.list(before.as_deref(), limit, is_wanted).await;
     let now = tracker.now().time;
     let (counts, waiting) = (tracker.counts(), tracker.oldest_queued());
+    let questions = tracker.oldest_questions();
     let next = jobs.last().filter(|_| jobs.len() == limit).map(|job| job.id.as_str());
     if preferred(&request, &["application/json", "text/html"]) == Some("text/html") {
         let kind = kind.unwrap_or_default();
@@ -66,7 +67,7 @@ pub(super) async fn list_jobs(request: HttpRequest) -> Result<HttpResponse, Prob
                 .finish()
         });
         let filter = page::Filter { kind, state, older };
-        return page::list(&jobs, &counts, &waiting, &filter, now);
+        return page::list(&jobs, &counts, &waiting, &questions, &filter, now);
     }
     let mut by_type: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
     for ((kind, state), count) in &counts {
@@ -76,6 +77,10 @@ pub(super) async fn list_jobs(request: HttpRequest) -> Result<HttpResponse, Prob
         jobs: jobs.iter().map(|job| Status::of(job, now)).collect(),
         counts: by_type,
         oldest_queued_seconds: waiting
+            .iter()
+            .map(|(kind, age)| (&**kind, age.as_secs_f64()))
+            .collect(),
+        oldest_question_seconds: questions
             .iter()
             .map(|(kind, age)| (&**kind, age.as_secs_f64()))
             .collect(),
@@ -95,6 +100,8 @@ struct List<'a> {
     counts: BTreeMap<&'a str, BTreeMap<&'a str, u64>>,
     /// By type.
     oldest_queued_seconds: BTreeMap<&'a str, f64>,
+    /// By type, of questions that wait for an answer.
+    oldest_question_seconds: BTreeMap<&'a str, f64>,
     /// The value of `before` for the next page, if there may be one.
     before: Option<&'a str>,
 }

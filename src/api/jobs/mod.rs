@@ -1,9 +1,10 @@
 //! The endpoints of jobs: `/jobs` and below.
 //!
 //! A change needs a publish grant: on `/jobs` to create, on `/jobs/claim` to claim, on `/jobs/{id}`
-//! for everything about one job. Listing needs a subscribe grant on `/jobs`. Seeing one job needs
+//! for everything about one job. An answer to its question needs one only where the settings say so. Listing needs a subscribe grant on `/jobs`. Seeing one job needs
 //! only its unguessable id.
 
+mod asking;
 mod list;
 mod page;
 mod request;
@@ -29,7 +30,9 @@ use tidegate_core::{
 };
 
 use self::{
+    asking::{answer_job, ask_job, await_answer},
     list::list_jobs,
+    page::Viewer,
     request::Create,
     watch::watch,
     worker::{append_log, claim_job, complete_job, fail_job, report_progress},
@@ -79,6 +82,12 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
                 .route(web::get().to(read_log))
                 .route(web::head().to(read_log))
                 .route(web::post().to(append_log)),
+        )
+        .service(resource("/jobs/{id}/ask", WRITE).route(web::post().to(ask_job)))
+        .service(
+            resource("/jobs/{id}/answers/{ask}", "GET, POST, OPTIONS")
+                .route(web::get().to(await_answer))
+                .route(web::post().to(answer_job)),
         )
         .service(resource("/jobs/{id}/complete", WRITE).route(web::post().to(complete_job)))
         .service(resource("/jobs/{id}/fail", WRITE).route(web::post().to(fail_job)))
@@ -151,10 +160,9 @@ async fn view_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpRes
         Some("text/html") => match gateway.tracker().job(&id).await {
             Ok(job) => {
                 let root = root(&request, &gateway);
-                let publisher = access::publisher(&request).await;
-                let may_change = publisher.is_ok_and(|it| it.check(&[Topic::of_job(&id)]).is_ok());
+                let viewer = Viewer::of(&request, &gateway, &job).await;
                 let now = gateway.tracker().now().time;
-                page::holding(&request, &root, &job, may_change, now).map(|mut page| {
+                page::holding(&request, &root, &job, viewer, now).map(|mut page| {
                     page.headers_mut().insert(LINK, links(&root, &job));
                     page
                 })

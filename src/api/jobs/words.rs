@@ -12,6 +12,7 @@ pub(super) fn state(state: JobState, attempt: u32) -> &'static str {
         JobState::Queued if attempt == 0 => "Waiting for a worker",
         JobState::Queued => "Waiting for another attempt",
         JobState::Running => "Running",
+        JobState::Waiting => "Waiting for an answer",
         JobState::Cancelling => "Being cancelled",
         JobState::Succeeded => "Done",
         JobState::Failed => "Failed",
@@ -75,7 +76,7 @@ pub(super) fn estimate(seconds: f64) -> String {
 }
 
 pub(super) fn is_cancellable(state: JobState) -> bool {
-    matches!(state, JobState::Queued | JobState::Running)
+    matches!(state, JobState::Queued | JobState::Running | JobState::Waiting)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot, watch};
 
-use super::{Job, JobError, JobState, agenda::Agenda, record};
+use super::{Job, JobError, JobOptions, JobState, agenda::Agenda, record};
 use crate::event::Position;
 
 /// A job and its watchers. The lock of the job is held while a change is committed. It is taken
@@ -80,6 +80,10 @@ pub(super) struct Table {
     ended: BTreeSet<u64>,
     waiters: VecDeque<Waiter>,
     counts: BTreeMap<(String, JobState), u64>,
+    /// By number, the types of the jobs that wait for an answer, and since when.
+    waiting: BTreeMap<u64, (String, Timestamp)>,
+    /// The limit of jobs that wait for an answer.
+    max_waiting: usize,
     tombstones: HashSet<String>,
     tombstone_order: VecDeque<(u64, String)>,
     next_number: u64,
@@ -91,11 +95,13 @@ pub(super) struct Table {
 
 impl Table {
     /// Creates an empty table.
-    pub(super) fn new(tombstone_capacity: usize, max_jobs: usize, max_weight: usize) -> Self {
+    pub(super) fn new(options: &JobOptions) -> Self {
         Self {
-            tombstone_capacity,
-            max_jobs,
-            max_weight,
+            tombstone_capacity: options.tombstones,
+            max_jobs: options.max_jobs,
+            max_weight: options.max_bytes,
+            max_waiting: options.asking.waiting,
+            waiting: BTreeMap::new(),
             weight: 0,
             leaving: (0, 0),
             jobs: BTreeMap::new(),
@@ -260,6 +266,16 @@ impl Table {
         &self.counts
     }
 
+    /// The types of the jobs that wait for an answer, and since when.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &(String, Timestamp)> {
+        self.waiting.values()
+    }
+
+    /// Whether a job may wait for an answer now.
+    pub(super) fn may_wait(&self, number: u64) -> bool {
+        self.waiting.len() < self.max_waiting || self.waiting.contains_key(&number)
+    }
+
     /// Updates the counts and indexes after a change of state.
     pub(super) fn moved(&mut self, job: &Job, before: Option<JobState>) {
         if let Some(before) = before {
@@ -269,6 +285,10 @@ impl Table {
         if job.state != JobState::Queued {
             self.withdraw(&job.kind, job.number);
         }
+        match job.open_question() {
+            Some(it) => self.waiting.insert(job.number, (job.kind.clone(), it.asked_at)),
+            None => self.waiting.remove(&job.number),
+        };
         if job.state.is_final() {
             self.ended.insert(job.number);
             self.release_key(job);
@@ -303,6 +323,7 @@ impl Table {
             self.shrink(job.weight());
         }
         self.by_id.remove(&job.id);
+        self.waiting.remove(&job.number);
         self.ended.remove(&job.number);
         self.withdraw(&job.kind, job.number);
         if let Some(key) = &job.key {

@@ -66,7 +66,7 @@ impl Tracker {
         let announced = Announced::by(&hub);
         let tracker = Self(Arc::new(TrackerCore {
             clock,
-            table: Mutex::new(Table::new(options.tombstones, options.max_jobs, options.max_bytes)),
+            table: Mutex::new(Table::new(&options)),
             announced,
             hub,
             options,

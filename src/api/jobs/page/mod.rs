@@ -1,19 +1,32 @@
 //! The pages of jobs: one that waits for a job, and the list.
 
+mod question;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
     body::BoxBody,
+    http::StatusCode,
     http::header::{CACHE_CONTROL, HeaderValue, LOCATION, REFERRER_POLICY, VARY},
 };
 use askama::Template as _;
 use jiff::Timestamp;
 use serde_json::{Value, value::RawValue};
-use tidegate_core::jobs::{Job, JobError, JobState, Outcome, Status};
+use tidegate_core::{
+    event::Topic,
+    jobs::{Job, JobError, JobState, Outcome, Status},
+};
 
+pub(super) use self::question::Attempt;
+use self::question::{Asking, Shape};
 use super::{parameter, words};
-use crate::{http::problem::Problem, pages};
+use crate::{
+    gateway::Gateway,
+    http::{access, problem::Problem},
+    pages,
+    settings::Answers,
+};
 
 /// Bytes of the log that the page contains; a script fetches what follows.
 const LOG_TAIL: usize = 4096;
@@ -40,8 +53,33 @@ struct Holding<'a> {
     states: String,
     failure: Option<Failure>,
     log: String,
+    asking: Asking<'a>,
+    /// The way from the page's address to the folder of jobs.
+    up: &'a str,
     /// Whether the viewer may cancel the job and retry it.
     may_change: bool,
+    may_answer: bool,
+}
+
+/// What the client that sees a page may do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Viewer {
+    /// Cancel the job and retry it.
+    pub(super) may_change: bool,
+    /// Answer its questions.
+    pub(super) may_answer: bool,
+}
+
+impl Viewer {
+    pub(super) async fn of(request: &HttpRequest, gateway: &Gateway, job: &Job) -> Self {
+        let publisher = access::publisher(request).await.ok();
+        let may = |topic| publisher.as_ref().is_some_and(|it| it.check(&[topic]).is_ok());
+        let answers = gateway.settings().jobs.answers_of(&job.kind);
+        Self {
+            may_change: may(Topic::of_job(&job.id)),
+            may_answer: answers == Answers::Seen || may(Topic::of_answers(&job.id)),
+        }
+    }
 }
 
 /// A problem document for people.
@@ -72,6 +110,8 @@ struct Counts<'a> {
     kind: &'a str,
     counts: Vec<(JobState, u64)>,
     oldest: Option<String>,
+    /// The age of the oldest question that waits for an answer.
+    question: Option<String>,
 }
 
 struct Row<'a> {
@@ -86,7 +126,7 @@ pub(super) fn holding(
     request: &HttpRequest,
     root: &str,
     job: &Job,
-    may_change: bool,
+    viewer: Viewer,
     now: Timestamp,
 ) -> Result<HttpResponse, Problem> {
     if job.state == JobState::Succeeded && parameter(request, "page")?.is_none() {
@@ -98,7 +138,20 @@ pub(super) fn holding(
             .insert_header((VARY, "accept"))
             .finish());
     }
-    private(pages::html(&Holding::of(job, may_change, now)))
+    private(pages::html(&Holding::of(job, viewer, Attempt::default(), "", now)))
+}
+
+/// Returns the page after an answer that was not taken. Its address is that of the answer.
+pub(super) fn with_attempt(
+    job: &Job,
+    viewer: Viewer,
+    now: Timestamp,
+    attempt: Attempt,
+    status: StatusCode,
+) -> Result<HttpResponse, Problem> {
+    let mut page = private(pages::html(&Holding::of(job, viewer, attempt, "../../", now)))?;
+    *page.status_mut() = status;
+    Ok(page)
 }
 
 /// Returns the page for a job that does not exist.
@@ -116,10 +169,11 @@ pub(super) fn list(
     jobs: &[Job],
     counts: &BTreeMap<(String, JobState), u64>,
     waiting: &[(String, Duration)],
+    questions: &BTreeMap<String, Duration>,
     filter: &Filter,
     now: Timestamp,
 ) -> Result<HttpResponse, Problem> {
-    private(pages::html(&List::of(jobs, counts, waiting, filter, now)))
+    private(pages::html(&List::of(jobs, counts, waiting, questions, filter, now)))
 }
 
 /// Makes a page private to its client. The page varies by `Accept`, because its address has other
@@ -134,14 +188,22 @@ fn private(page: Result<HttpResponse, Problem>) -> Result<HttpResponse, Problem>
 // === impl Holding ===
 
 impl<'a> Holding<'a> {
-    fn of(job: &'a Job, may_change: bool, now: Timestamp) -> Self {
+    fn of(
+        job: &'a Job,
+        viewer: Viewer,
+        attempt: Attempt,
+        up: &'a str,
+        now: Timestamp,
+    ) -> Self {
         let failure = match &job.outcome {
             Some(Outcome::Problem(problem)) => Some(Failure::of(problem)),
             _ => None,
         };
         let status = serde_json::to_string(&Status::of(job, now)).unwrap_or_default();
         let (states, log) = (words::states(), job.log.tail(LOG_TAIL));
-        Self { job, now, status, states, failure, log, may_change }
+        let asking = Asking::of(job, attempt, now);
+        let Viewer { may_change, may_answer } = viewer;
+        Self { job, now, status, states, failure, log, asking, up, may_change, may_answer }
     }
 
     fn document_title(&self) -> String {
@@ -149,6 +211,7 @@ impl<'a> Holding<'a> {
         match (self.job.state, self.percent()) {
             (JobState::Succeeded, _) => format!("✓ {title}"),
             (JobState::Failed | JobState::Cancelled | JobState::Lost, _) => format!("✗ {title}"),
+            (JobState::Waiting, _) => format!("❓ {title}"),
             (JobState::Running | JobState::Cancelling, Some(percent)) => {
                 format!("{percent} % {title}")
             }
@@ -169,7 +232,7 @@ impl<'a> Holding<'a> {
         match self.job.state {
             JobState::Queued if self.job.attempt == 0 => "Waiting for",
             JobState::Queued => "Created",
-            JobState::Running | JobState::Cancelling => "Running for",
+            JobState::Running | JobState::Waiting | JobState::Cancelling => "Running for",
             _ if self.job.started_at.is_none() => "Waited for",
             _ => "Took",
         }
@@ -187,6 +250,15 @@ impl<'a> Holding<'a> {
     fn left(&self) -> Option<String> {
         let seconds = self.job.progress.estimate_seconds()?;
         (self.job.state == JobState::Running).then(|| words::estimate(seconds))
+    }
+
+    /// Whether a page without scripts reloads itself. It would erase what is being typed.
+    fn reloads(&self) -> bool {
+        !self.job.state.is_final() && self.job.state != JobState::Waiting
+    }
+
+    fn icon(&self) -> &'static str {
+        if self.job.state == JobState::Waiting { "icon-waiting.svg" } else { "icon.svg" }
     }
 
     fn is_cancellable(&self) -> bool {
@@ -224,6 +296,7 @@ impl<'a> List<'a> {
         jobs: &'a [Job],
         counts: &'a BTreeMap<(String, JobState), u64>,
         waiting: &[(String, Duration)],
+        questions: &BTreeMap<String, Duration>,
         filter: &'a Filter,
         now: Timestamp,
     ) -> Self {
@@ -240,6 +313,7 @@ impl<'a> List<'a> {
                 .map(|state| (*state, counts.get(&(kind.to_owned(), *state)).map_or(0, |it| *it)))
                 .collect(),
             oldest: waiting.iter().find(|(it, _)| it == kind).map(|(_, age)| words::duration(*age)),
+            question: questions.get(kind).map(|age| words::duration(*age)),
         };
         let counts = kinds.into_iter().map(of_kind).collect();
         let rows = jobs.iter().map(|job| Row { job, now }).collect();

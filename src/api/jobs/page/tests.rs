@@ -6,6 +6,12 @@ use crate::pages::tests::assert_self_contained;
 
 const HOSTILE: &str = "</pre></title><script>alert(\"1\")</script>'&";
 
+const VIEWER: Viewer = Viewer { may_change: true, may_answer: true };
+
+fn page(job: &Job) -> Holding<'_> {
+    Holding::of(job, VIEWER, Attempt::default(), "", now().time)
+}
+
 fn now() -> Now {
     Now { instant: std::time::Instant::now(), time: Timestamp::UNIX_EPOCH }
 }
@@ -18,6 +24,8 @@ fn hostile_job() -> Job {
         backoff: Duration::ZERO,
         max_backoff: Duration::ZERO,
         log_grace: Duration::ZERO,
+        max_asks: 2,
+        ask_time: Duration::from_secs(60),
     };
     let (kind, title) = (HOSTILE.to_owned(), HOSTILE.to_owned());
     let new = NewJob { kind, title, payload: None, key: None };
@@ -42,14 +50,14 @@ fn nothing_that_users_say_becomes_markup() {
         Filter { kind: HOSTILE.to_owned(), state: None, older: Some("before=id".to_owned()) };
     let counts = BTreeMap::from([((HOSTILE.to_owned(), JobState::Running), 1)]);
     let jobs = [job.clone()];
-    let list = List::of(&jobs, &counts, &[], &filter, now().time).render().expect("valid");
-    let running = Holding::of(&job, true, now().time).render().expect("valid");
+    let list = List::of(&jobs, &counts, &[], &BTreeMap::new(), &filter, now().time).render().expect("valid");
+    let running = page(&job).render().expect("valid");
     assert!(running.contains("aria-valuenow=\"37\""));
     assert!(running.contains("http-equiv=\"refresh\""));
     let problem = serde_json::json!({ "title": HOSTILE, "detail": HOSTILE, HOSTILE: HOSTILE });
     let problem = serde_json::value::to_raw_value(&problem).expect("data").into();
     let _ = job.fail("lease", problem, false, now()).expect("the lease is good");
-    let failed = Holding::of(&job, true, now().time).render().expect("valid");
+    let failed = page(&job).render().expect("valid");
     assert!(!failed.contains("http-equiv=\"refresh\""));
     for html in [list, running, failed] {
         assert!(!html.contains("<script>") && !html.contains("\"1\")"), "{html}");
@@ -63,10 +71,10 @@ fn who_waits_for_a_job_that_is_done_goes_on_to_the_result() {
     let mut job = hostile_job();
     let _ = job.complete("lease", Outcome::Link("/there".to_owned()), now()).expect("good");
     let waiting = TestRequest::with_uri("/jobs/id").to_http_request();
-    let response = holding(&waiting, "/below", &job, true, now().time).expect("a response");
+    let response = holding(&waiting, "/below", &job, VIEWER, now().time).expect("a response");
     assert_eq!(response.status(), StatusCode::SEE_OTHER);
     assert_eq!(response.headers().get(LOCATION).expect("a location"), "/below/jobs/id/result");
     let looking = TestRequest::with_uri("/jobs/id?page").to_http_request();
-    let response = holding(&looking, "", &job, true, now().time).expect("a response");
+    let response = holding(&looking, "", &job, VIEWER, now().time).expect("a response");
     assert_eq!(response.status(), StatusCode::OK);
 }
