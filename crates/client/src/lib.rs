@@ -19,6 +19,8 @@
 //! ```
 
 #[cfg(feature = "worker")]
+mod asking;
+#[cfg(feature = "worker")]
 mod backoff;
 #[cfg(feature = "worker")]
 mod claim;
