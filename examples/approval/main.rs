@@ -80,9 +80,7 @@ fn configure(config: &mut ServiceConfig, gateway: &Gateway, runtime: &Handle) {
     config
         .app_data(web::Data::new((gateway.clone(), runtime.clone())))
         .route("/", web::get().to(async || HttpResponse::Ok().content_type("text/html").body(PAGE)))
-        .service(
-            web::resource("/deploy").wrap(from_fn(guard)).route(web::post().to(begin)),
-        );
+        .service(web::resource("/deploy").wrap(from_fn(guard)).route(web::post().to(begin)));
 }
 
 /// `POST /deploy`: begins a deployment, and shows its page.

@@ -197,8 +197,7 @@ impl JobSettings {
             }
             let secret = own.webhook_secret.as_ref().map_or("", Secret::reveal);
             let hooks = [("webhook", &own.webhook), ("webhook_asked", &own.webhook_asked)];
-            let with_password =
-                |url: &Url| !url.username().is_empty() || url.password().is_some();
+            let with_password = |url: &Url| !url.username().is_empty() || url.password().is_some();
             if let Some((key, _)) =
                 hooks.iter().find(|(_, url)| url.as_ref().is_some_and(with_password))
             {

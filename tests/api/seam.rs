@@ -13,7 +13,9 @@ use tidegate_core::{
     event::{Draft, Event, Limits, Position, Update},
     history::{Batch, Budget, Committed, KeyedReply, Missing, Start, locate_current},
     hub::{Hub, PublishError},
-    jobs::{AskLimits, Created, JobError, JobOptions, JobState, NewJob, OnEnd, Outcome, Rules, Tracker},
+    jobs::{
+        AskLimits, Created, JobError, JobOptions, JobState, NewJob, OnEnd, Outcome, Rules, Tracker,
+    },
     matching::{Interest, Matcher, Matchers, Rights},
 };
 use tidegate_testkit::deadline::eventually;

@@ -21,9 +21,7 @@ use super::{
 };
 use crate::{
     gateway::Gateway,
-    http::{
-        accept::preferred, access, body, form, guard, preferred_wait, problem::Problem,
-    },
+    http::{accept::preferred, access, body, form, guard, preferred_wait, problem::Problem},
     listen::Peer,
     pages::NO_REFERRER,
     settings::Answers,
@@ -63,9 +61,9 @@ pub(super) async fn await_answer(
     let lease = request::lease(&request)?;
     let wait = match parameter(&request, "wait")? {
         Some(seconds) => {
-            let wait = seconds.parse().map_err(|_| {
-                Problem::field("wait", "`wait` is not a whole number of seconds")
-            })?;
+            let wait = seconds
+                .parse()
+                .map_err(|_| Problem::field("wait", "`wait` is not a whole number of seconds"))?;
             Some(std::time::Duration::from_secs(wait))
         }
         None => preferred_wait(&request),
@@ -98,8 +96,7 @@ pub(super) async fn answer_job(
         access::publisher(&request).await?.check(&[Topic::of_answers(&id)])?;
     }
     let values = read(&request, payload, &gateway).await?;
-    let wants_page =
-        preferred(&request, &["application/json", "text/html"]) == Some("text/html");
+    let wants_page = preferred(&request, &["application/json", "text/html"]) == Some("text/html");
     let outcome = submit(&request, &gateway, &job, &ask, values.clone()).await;
     match outcome {
         Ok(job) if wants_page => {

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
 
+use super::of_questions;
+
 /// Returns all schemas by name.
 pub(super) fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     NAMES.iter().map(|name| (*name, parsed(schema(name)))).collect()
@@ -22,7 +24,7 @@ fn parsed(schema: Value) -> RefOr<Schema> {
     serde_json::from_value(schema).expect("a constant that a test parses")
 }
 
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 31] = [
     "ClientRequest",
     "ClientReply",
     "ClientList",
@@ -50,11 +52,16 @@ const NAMES: [&str; 27] = [
     "Reported",
     "Completion",
     "Failure",
+    "Question",
+    "Told",
+    "Answer",
+    "AnswerForm",
 ];
 
 fn schema(name: &str) -> Value {
     match name {
         "Problem" => problem(),
+        "Question" | "Told" | "Answer" | "AnswerForm" => of_questions::schema(name),
         "ClientRequest" | "ClientReply" => client(name),
         "ClientList" | "ClientOrder" | "ClientCall" | "Gathered" | "Ordered" => backend(name),
         "Update" | "UpdateForm" | "Updates" | "Published" | "Event" | "PollReply" => event(name),
@@ -161,7 +168,7 @@ fn backend(name: &str) -> Value {
     }
 }
 
-fn text(description: &str) -> Value {
+pub(super) fn text(description: &str) -> Value {
     json!({ "type": "string", "description": description })
 }
 
@@ -169,7 +176,7 @@ fn texts(description: &str) -> Value {
     json!({ "type": "array", "items": { "type": "string" }, "description": description })
 }
 
-fn number(description: &str) -> Value {
+pub(super) fn number(description: &str) -> Value {
     json!({ "type": "integer", "description": description })
 }
 
@@ -178,12 +185,12 @@ fn flag(description: &str) -> Value {
 }
 
 /// Any JSON. The library reads no schema without a type.
-fn any(description: &str) -> Value {
+pub(super) fn any(description: &str) -> Value {
     let types = ["object", "array", "string", "number", "boolean", "null"];
     json!({ "type": types, "description": description })
 }
 
-fn optional(kind: &str, description: &str) -> Value {
+pub(super) fn optional(kind: &str, description: &str) -> Value {
     json!({ "type": [kind, "null"], "description": description })
 }
 
@@ -191,7 +198,7 @@ fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-fn object(required: &[&str], properties: Value) -> Value {
+pub(super) fn object(required: &[&str], properties: Value) -> Value {
     let mut schema = json!({ "type": "object" });
     if !required.is_empty() {
         schema["required"] = json!(required);
@@ -211,6 +218,8 @@ fn problem() -> Value {
             "detail": text("What was wrong and what would be right."),
             "field": text("The field, parameter or header."),
             "limit": number("The limit that was exceeded."),
+            "errors": { "type": "array", "items": { "type": "object" }, "description": "What is \
+                wrong with several fields: `field` and `detail`." },
             "instance": text("An id under which the gateway's log says more."),
         }),
     )
@@ -294,7 +303,7 @@ fn job(name: &str) -> Value {
                 "type": text("The type."),
                 "title": text("The title."),
                 "state": { "type": "string", "enum": [
-                    "queued", "running", "cancelling", "succeeded", "failed", "cancelled", "lost",
+                    "queued", "running", "waiting", "cancelling", "succeeded", "failed", "cancelled", "lost",
                 ] },
                 "attempt": number("The current attempt, from 1 on; 0 before the first."),
                 "max_attempts": number("After how many the job is lost or failed."),
@@ -310,6 +319,10 @@ fn job(name: &str) -> Value {
                     "start": number("The first byte that is kept."),
                     "length": number("The end of the log in bytes."),
                 })),
+                "question": { "type": ["object", "null"], "description": "The open question: \
+                    `ask`, `title`, `fields`, `asked_at`, `until`, `otherwise`." },
+                "answers": { "type": "array", "items": { "type": "object" }, "description":
+                    "The answers so far: `ask`, `title`, `values`, `by`, `at`, `otherwise`." },
                 "retryable": flag("Whether the job can be retried."),
                 "version": number("Grows with each change; the entity tag."),
             }),
@@ -320,6 +333,7 @@ fn job(name: &str) -> Value {
                 "jobs": { "type": "array", "items": reference("Job") },
                 "counts": { "type": "object", "description": "Jobs by type and state." },
                 "oldest_queued_seconds": { "type": "object", "description": "By type." },
+                "oldest_question_seconds": { "type": "object", "description": "By type." },
                 "before": optional("string", "`before` of the next page, if there may be one."),
             }),
         ),
@@ -341,6 +355,7 @@ fn job(name: &str) -> Value {
                     "attempt": number("This attempt, from 1 on."),
                     "max_attempts": number("The last attempt."),
                     "log_length": number("Where the next text of the log begins."),
+                    "answers": { "type": "object", "description": "By question, so far." },
                 })),
                 "lease": text("The value of `Tidegate-Lease` in every report."),
                 "lease_seconds": { "type": "number" },

@@ -82,7 +82,8 @@ impl Asked {
     /// Bytes of memory.
     pub(super) fn weight(&self) -> usize {
         let of_field = |it: &Field| {
-            let texts = [Some(&it.name), it.label.as_ref()].into_iter().flatten().chain(&it.choices);
+            let texts =
+                [Some(&it.name), it.label.as_ref()].into_iter().flatten().chain(&it.choices);
             100 + texts.map(|text| text.len() + 24).sum::<usize>()
         };
         let fields: usize = self.question.fields.iter().map(of_field).sum();
@@ -361,7 +362,8 @@ mod tests {
         let hour = Duration::from_secs(3600);
         assert_eq!(check_question(&three(), &LIMITS, hour), Ok(()));
         let text = |name: &str| json!({ "name": name, "type": "text" });
-        let choice = |choices: Value| json!([{ "name": "c", "type": "choice", "choices": choices }]);
+        let choice =
+            |choices: Value| json!([{ "name": "c", "type": "choice", "choices": choices }]);
         let long = "x".repeat(300);
         for (fields, field) in [
             (json!([]), "fields"),

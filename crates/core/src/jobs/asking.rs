@@ -50,12 +50,7 @@ impl Job {
     /// # Errors
     /// If the lease is stale, another question is open or has the same name, or there were too many
     /// questions.
-    pub fn ask(
-        &mut self,
-        token: &str,
-        question: &Question,
-        now: Now,
-    ) -> Result<Change, Refusal> {
+    pub fn ask(&mut self, token: &str, question: &Question, now: Now) -> Result<Change, Refusal> {
         self.check_lease(token)?;
         if self.state == JobState::Cancelling {
             return Ok(Change::Nothing);
@@ -192,12 +187,7 @@ impl Tracker {
     ///
     /// # Errors
     /// If the question breaks a rule or a limit, there is no such job, or it is refused.
-    pub async fn ask(
-        &self,
-        id: &str,
-        lease: String,
-        question: Question,
-    ) -> Result<Job, JobError> {
+    pub async fn ask(&self, id: &str, lease: String, question: Question) -> Result<Job, JobError> {
         let rules = self.0.options.rules(&self.find(id).await?.kind);
         check_question(&question, &self.0.options.asking, rules.ask_time)?;
         self.change_by_id(id, move |job, now| job.ask(&lease, &question, now)).await
@@ -233,5 +223,134 @@ impl Tracker {
         by: Option<String>,
     ) -> Result<Job, JobError> {
         self.change_by_id(id, move |job, now| job.answer(&name, &values, by.as_deref(), now)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        history::{Memory, Record, Retention},
+        hub::Hub,
+        jobs::{AskError, JobHandle, JobOptions, JobResult, NewJob, OnEnd, record},
+    };
+
+    const LEASE: Duration = Duration::from_secs(1);
+
+    fn new_job() -> NewJob {
+        NewJob { kind: "a".to_owned(), title: "A".to_owned(), payload: None, key: None }
+    }
+
+    fn tracker() -> Tracker {
+        let age = SignedDuration::MAX;
+        let retention = Retention { bytes: usize::MAX, events: usize::MAX, age, remembered: 0 };
+        let history = Memory::new(retention, Clock::system());
+        let hub = Hub::start(Arc::new(history), 1 << 20, true).expect("a thread");
+        let options = JobOptions::with_lease(LEASE);
+        Tracker::start(hub, options, Clock::system(), OnEnd::new(|_, _| ())).expect("a tracker")
+    }
+
+    async fn until(tracker: &Tracker, id: &str, state: JobState) -> Job {
+        let waiting = tokio::time::sleep(20 * LEASE);
+        let job = tracker.wait(id, waiting, |job| job.state == state).await.expect("a job");
+        assert_eq!(job.state, state);
+        job
+    }
+
+    fn yes() -> Map<String, Value> {
+        Map::from_iter([("yes".to_owned(), Value::Bool(true))])
+    }
+
+    #[test]
+    fn a_question_is_stored_with_its_time_and_only_then_needs_a_newer_program() {
+        let options = JobOptions::with_lease(LEASE);
+        let now = Now { instant: Instant::now(), time: Timestamp::now() };
+        let mut job = Job::new("id".to_owned(), 7, new_job(), options.rules("a"), 99, now);
+        let of = |job: &Job| -> Record {
+            let value = record::value(job, now);
+            Record {
+                value,
+                ..record::record(crate::history::Shelf::Jobs, record::key(7), None).record
+            }
+        };
+        let text = |it: &Record| {
+            String::from_utf8(it.value.clone().expect("a value").into()).expect("JSON")
+        };
+        assert!(text(&of(&job)).contains("\"record_version\":1,"), "{}", text(&of(&job)));
+        assert!(!text(&of(&job)).contains("questions"), "as earlier programs wrote it");
+        let _ = job.claim("lease".to_owned(), now).expect("queued");
+        let question = Question::confirm("A?").until(Duration::from_secs(100));
+        let _ = job.ask("lease", &question, now).expect("its lease is good");
+        assert!(text(&of(&job)).contains("\"record_version\":2,"));
+
+        let restore = |time: Duration| {
+            let later = Now { instant: now.instant, time: now.time + time };
+            record::restore(&of(&job), None, &[], &options, later).expect("readable")
+        };
+        let restored = restore(Duration::from_secs(40));
+        assert_eq!(restored.open_question(), job.open_question());
+        let ends = restored.question_ends.expect("it waits") - now.instant;
+        assert!((59..=60).contains(&ends.as_secs()), "{ends:?}");
+        let mut restored = restore(Duration::from_secs(1000));
+        let _ = restored.expire(now);
+        assert_eq!(restored.state, JobState::Failed, "its time was over meanwhile");
+    }
+
+    #[test]
+    fn time_that_a_job_waits_is_no_run_time() {
+        let options = JobOptions::with_lease(LEASE);
+        let (instant, time) = (Instant::now(), Timestamp::now());
+        let at = |seconds| {
+            let passed = Duration::from_secs(seconds);
+            Now { instant: instant + passed, time: time + passed }
+        };
+        let mut job = Job::new("id".to_owned(), 7, new_job(), options.rules("a"), 99, at(0));
+        let _ = job.claim("lease".to_owned(), at(0)).expect("queued");
+        let question = Question::confirm("A?");
+        let _ = job.ask("lease", &question, at(10)).expect("its lease is good");
+        let _ = job.answer(&question.name, &yes(), None, at(110)).expect("it is open");
+        assert_eq!(job.run_time(at(120).instant), Some(Duration::from_secs(20)));
+    }
+
+    #[tokio::test]
+    async fn work_of_this_program_waits_for_its_answer() {
+        let tracker = &tracker();
+        let question = Question::confirm("Go on?");
+        let name = question.name.clone();
+        let work = |job: JobHandle| async move {
+            let answer = job.ask(question.clone()).await?;
+            let again = job.ask(question).await?;
+            assert_eq!(answer, again, "it is asked once");
+            JobResult::inline(&answer.is_confirmed())
+                .map_err(|it| AskError::Refused(it.to_string()))
+        };
+        let id = tracker.spawn(new_job(), work).await.expect("a job").id;
+        until(tracker, &id, JobState::Waiting).await;
+        // Longer than a lease.
+        tokio::time::sleep(2 * LEASE).await;
+        let by = Some("ada".to_owned());
+        tracker.answer(&id, name, yes(), by).await.expect("it is open");
+        let job = until(tracker, &id, JobState::Succeeded).await;
+        let Some(Outcome::Inline(result)) = &job.outcome else { panic!("{:?}", job.outcome) };
+        assert_eq!(result.get(), "true");
+    }
+
+    #[tokio::test]
+    async fn work_of_this_program_learns_that_nothing_will_be_answered() {
+        let tracker = &tracker();
+        let work = |job: JobHandle| async move {
+            let refused = job.ask(Question::new("A question without fields")).await;
+            assert!(matches!(refused, Err(AskError::Refused(_))), "{refused:?}");
+            job.ask(Question::confirm("Go on?")).await.map(|_| JobResult::link("/"))
+        };
+        let id = tracker.spawn(new_job(), work).await.expect("a job").id;
+        until(tracker, &id, JobState::Waiting).await;
+        tracker.cancel(&id).await.expect("it can be cancelled");
+        until(tracker, &id, JobState::Cancelled).await;
     }
 }

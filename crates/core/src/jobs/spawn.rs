@@ -6,9 +6,7 @@ use serde_json::{json, value::to_raw_value};
 use tidegate_client::{Answer, JobResult, Question};
 use tracing::warn;
 
-use super::{
-    Job, JobError, JobState, NewJob, Outcome, Refusal, Report, Tracker, redact::Redacted,
-};
+use super::{Job, JobError, JobState, NewJob, Outcome, Refusal, Report, Tracker, redact::Redacted};
 use crate::hub::PublishError;
 
 /// Reports per lease term. With 3, one late report does not end the lease.

@@ -188,13 +188,7 @@ fn private(page: Result<HttpResponse, Problem>) -> Result<HttpResponse, Problem>
 // === impl Holding ===
 
 impl<'a> Holding<'a> {
-    fn of(
-        job: &'a Job,
-        viewer: Viewer,
-        attempt: Attempt,
-        up: &'a str,
-        now: Timestamp,
-    ) -> Self {
+    fn of(job: &'a Job, viewer: Viewer, attempt: Attempt, up: &'a str, now: Timestamp) -> Self {
         let failure = match &job.outcome {
             Some(Outcome::Problem(problem)) => Some(Failure::of(problem)),
             _ => None,

@@ -1,5 +1,5 @@
 use actix_web::{http::StatusCode, test::TestRequest};
-use tidegate_core::jobs::{NewJob, Now, Report, Rules};
+use tidegate_core::jobs::{BadField, Field, NewJob, Now, Question, Report, Rules};
 
 use super::*;
 use crate::pages::tests::assert_self_contained;
@@ -50,7 +50,9 @@ fn nothing_that_users_say_becomes_markup() {
         Filter { kind: HOSTILE.to_owned(), state: None, older: Some("before=id".to_owned()) };
     let counts = BTreeMap::from([((HOSTILE.to_owned(), JobState::Running), 1)]);
     let jobs = [job.clone()];
-    let list = List::of(&jobs, &counts, &[], &BTreeMap::new(), &filter, now().time).render().expect("valid");
+    let list = List::of(&jobs, &counts, &[], &BTreeMap::new(), &filter, now().time)
+        .render()
+        .expect("valid");
     let running = page(&job).render().expect("valid");
     assert!(running.contains("aria-valuenow=\"37\""));
     assert!(running.contains("http-equiv=\"refresh\""));
@@ -60,6 +62,42 @@ fn nothing_that_users_say_becomes_markup() {
     let failed = page(&job).render().expect("valid");
     assert!(!failed.contains("http-equiv=\"refresh\""));
     for html in [list, running, failed] {
+        assert!(!html.contains("<script>") && !html.contains("\"1\")"), "{html}");
+        assert!(html.matches("<script").count() <= 2);
+        assert_self_contained(&html);
+    }
+}
+
+#[test]
+fn a_question_is_drawn_without_a_reload_and_nothing_of_it_becomes_markup() {
+    let mut job = hostile_job();
+    let label = Some(HOSTILE.to_owned());
+    let mut fields = vec![
+        Field { label: label.clone(), ..Field::confirm("go") },
+        Field { label: label.clone(), ..Field::choice("when", &[HOSTILE, "later"]) },
+        Field { label: label.clone(), ..Field::text("why").max(300) },
+        Field { label, ..Field::text("line").max(30) },
+    ];
+    let many: Vec<String> = (0..20).map(|it| format!("{HOSTILE}{it}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    fields.push(Field::choice("many", &many));
+    let question = Question { fields, ..Question::new(HOSTILE) };
+    let _ = job.ask("lease", &question, now()).expect("the lease is good");
+    let typed = ["why", "line", "go"].map(|it| (it.to_owned(), HOSTILE.to_owned()));
+    let bad = BadField { field: "why".to_owned(), detail: HOSTILE.to_owned(), limit: None };
+    let attempt = Attempt { typed: typed.into(), bad: vec![bad], note: None };
+    let asked = Holding::of(&job, VIEWER, attempt, "../../", now().time).render().expect("valid");
+    assert!(!asked.contains("http-equiv=\"refresh\""), "it would erase what is typed");
+    assert!(asked.contains("icon-waiting.svg") && asked.contains("<select"));
+    let elsewhere = Viewer { may_answer: false, ..VIEWER };
+    let reader = Holding::of(&job, elsewhere, Attempt::default(), "", now().time);
+    let reader = reader.render().expect("valid");
+    assert!(!reader.contains("id=\"answer\""));
+    let values = serde_json::json!({ "go": true, "when": HOSTILE, "why": HOSTILE });
+    let values = values.as_object().expect("an object");
+    let _ = job.answer(&question.name, values, Some(HOSTILE), now()).expect("it is open");
+    let answered = page(&job).render().expect("valid");
+    for html in [asked, reader, answered] {
         assert!(!html.contains("<script>") && !html.contains("\"1\")"), "{html}");
         assert!(html.matches("<script").count() <= 2);
         assert_self_contained(&html);
