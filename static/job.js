@@ -87,13 +87,12 @@ function draw() {
   write("message", progress.message ?? "");
   write("attempt", `${attempt} of ${job.max_attempts}`);
   part("attempts").hidden = attempt < 2;
-  part("icon").href = icon(state === "waiting" ? "icon-waiting.svg" : "icon.svg");
   part("cancel").hidden = !isCancellable(state);
   part("retry").hidden = !job.retryable;
-  part("result").hidden = state !== "succeeded";
+  part("result").hidden = state !== "succeeded" || !job.link;
   part("log-section").hidden = job.log.length === 0;
   drawBar(state === "succeeded" ? 100 : progress.percent);
-  drawError(job.error);
+  drawError(state === "cancelled" ? null : job.error);
   drawTimes();
 }
 
@@ -111,15 +110,31 @@ function drawBar(percent) {
   }
   write("percent", bar.percent === null ? "" : `${bar.percent} %`);
   document.title = documentTitle();
+  drawIcon();
 }
 
-function icon(name) {
-  return new URL(name, part("icon").href).href;
+// As in src/api/jobs/words.rs.
+function drawIcon() {
+  const isMoving = job.state === "running" || job.state === "cancelling";
+  let name = "icon.svg";
+  if (job.state === "waiting") {
+    name = "icon-waiting.svg";
+  } else if (job.state === "succeeded") {
+    name = "icon-100.svg";
+  } else if (isMoving && bar.percent !== null) {
+    name = `icon-${Math.floor(bar.percent / 5) * 5}.svg`;
+  }
+  const element = part("icon");
+  const { href } = new URL(name, element.href);
+  if (element.href !== href) {
+    element.href = href;
+  }
 }
 
 function documentTitle() {
   if (isFinal(job.state)) {
-    return `${job.state === "succeeded" ? "✓" : "✗"} ${job.title}`;
+    const sign = { succeeded: "✓", cancelled: "⊘" }[job.state] ?? "✗";
+    return `${sign} ${job.title}`;
   }
   if (job.state === "waiting") {
     return `❓ ${job.title}`;
@@ -178,13 +193,17 @@ function take(next) {
       end();
     }
   } else if (wasFinal) {
+    part("result-section").hidden = true;
     listen();
   }
 }
 
 function end() {
   listening.abort();
-  if (job.state === "succeeded" && !query.has("page")) {
+  if (job.state === "succeeded" && !job.link) {
+    showResult();
+  }
+  if (job.state === "succeeded" && job.link && !query.has("page")) {
     tell("Going on to the result…");
     setTimeout(() => location.replace(`${address}/result`), SHOWN_DONE);
     return;
@@ -192,6 +211,21 @@ function end() {
   // Workers may send their last lines after the end.
   for (const delay of LATE_LOG) {
     setTimeout(() => log.expect(log.length + 1), delay);
+  }
+}
+
+// Shows a result that is no link: a text as it is, and other JSON with line breaks.
+async function showResult() {
+  try {
+    const response = await fetch(`${address}/result`, { signal: deadline(new AbortController().signal, TIMEOUT) });
+    const result = await response.json();
+    if (response.ok) {
+      write("result-text", typeof result === "string" ? result : JSON.stringify(result, null, 2));
+      part("result-section").hidden = false;
+    }
+  } catch {
+    // The link to the result remains.
+    part("result").hidden = false;
   }
 }
 

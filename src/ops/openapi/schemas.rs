@@ -314,6 +314,7 @@ fn job(name: &str) -> Value {
                 "progress": reference("Progress"),
                 "error": { "type": ["object", "null"], "description": "A problem document." },
                 "result": optional("string", "The address of the result."),
+                "link": optional("string", "Where the result leads, if it is elsewhere."),
                 "log": object(&[], json!({
                     "href": text("The address of the log."),
                     "start": number("The first byte that is kept."),

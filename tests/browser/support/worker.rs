@@ -109,6 +109,10 @@ impl Work {
         self.report("complete", json!({ "result": result }).to_string()).await;
     }
 
+    pub(crate) async fn complete_with_link(&self, link: &str) {
+        self.report("complete", json!({ "link": link }).to_string()).await;
+    }
+
     pub(crate) async fn fail(&self, problem: Value) {
         self.report("fail", json!({ "problem": problem }).to_string()).await;
     }

@@ -34,6 +34,8 @@ pub struct Status<'a> {
     /// Why there is no result, as a problem document.
     error: Option<&'a RawValue>,
     result: Option<String>,
+    /// The address to which the result leads, if it is elsewhere.
+    link: Option<&'a str>,
     log: LogStatus,
     /// The question that the job waits for.
     question: Option<OpenQuestion<'a>>,
@@ -77,9 +79,10 @@ impl<'a> Status<'a> {
     /// Makes the document of a job at the time `now`.
     #[must_use]
     pub fn of(job: &'a Job, now: Timestamp) -> Self {
-        let error = match &job.outcome {
-            Some(Outcome::Problem(problem)) => Some(&**problem),
-            _ => None,
+        let (error, link) = match &job.outcome {
+            Some(Outcome::Problem(problem)) => (Some(&**problem), None),
+            Some(Outcome::Link(link)) => (None, Some(&**link)),
+            _ => (None, None),
         };
         Self {
             id: &job.id,
@@ -95,6 +98,7 @@ impl<'a> Status<'a> {
             progress: &job.progress,
             error,
             result: (job.state == JobState::Succeeded).then(|| format!("/jobs/{}/result", job.id)),
+            link,
             log: LogStatus {
                 href: format!("/jobs/{}/log", job.id),
                 start: job.log.start(),

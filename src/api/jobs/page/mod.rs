@@ -52,6 +52,9 @@ struct Holding<'a> {
     /// All states in words, for the scripts.
     states: String,
     failure: Option<Failure>,
+    /// The result, if it is shown here.
+    result: Option<String>,
+    /// The end of the log, with the escape sequences of terminals, for the scripts.
     log: String,
     asking: Asking<'a>,
     /// The way from the page's address to the folder of jobs.
@@ -79,6 +82,16 @@ impl Viewer {
             may_change: may(Topic::of_job(&job.id)),
             may_answer: answers == Answers::Seen || may(Topic::of_answers(&job.id)),
         }
+    }
+}
+
+/// Returns a result for people: a text as it is, and other JSON with line breaks.
+fn result_text(result: &RawValue) -> String {
+    match serde_json::from_str(result.get()) {
+        Ok(Value::String(text)) => text,
+        Ok(value) => format!("{value:#}"),
+        // Numbers that are too large for this program.
+        Err(_) => result.get().to_owned(),
     }
 }
 
@@ -120,8 +133,8 @@ struct Row<'a> {
 }
 
 /// Returns the page that waits for a job. Without scripts it refreshes itself. When the job has
-/// succeeded it redirects to the result, unless the parameter `page` is present. `root` is the path
-/// of the gateway.
+/// succeeded with a link it redirects there, unless the parameter `page` is present. `root` is the
+/// path of the gateway.
 pub(super) fn holding(
     request: &HttpRequest,
     root: &str,
@@ -129,7 +142,8 @@ pub(super) fn holding(
     viewer: Viewer,
     now: Timestamp,
 ) -> Result<HttpResponse, Problem> {
-    if job.state == JobState::Succeeded && parameter(request, "page")?.is_none() {
+    let leads_on = matches!(&job.outcome, Some(Outcome::Link(_)));
+    if leads_on && parameter(request, "page")?.is_none() {
         let result = format!("{root}/jobs/{}/result", job.id);
         return Ok(HttpResponse::SeeOther()
             .insert_header((LOCATION, result))
@@ -190,21 +204,29 @@ fn private(page: Result<HttpResponse, Problem>) -> Result<HttpResponse, Problem>
 impl<'a> Holding<'a> {
     fn of(job: &'a Job, viewer: Viewer, attempt: Attempt, up: &'a str, now: Timestamp) -> Self {
         let failure = match &job.outcome {
-            Some(Outcome::Problem(problem)) => Some(Failure::of(problem)),
+            // What a worker says of a cancelled job is no failure.
+            Some(Outcome::Problem(problem)) if job.state != JobState::Cancelled => {
+                Some(Failure::of(problem))
+            }
+            _ => None,
+        };
+        let result = match &job.outcome {
+            Some(Outcome::Inline(result)) => Some(result_text(result)),
             _ => None,
         };
         let status = serde_json::to_string(&Status::of(job, now)).unwrap_or_default();
         let (states, log) = (words::states(), job.log.tail(LOG_TAIL));
         let asking = Asking::of(job, attempt, now);
         let Viewer { may_change, may_answer } = viewer;
-        Self { job, now, status, states, failure, log, asking, up, may_change, may_answer }
+        Self { job, now, status, states, failure, result, log, asking, up, may_change, may_answer }
     }
 
     fn document_title(&self) -> String {
         let title = &self.job.title;
         match (self.job.state, self.percent()) {
             (JobState::Succeeded, _) => format!("✓ {title}"),
-            (JobState::Failed | JobState::Cancelled | JobState::Lost, _) => format!("✗ {title}"),
+            (JobState::Cancelled, _) => format!("⊘ {title}"),
+            (JobState::Failed | JobState::Lost, _) => format!("✗ {title}"),
             (JobState::Waiting, _) => format!("❓ {title}"),
             (JobState::Running | JobState::Cancelling, Some(percent)) => {
                 format!("{percent} % {title}")
@@ -251,8 +273,18 @@ impl<'a> Holding<'a> {
         !self.job.state.is_final() && self.job.state != JobState::Waiting
     }
 
-    fn icon(&self) -> &'static str {
-        if self.job.state == JobState::Waiting { "icon-waiting.svg" } else { "icon.svg" }
+    fn icon(&self) -> String {
+        words::icon(self.job)
+    }
+
+    /// The log without escape sequences, for pages without scripts.
+    fn plain_log(&self) -> String {
+        words::without_escapes(&self.log)
+    }
+
+    /// The name under which something of the job is saved.
+    fn file_name(&self, extension: &str) -> String {
+        words::file_name(&self.job.title, extension)
     }
 
     fn is_cancellable(&self) -> bool {
