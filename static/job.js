@@ -11,6 +11,7 @@ const AWAY = "The gateway does not answer; trying again…";
 const SHOWN_DONE = 900; // ms that the full bar is shown before the result
 const LATE_LOG = [1000, 5000, 30_000]; // ms after the end, to check for late lines
 const TIMEOUT = 10_000; // ms for a request, besides the time it may wait
+const PLACE_PAUSE = 3000; // ms between two looks at the place in the queue
 const OVERDUE = -10; // seconds left at which a wrong estimate is no longer shown
 
 const query = new URLSearchParams(location.search);
@@ -92,6 +93,9 @@ function draw() {
   part("result").hidden = state !== "succeeded" || !job.link;
   part("log-section").hidden = job.log.length === 0;
   drawBar(state === "succeeded" ? 100 : progress.percent);
+  if (state !== "queued") {
+    write("place", "");
+  }
   drawError(state === "cancelled" ? null : job.error);
   drawTimes();
 }
@@ -170,6 +174,30 @@ function drawTimes() {
   if (OVERDUE < left) {
     write("estimate", estimateInWords(left));
   }
+}
+
+// The place in the queue changes without the job, so it is asked for.
+async function drawPlace() {
+  if (job.state !== "queued" || !isKnown) {
+    write("place", "");
+    return;
+  }
+  if (document.hidden) {
+    return;
+  }
+  try {
+    const response = await fetch(`${address}/place`, { signal: deadline(new AbortController().signal, TIMEOUT) });
+    const place = await response.json();
+    write("place", response.ok && place && job.state === "queued" ? placeInWords(place) : "");
+  } catch {
+    // The check of the status shows that the gateway does not answer.
+  }
+}
+
+function placeInWords({ ahead, has_worker }) {
+  const jobs = ahead === 1 ? "1 job is" : `${ahead} jobs are`;
+  const text = ahead === 0 ? "It is the next one." : `${jobs} ahead of it.`;
+  return has_worker ? text : `${text} No worker is there at the moment.`;
 }
 
 // === Changes ===
@@ -339,6 +367,7 @@ for (const form of [part("cancel"), part("retry")]) {
 }
 document.addEventListener("visibilitychange", listen);
 const ticking = setInterval(drawTimes, 1000);
+setInterval(drawPlace, PLACE_PAUSE);
 
 take(job);
 

@@ -188,12 +188,11 @@ impl Model {
 
     fn cancel(&mut self, now: u64) -> bool {
         match self.state {
-            "queued" => self.state = "cancelled",
-            "running" => self.state = "cancelling",
             "waiting" if self.worker.is_some() => {
                 (self.state, self.until) = ("cancelling", now + 10);
             }
-            "waiting" => self.state = "cancelled",
+            "queued" | "waiting" => self.state = "cancelled",
+            "running" => self.state = "cancelling",
             "cancelling" | "cancelled" => {}
             _ => return false,
         }
@@ -237,8 +236,12 @@ impl Model {
         self.asked.last().filter(|_| self.state == "waiting").map(|it| it.0)
     }
 
-    fn answer_to(&self, ask: usize) -> Option<Option<bool>> {
-        self.asked.iter().rev().find(|it| it.0 == ask).map(|it| it.2)
+    fn was_asked(&self, ask: usize) -> bool {
+        self.asked.iter().any(|it| it.0 == ask)
+    }
+
+    fn answer_to(&self, ask: usize) -> Option<bool> {
+        self.asked.iter().rev().find(|it| it.0 == ask)?.2
     }
 
     fn ask(&mut self, worker: usize, ask: usize, otherwise: bool, now: u64) -> bool {
@@ -248,7 +251,7 @@ impl Model {
         if self.state == "cancelling" {
             return true;
         }
-        if self.open() == Some(ask) || self.answer_to(ask).is_some_and(|it| it.is_some()) {
+        if self.open() == Some(ask) || self.answer_to(ask).is_some() {
             (self.until, self.is_unheard) = (now + 10, false);
             return true;
         }
@@ -266,7 +269,7 @@ impl Model {
     }
 
     fn listen(&mut self, worker: usize, ask: usize, now: u64) -> bool {
-        let may = self.is_of(worker) && self.answer_to(ask).is_some();
+        let may = self.is_of(worker) && self.was_asked(ask);
         if may {
             (self.until, self.is_unheard) = (now + 10, false);
         }
@@ -274,16 +277,15 @@ impl Model {
     }
 
     fn answer(&mut self, ask: usize, yes: bool, now: u64) -> bool {
-        match self.answer_to(ask) {
-            None => false,
-            Some(Some(answer)) => answer == yes && !self.by_default.contains(&ask),
-            Some(None) if self.open() == Some(ask) && now < self.ask_ends => {
-                self.asked.last_mut().expect("it is open").2 = Some(yes);
-                self.go_on(now);
-                true
-            }
-            Some(None) => false,
+        if let Some(answer) = self.answer_to(ask) {
+            return answer == yes && !self.by_default.contains(&ask);
         }
+        let is_open = self.open() == Some(ask) && now < self.ask_ends;
+        if is_open {
+            self.asked.last_mut().expect("it is open").2 = Some(yes);
+            self.go_on(now);
+        }
+        is_open
     }
 
     fn go_on(&mut self, now: u64) {
@@ -368,7 +370,7 @@ proptest! {
             prop_assert_eq!(open, model.open().map(|it| it.to_string()));
             for ask in 0..4 {
                 let answer = job.answered(&ask.to_string()).map(|it| it.values["yes"] == true);
-                prop_assert_eq!(answer, model.answer_to(ask).flatten());
+                prop_assert_eq!(answer, model.answer_to(ask));
             }
             prop_assert_eq!(job.ended_at.is_some(), JobState::is_final(job.state));
         }

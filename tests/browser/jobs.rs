@@ -1,6 +1,6 @@
 //! The page that waits for a job: it shows what the worker reports, and then opens the result.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{
     Cloner, Gateway, Page, Work, eventually, in_browser, in_browser_without_scripts,
@@ -412,6 +412,37 @@ async fn a_result_is_shown_without_scripts() {
         page.open(&format!("{}/jobs/{}", gateway.origin(), work.id)).await;
         page.until("the result", &shows("result-text", "{\n  \"pages\": 12\n}")).await;
         page.until("the log without escapes", &shows("log", "ok\n")).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_list_is_live_and_keeps_what_is_selected() {
+    in_browser(|page| async move {
+        let gateway = Gateway::start(&[]).await;
+        let work = Work::begin(&gateway, "Yearly report").await;
+        work.fail(json!({ "detail": "no" })).await;
+        page.open(&format!("{}/jobs", gateway.origin())).await;
+        page.until("it listens", "return document.body.dataset.via === 'sse'").await;
+        page.run("window.isTheSame = true").await;
+        let select = format!("document.getElementById('select-{}').click()", work.id);
+        page.run(&select).await;
+        let second = Work::begin(&gateway, "Monthly report").await;
+        second.progress(30, "Reading", "").await;
+        let shows = |part: &str| {
+            let row = "document.querySelector('#list tbody tr')?.innerText ?? ''";
+            format!("return ({row}).includes('{part}')")
+        };
+        page.until("the second job", &shows("Monthly report")).await;
+        page.until("its progress", &shows("30 %")).await;
+        let selected = format!("return document.getElementById('select-{}').checked", work.id);
+        assert_eq!(page.run(&selected).await, true);
+        page.save_picture("job-list-live.png").await;
+        page.run("document.querySelector('#list button[form=bulk]').click()").await;
+        let queued = "return document.querySelector('#list .state-queued') !== null \
+            && document.body.innerText.includes('Yearly report')";
+        page.until("it is tried again", queued).await;
+        assert_eq!(Work::claim(&gateway).await.id, work.id);
     })
     .await;
 }

@@ -99,9 +99,8 @@ pub(super) async fn answer_job(
     let wants_page = preferred(&request, &["application/json", "text/html"]) == Some("text/html");
     let outcome = submit(&request, &gateway, &job, &ask, values.clone()).await;
     match outcome {
-        Ok(job) if wants_page => {
+        Ok(_) if wants_page => {
             let page = format!("{}/jobs/{id}", root(&request, &gateway));
-            let _ = job;
             Ok(HttpResponse::SeeOther()
                 .insert_header((LOCATION, page))
                 .insert_header((REFERRER_POLICY, NO_REFERRER))
@@ -115,7 +114,7 @@ pub(super) async fn answer_job(
                     let typed = values.texts(&job, &ask);
                     (StatusCode::BAD_REQUEST, Attempt { typed, bad, note: None })
                 }
-                Refused::State(error @ Refusal::Answered | error @ Refusal::AskOver) => {
+                Refused::State(error @ (Refusal::Answered | Refusal::AskOver)) => {
                     let note = Some(late(&error));
                     (StatusCode::CONFLICT, Attempt { note, ..Attempt::default() })
                 }
@@ -123,7 +122,7 @@ pub(super) async fn answer_job(
             };
             let job = gateway.tracker().job(&id).await?;
             let viewer = Viewer::of(&request, &gateway, &job).await;
-            page::with_attempt(&job, viewer, gateway.tracker().now().time, attempt, status)
+            page::with_attempt(&job, viewer, gateway.tracker().now().time, &attempt, status)
         }
         Err(refused) => Err(refused.into()),
     }

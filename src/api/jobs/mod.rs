@@ -31,7 +31,7 @@ use tidegate_core::{
 
 use self::{
     asking::{answer_job, ask_job, await_answer},
-    list::list_jobs,
+    list::{list_jobs, retry_jobs},
     page::Viewer,
     request::Create,
     watch::watch,
@@ -71,10 +71,16 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
                 .route(web::post().to(create_job)),
         )
         .service(resource("/jobs/claim", WRITE).route(web::post().to(claim_job)))
+        .service(resource("/jobs/retry", WRITE).route(web::post().to(retry_jobs)))
         .service(
             resource("/jobs/{id}", READ)
                 .route(web::get().to(view_job))
                 .route(web::head().to(view_job)),
+        )
+        .service(
+            resource("/jobs/{id}/place", READ)
+                .route(web::get().to(read_place))
+                .route(web::head().to(read_place)),
         )
         .service(resource("/jobs/{id}/progress", WRITE).route(web::post().to(report_progress)))
         .service(
@@ -162,7 +168,8 @@ async fn view_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpRes
                 let root = root(&request, &gateway);
                 let viewer = Viewer::of(&request, &gateway, &job).await;
                 let now = gateway.tracker().now().time;
-                page::holding(&request, &root, &job, viewer, now).map(|mut page| {
+                let place = gateway.tracker().place(&id).await?;
+                page::holding(&request, &root, &job, (viewer, place), now).map(|mut page| {
                     page.headers_mut().insert(LINK, links(&root, &job));
                     page
                 })
@@ -267,6 +274,16 @@ fn asked(request: &HttpRequest, gateway: &Gateway, job: &Job) -> HttpResponse {
         StatusCode::OK
     });
     status(request, &mut response, gateway, job)
+}
+
+/// `GET /jobs/{id}/place`: how many jobs are ahead, and whether a worker is there; `null` if the job
+/// is not in the queue.
+async fn read_place(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let place = Gateway::of(&request).tracker().place(&id).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((REFERRER_POLICY, NO_REFERRER))
+        .json(place))
 }
 
 /// `GET /jobs/{id}/result`

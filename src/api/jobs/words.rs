@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidegate_core::jobs::{Job, JobState};
+use tidegate_core::jobs::{Job, JobState, Place};
 
 /// Describes a state. For a queued job, says whether it was tried before.
 pub(super) fn state(state: JobState, attempt: u32) -> &'static str {
@@ -19,6 +19,17 @@ pub(super) fn state(state: JobState, attempt: u32) -> &'static str {
         JobState::Cancelled => "Cancelled",
         JobState::Lost => "Lost: its worker fell silent",
     }
+}
+
+/// Describes the place of a job in the queue. `static/job.js` says the same.
+pub(super) fn place(place: Place) -> String {
+    let ahead = match place.ahead {
+        0 => "It is the next one.".to_owned(),
+        1 => "1 job is ahead of it.".to_owned(),
+        ahead => format!("{ahead} jobs are ahead of it."),
+    };
+    let worker = if place.has_worker { "" } else { " No worker is there at the moment." };
+    ahead + worker
 }
 
 /// Describes all states for the scripts, as a JSON object by name: the words before and after the

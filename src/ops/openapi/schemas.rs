@@ -24,7 +24,7 @@ fn parsed(schema: Value) -> RefOr<Schema> {
     serde_json::from_value(schema).expect("a constant that a test parses")
 }
 
-const NAMES: [&str; 31] = [
+const NAMES: [&str; 34] = [
     "ClientRequest",
     "ClientReply",
     "ClientList",
@@ -56,6 +56,9 @@ const NAMES: [&str; 31] = [
     "Told",
     "Answer",
     "AnswerForm",
+    "Ids",
+    "Retried",
+    "Place",
 ];
 
 fn schema(name: &str) -> Value {
@@ -287,6 +290,22 @@ fn event(name: &str) -> Value {
 
 fn job(name: &str) -> Value {
     match name {
+        "Ids" => object(&["id"], json!({ "id": texts("The jobs.") })),
+        "Retried" => object(
+            &["retried", "refused"],
+            json!({
+                "retried": texts("The jobs that are queued again."),
+                "refused": { "type": "array", "items": { "type": "object" }, "description":
+                    "The others: `id` and `detail`." },
+            }),
+        ),
+        "Place" => object(
+            &[],
+            json!({
+                "ahead": number("Jobs of its type that are claimed before it."),
+                "has_worker": flag("Whether a worker seems to be there."),
+            }),
+        ),
         "NewJob" => object(
             &["type"],
             json!({

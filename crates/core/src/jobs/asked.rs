@@ -238,11 +238,10 @@ pub fn read_answer(
             Err(detail) => bad.push(BadField::new(&*field.name, detail)),
         }
     }
-    for name in given.keys() {
-        let detail = "the question has no such field";
+    if let Some(name) = given.keys().next() {
         // The name is the caller's, so only its beginning is repeated.
-        bad.push(BadField::new(name.chars().take(LONGEST_NAME).collect::<String>(), detail));
-        break;
+        let name: String = name.chars().take(LONGEST_NAME).collect();
+        bad.push(BadField::new(name, "the question has no such field"));
     }
     let is_long = serde_json::to_vec(&values).map_or(true, |it| longest < it.len());
     if bad.is_empty() && is_long {
@@ -311,20 +310,20 @@ mod tests {
     const LIMITS: AskLimits =
         AskLimits { fields: 3, choices: 3, question_bytes: 900, answer_bytes: 60, waiting: 9 };
 
-    fn question(fields: Value) -> Question {
+    fn question(fields: &Value) -> Question {
         let question = json!({ "ask": "a", "title": "A?", "fields": fields });
         serde_json::from_value(question).expect("a question")
     }
 
     fn three() -> Question {
-        question(json!([
+        question(&json!([
             { "name": "go", "type": "confirm" },
             { "name": "when", "type": "choice", "choices": ["now", "later"] },
             { "name": "why", "type": "text", "required": false, "max": 5 },
         ]))
     }
 
-    fn read(given: Value) -> Result<Value, Vec<String>> {
+    fn read(given: &Value) -> Result<Value, Vec<String>> {
         let given = given.as_object().cloned().expect("an object");
         let read = read_answer(&three(), given, LIMITS.answer_bytes);
         read.map(Value::Object).map_err(|bad| bad.into_iter().map(|it| it.field).collect())
@@ -333,16 +332,16 @@ mod tests {
     #[test]
     fn answers_have_the_values_of_the_fields_and_nothing_else() {
         let good = json!({ "go": false, "when": "now", "why": "ä\nöüß" });
-        assert_eq!(read(good.clone()), Ok(good));
+        assert_eq!(read(&good), Ok(good));
         let short = json!({ "go": true, "when": "later" });
-        assert_eq!(read(json!({ "go": true, "when": "later", "why": "" })), Ok(short.clone()));
-        assert_eq!(read(json!({ "go": true, "when": "later", "why": null })), Ok(short));
+        assert_eq!(read(&json!({ "go": true, "when": "later", "why": "" })), Ok(short.clone()));
+        assert_eq!(read(&json!({ "go": true, "when": "later", "why": null })), Ok(short));
         let wrong = json!({ "go": "yes", "when": "Now", "why": "sixsix" });
-        assert_eq!(read(wrong), Err(vec!["go".into(), "when".into(), "why".into()]));
-        assert_eq!(read(json!({})), Err(vec!["go".into(), "when".into()]));
+        assert_eq!(read(&wrong), Err(vec!["go".into(), "when".into(), "why".into()]));
+        assert_eq!(read(&json!({})), Err(vec!["go".into(), "when".into()]));
         let more = json!({ "go": true, "when": "now", "x": 1 });
-        assert_eq!(read(more), Err(vec!["x".into()]));
-        let blank = question(json!([{ "name": "t", "type": "text" }]));
+        assert_eq!(read(&more), Err(vec!["x".into()]));
+        let blank = question(&json!([{ "name": "t", "type": "text" }]));
         let given = |text: &str| json!({ "t": text }).as_object().cloned().expect("an object");
         assert!(read_answer(&blank, given("  \n"), 60).is_err());
         let long = read_answer(&blank, given(&"x".repeat(100)), 60).expect_err("too long");
@@ -381,7 +380,7 @@ mod tests {
             (json!([{ "name": "a", "type": "text", "max": 0 }]), "fields[0].max"),
             (json!([{ "name": "a", "type": "text", "label": long }]), "fields[0].label"),
         ] {
-            let bad = check_question(&question(fields), &LIMITS, hour).expect_err(field);
+            let bad = check_question(&question(&fields), &LIMITS, hour).expect_err(field);
             assert_eq!(bad.field, field, "{bad:?}");
         }
         let named = |name: &str| Question { name: name.to_owned(), ..three() };

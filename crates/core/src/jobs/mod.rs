@@ -54,5 +54,6 @@ pub use self::{
     spawn::{AskError, JobHandle, Stopped},
     state::{JobState, Refusal},
     status::Status,
+    table::Place,
     tracker::Tracker,
 };

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -60,6 +61,18 @@ impl Room {
     }
 }
 
+/// How long after a request a worker still counts as there.
+const SOUGHT: Duration = Duration::from_secs(60);
+
+/// The place of a job in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Place {
+    /// Jobs of its type that are claimed before it.
+    pub ahead: usize,
+    /// Whether a worker for its type seems to be there: it has asked lately, or has a job.
+    pub has_worker: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Table {
     tombstone_capacity: usize,
@@ -82,6 +95,8 @@ pub(super) struct Table {
     counts: BTreeMap<(String, JobState), u64>,
     /// By number, the types of the jobs that wait for an answer, and since when.
     waiting: BTreeMap<u64, (String, Timestamp)>,
+    /// When a worker last asked for jobs of a type, for types that there are.
+    sought: BTreeMap<String, Instant>,
     /// The limit of jobs that wait for an answer.
     max_waiting: usize,
     tombstones: HashSet<String>,
@@ -102,6 +117,7 @@ impl Table {
             max_weight: options.max_bytes,
             max_waiting: options.asking.waiting,
             waiting: BTreeMap::new(),
+            sought: BTreeMap::new(),
             weight: 0,
             leaving: (0, 0),
             jobs: BTreeMap::new(),
@@ -313,6 +329,10 @@ impl Table {
             *count -= 1;
             if *count == 0 {
                 self.counts.remove(&key);
+                let first = (key.0.clone(), JobState::Queued);
+                if self.counts.range(first..).next().is_none_or(|((it, _), _)| *it != key.0) {
+                    self.sought.remove(&key.0);
+                }
             }
         }
     }
@@ -392,10 +412,28 @@ impl Table {
         self.claimable.entry(cell.kind.clone()).or_default().insert(cell.number, cell);
     }
 
+    /// Returns how many jobs are ahead of a claimable one, and whether a worker seems to be there.
+    pub(super) fn place(&self, cell: &Cell, now: Instant) -> Option<Place> {
+        let queue = self.claimable.get(&cell.kind)?;
+        queue.get(&cell.number)?;
+        let is_sought =
+            self.sought.get(&cell.kind).is_some_and(|it| now.duration_since(*it) < SOUGHT);
+        let is_held = |state| self.counts.contains_key(&(cell.kind.clone(), state));
+        let ahead = queue.range(..cell.number).count();
+        let has_worker = is_sought || is_held(JobState::Running) || is_held(JobState::Cancelling);
+        Some(Place { ahead, has_worker })
+    }
+
     /// Returns the oldest job of these types, or a place among the waiting workers.
     pub(super) fn ask(&mut self, kinds: &[String]) -> Assignment {
         let mut oldest: Option<(u64, &str)> = None;
+        let now = Instant::now();
         for kind in kinds {
+            // Only types that there are, so that names of workers take no memory.
+            let first = (kind.clone(), JobState::Queued);
+            if self.counts.range(first..).next().is_some_and(|((it, _), _)| it == kind) {
+                self.sought.insert(kind.clone(), now);
+            }
             let first = self.claimable.get(kind).and_then(BTreeMap::first_key_value);
             if let Some((number, _)) = first
                 && oldest.is_none_or(|(oldest, _)| *number < oldest)

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde_json::{Value, value::RawValue};
 use tidegate_core::{
     event::Topic,
-    jobs::{Job, JobError, JobState, Outcome, Status},
+    jobs::{Job, JobError, JobState, Outcome, Place, Status},
 };
 
 pub(super) use self::question::Attempt;
@@ -37,6 +37,8 @@ pub(super) struct Filter {
     /// A type, or empty for all.
     pub(super) kind: String,
     pub(super) state: Option<JobState>,
+    /// Words in the title, or empty for all.
+    pub(super) search: String,
     /// The query for older jobs, if there may be some.
     pub(super) older: Option<String>,
 }
@@ -57,6 +59,7 @@ struct Holding<'a> {
     /// The end of the log, with the escape sequences of terminals, for the scripts.
     log: String,
     asking: Asking<'a>,
+    place: Option<Place>,
     /// The way from the page's address to the folder of jobs.
     up: &'a str,
     /// Whether the viewer may cancel the job and retry it.
@@ -139,7 +142,7 @@ pub(super) fn holding(
     request: &HttpRequest,
     root: &str,
     job: &Job,
-    viewer: Viewer,
+    (viewer, place): (Viewer, Option<Place>),
     now: Timestamp,
 ) -> Result<HttpResponse, Problem> {
     let leads_on = matches!(&job.outcome, Some(Outcome::Link(_)));
@@ -152,7 +155,8 @@ pub(super) fn holding(
             .insert_header((VARY, "accept"))
             .finish());
     }
-    private(pages::html(&Holding::of(job, viewer, Attempt::default(), "", now)))
+    let page = Holding::of(job, viewer, &Attempt::default(), "", now);
+    private(pages::html(&Holding { place, ..page }))
 }
 
 /// Returns the page after an answer that was not taken. Its address is that of the answer.
@@ -160,7 +164,7 @@ pub(super) fn with_attempt(
     job: &Job,
     viewer: Viewer,
     now: Timestamp,
-    attempt: Attempt,
+    attempt: &Attempt,
     status: StatusCode,
 ) -> Result<HttpResponse, Problem> {
     let mut page = private(pages::html(&Holding::of(job, viewer, attempt, "../../", now)))?;
@@ -218,7 +222,20 @@ impl<'a> Holding<'a> {
         let (states, log) = (words::states(), job.log.tail(LOG_TAIL));
         let asking = Asking::of(job, attempt, now);
         let Viewer { may_change, may_answer } = viewer;
-        Self { job, now, status, states, failure, result, log, asking, up, may_change, may_answer }
+        Self {
+            job,
+            now,
+            status,
+            states,
+            failure,
+            result,
+            log,
+            asking,
+            place: None,
+            up,
+            may_change,
+            may_answer,
+        }
     }
 
     fn document_title(&self) -> String {
@@ -266,6 +283,10 @@ impl<'a> Holding<'a> {
     fn left(&self) -> Option<String> {
         let seconds = self.job.progress.estimate_seconds()?;
         (self.job.state == JobState::Running).then(|| words::estimate(seconds))
+    }
+
+    fn place(&self) -> String {
+        self.place.map(words::place).unwrap_or_default()
     }
 
     /// Whether a page without scripts reloads itself. It would erase what is being typed.
@@ -344,6 +365,11 @@ impl<'a> List<'a> {
         let counts = kinds.into_iter().map(of_kind).collect();
         let rows = jobs.iter().map(|job| Row { job, now }).collect();
         Self { states, counts, rows, filter }
+    }
+
+    /// Whether a listed job can be tried again.
+    fn has_retryable(&self) -> bool {
+        self.rows.iter().any(Row::is_retryable)
     }
 
     /// Whether the filter names a type without jobs.

@@ -77,7 +77,7 @@ pub(super) struct ShownAnswer<'a> {
 }
 
 impl<'a> Asking<'a> {
-    pub(super) fn of(job: &'a Job, attempt: Attempt, now: Timestamp) -> Self {
+    pub(super) fn of(job: &'a Job, attempt: &Attempt, now: Timestamp) -> Self {
         let answers: Vec<_> = job.questions().filter_map(|it| ShownAnswer::of(it, now)).collect();
         let open = job.open_question();
         // What could not be attached to a field is said above the form.
@@ -93,7 +93,7 @@ impl<'a> Asking<'a> {
 }
 
 impl<'a> Form<'a> {
-    fn of(asked: &'a Asked, attempt: Attempt, now: Timestamp) -> Self {
+    fn of(asked: &'a Asked, attempt: &Attempt, now: Timestamp) -> Self {
         let question = &asked.question;
         let is_alone = question.fields.len() == 1;
         let field = |(at, field): (usize, &'a Field)| {

@@ -9,7 +9,7 @@ const HOSTILE: &str = "</pre></title><script>alert(\"1\")</script>'&";
 const VIEWER: Viewer = Viewer { may_change: true, may_answer: true };
 
 fn page(job: &Job) -> Holding<'_> {
-    Holding::of(job, VIEWER, Attempt::default(), "", now().time)
+    Holding::of(job, VIEWER, &Attempt::default(), "", now().time)
 }
 
 fn now() -> Now {
@@ -46,8 +46,12 @@ fn hostile_job() -> Job {
 #[test]
 fn nothing_that_users_say_becomes_markup() {
     let mut job = hostile_job();
-    let filter =
-        Filter { kind: HOSTILE.to_owned(), state: None, older: Some("before=id".to_owned()) };
+    let filter = Filter {
+        kind: HOSTILE.to_owned(),
+        state: None,
+        search: HOSTILE.to_owned(),
+        older: Some("before=id".to_owned()),
+    };
     let counts = BTreeMap::from([((HOSTILE.to_owned(), JobState::Running), 1)]);
     let jobs = [job.clone()];
     let list = List::of(&jobs, &counts, &[], &BTreeMap::new(), &filter, now().time)
@@ -86,11 +90,11 @@ fn a_question_is_drawn_without_a_reload_and_nothing_of_it_becomes_markup() {
     let typed = ["why", "line", "go"].map(|it| (it.to_owned(), HOSTILE.to_owned()));
     let bad = BadField { field: "why".to_owned(), detail: HOSTILE.to_owned(), limit: None };
     let attempt = Attempt { typed: typed.into(), bad: vec![bad], note: None };
-    let asked = Holding::of(&job, VIEWER, attempt, "../../", now().time).render().expect("valid");
+    let asked = Holding::of(&job, VIEWER, &attempt, "../../", now().time).render().expect("valid");
     assert!(!asked.contains("http-equiv=\"refresh\""), "it would erase what is typed");
     assert!(asked.contains("icon-waiting.svg") && asked.contains("<select"));
     let elsewhere = Viewer { may_answer: false, ..VIEWER };
-    let reader = Holding::of(&job, elsewhere, Attempt::default(), "", now().time);
+    let reader = Holding::of(&job, elsewhere, &Attempt::default(), "", now().time);
     let reader = reader.render().expect("valid");
     assert!(!reader.contains("id=\"answer\""));
     let values = serde_json::json!({ "go": true, "when": HOSTILE, "why": HOSTILE });
@@ -109,10 +113,11 @@ fn who_waits_for_a_job_that_is_done_goes_on_to_the_result() {
     let mut job = hostile_job();
     let _ = job.complete("lease", Outcome::Link("/there".to_owned()), now()).expect("good");
     let waiting = TestRequest::with_uri("/jobs/id").to_http_request();
-    let response = holding(&waiting, "/below", &job, VIEWER, now().time).expect("a response");
+    let response =
+        holding(&waiting, "/below", &job, (VIEWER, None), now().time).expect("a response");
     assert_eq!(response.status(), StatusCode::SEE_OTHER);
     assert_eq!(response.headers().get(LOCATION).expect("a location"), "/below/jobs/id/result");
     let looking = TestRequest::with_uri("/jobs/id?page").to_http_request();
-    let response = holding(&looking, "", &job, VIEWER, now().time).expect("a response");
+    let response = holding(&looking, "", &job, (VIEWER, None), now().time).expect("a response");
     assert_eq!(response.status(), StatusCode::OK);
 }
