@@ -1,7 +1,8 @@
 //! The endpoints of jobs: `/jobs` and below.
 //!
 //! A change needs a publish grant: on `/jobs` to create, on `/jobs/claim` to claim, on `/jobs/{id}`
-//! for everything about one job. An answer to its question needs one only where the settings say so. Listing needs a subscribe grant on `/jobs`. Seeing one job needs
+//! for everything about one job. An answer to its question needs one only if the settings say so,
+//! on `/jobs/{id}/answers`. Listing needs a subscribe grant on `/jobs`. Seeing one job needs
 //! only its unguessable id.
 
 mod asking;

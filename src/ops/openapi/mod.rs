@@ -12,7 +12,9 @@ mod of_state;
 mod operations;
 #[cfg(test)]
 mod page;
+mod schema_parts;
 mod schemas;
+mod schemas_of_jobs;
 
 use std::sync::LazyLock;
 

@@ -1,14 +1,10 @@
 //! Questions of jobs and their answers.
 
-use serde_json::{Value, json};
 use utoipa::openapi::path::ParameterIn::Query;
 
-use super::{
-    operations::{
-        BAD, CROWDED, FORM, GONE, HTML, JOB, JSON, LARGE, LEASE, MEDIA_TYPE, NO_TOKEN, NOT_FOUND,
-        Operation, Parameter, SLOW, WAIT, answer, parameter, refusal, segment,
-    },
-    schemas::{any, number, object, optional, text},
+use super::operations::{
+    BAD, CROWDED, FORM, GONE, HTML, JOB, JSON, LARGE, LEASE, MEDIA_TYPE, NO_TOKEN, NOT_FOUND,
+    Operation, PROBLEM, Parameter, SLOW, WAIT, answer, parameter, refusal, segment,
 };
 
 const ASK: Parameter = segment("ask", "The name of the question.");
@@ -82,7 +78,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             answer(
                 400,
                 "Fields are wrong: `errors` has each. A form gets the page.",
-                &[("application/problem+json", "Problem"), (HTML, "text")],
+                &[(PROBLEM, "Problem"), (HTML, "text")],
             ),
             NO_TOKEN,
             NOT_FOUND,
@@ -90,7 +86,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             answer(
                 409,
                 "It has another answer, or is over. A form gets the page.",
-                &[("application/problem+json", "Problem"), (HTML, "text")],
+                &[(PROBLEM, "Problem"), (HTML, "text")],
             ),
             GONE,
             LARGE,
@@ -99,43 +95,3 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ],
     },
 ];
-
-/// Returns the schema of this name.
-pub(super) fn schema(name: &str) -> Value {
-    match name {
-        "Question" => object(
-            &["ask", "title", "fields"],
-            json!({
-                "ask": text("1 to 64 letters, digits, hyphens, underscores or dots."),
-                "title": text("What people are asked."),
-                "fields": { "type": "array", "items": object(&["name", "type"], json!({
-                    "name": text("The name of the value."),
-                    "type": { "type": "string", "enum": ["confirm", "choice", "text"] },
-                    "label": text("What people see; the name if missing."),
-                    "required": { "type": "boolean", "description": "True if missing." },
-                    "choices": { "type": "array", "items": { "type": "string" } },
-                    "max": number("The longest text in characters; 500 if missing."),
-                })) },
-                "until": number("Seconds to wait for an answer (jobs.ask_time)."),
-                "otherwise": { "type": "object", "description": "The answer if none came." },
-            }),
-        ),
-        "Told" => object(
-            &["state", "cancel", "ask", "answer"],
-            json!({
-                "state": text("The state of the job."),
-                "cancel": { "type": "boolean", "description": "Whether the worker should stop." },
-                "log_length": number("Where the next text of the log begins."),
-                "report_seconds": { "type": "number", "description": "How often to report." },
-                "ask": text("The question."),
-                "answer": optional("object", "`values`, `by`, `at` and `otherwise`."),
-            }),
-        ),
-        "Answer" => json!({
-            "type": "object",
-            "description": "The values by the names of the fields.",
-            "additionalProperties": { "type": ["boolean", "string", "null"] },
-        }),
-        _ => object(&[], json!({ "FIELD": any("`yes` or `no`, a choice, or text.") })),
-    }
-}

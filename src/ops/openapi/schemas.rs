@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
 
-use super::of_questions;
+use super::{
+    schema_parts::{any, flag, number, object, optional, reference, text, texts},
+    schemas_of_jobs::{job, question},
+};
 
 /// Returns all schemas by name.
 pub(super) fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
@@ -64,7 +67,7 @@ const NAMES: [&str; 34] = [
 fn schema(name: &str) -> Value {
     match name {
         "Problem" => problem(),
-        "Question" | "Told" | "Answer" | "AnswerForm" => of_questions::schema(name),
+        "Question" | "Told" | "Answer" | "AnswerForm" => question(name),
         "ClientRequest" | "ClientReply" => client(name),
         "ClientList" | "ClientOrder" | "ClientCall" | "Gathered" | "Ordered" => backend(name),
         "Update" | "UpdateForm" | "Updates" | "Published" | "Event" | "PollReply" => event(name),
@@ -171,45 +174,6 @@ fn backend(name: &str) -> Value {
     }
 }
 
-pub(super) fn text(description: &str) -> Value {
-    json!({ "type": "string", "description": description })
-}
-
-fn texts(description: &str) -> Value {
-    json!({ "type": "array", "items": { "type": "string" }, "description": description })
-}
-
-pub(super) fn number(description: &str) -> Value {
-    json!({ "type": "integer", "description": description })
-}
-
-fn flag(description: &str) -> Value {
-    json!({ "type": "boolean", "description": description })
-}
-
-/// Any JSON. The library reads no schema without a type.
-pub(super) fn any(description: &str) -> Value {
-    let types = ["object", "array", "string", "number", "boolean", "null"];
-    json!({ "type": types, "description": description })
-}
-
-pub(super) fn optional(kind: &str, description: &str) -> Value {
-    json!({ "type": [kind, "null"], "description": description })
-}
-
-fn reference(name: &str) -> Value {
-    json!({ "$ref": format!("#/components/schemas/{name}") })
-}
-
-pub(super) fn object(required: &[&str], properties: Value) -> Value {
-    let mut schema = json!({ "type": "object" });
-    if !required.is_empty() {
-        schema["required"] = json!(required);
-    }
-    schema["properties"] = properties;
-    schema
-}
-
 fn problem() -> Value {
     object(
         &["type", "title", "status", "detail"],
@@ -283,148 +247,6 @@ fn event(name: &str) -> Value {
                 "cursor": text("A cursor token for the position reached."),
                 "next": text("The address of the next poll."),
                 "more": flag("Whether there may be more events at once."),
-            }),
-        ),
-    }
-}
-
-fn job(name: &str) -> Value {
-    match name {
-        "Ids" => object(&["id"], json!({ "id": texts("The jobs.") })),
-        "Retried" => object(
-            &["retried", "refused"],
-            json!({
-                "retried": texts("The jobs that are queued again."),
-                "refused": { "type": "array", "items": { "type": "object" }, "description":
-                    "The others: `id` and `detail`." },
-            }),
-        ),
-        "Place" => object(
-            &[],
-            json!({
-                "ahead": number("Jobs of its type that are claimed before it."),
-                "has_worker": flag("Whether a worker seems to be there."),
-            }),
-        ),
-        "NewJob" => object(
-            &["type"],
-            json!({
-                "type": text("1 to 64 letters, digits, hyphens, underscores or dots."),
-                "title": text("At most 256 bytes; the type if missing."),
-                "payload": any("Any JSON for the worker (jobs.payload_bytes)."),
-                "key": text("At most 256 bytes; one open job for each key of a type."),
-            }),
-        ),
-        "Job" => object(
-            &["id", "type", "title", "state", "version"],
-            json!({
-                "id": text("Unguessable: knowing it is the right to see the job."),
-                "type": text("The type."),
-                "title": text("The title."),
-                "state": { "type": "string", "enum": [
-                    "queued", "running", "waiting", "cancelling", "succeeded", "failed", "cancelled", "lost",
-                ] },
-                "attempt": number("The current attempt, from 1 on; 0 before the first."),
-                "max_attempts": number("After how many the job is lost or failed."),
-                "created_at": text("RFC 3339."),
-                "started_at": optional("string", "When the current attempt began."),
-                "ended_at": optional("string", "When the job ended."),
-                "now": text("The gateway's time."),
-                "progress": reference("Progress"),
-                "error": { "type": ["object", "null"], "description": "A problem document." },
-                "result": optional("string", "The address of the result."),
-                "link": optional("string", "Where the result leads, if it is elsewhere."),
-                "log": object(&[], json!({
-                    "href": text("The address of the log."),
-                    "start": number("The first byte that is kept."),
-                    "length": number("The end of the log in bytes."),
-                })),
-                "question": { "type": ["object", "null"], "description": "The open question: \
-                    `ask`, `title`, `fields`, `asked_at`, `until`, `otherwise`." },
-                "answers": { "type": "array", "items": { "type": "object" }, "description":
-                    "The answers so far: `ask`, `title`, `values`, `by`, `at`, `otherwise`." },
-                "retryable": flag("Whether the job can be retried."),
-                "version": number("Grows with each change; the entity tag."),
-            }),
-        ),
-        "JobList" => object(
-            &["jobs", "counts", "oldest_queued_seconds", "before"],
-            json!({
-                "jobs": { "type": "array", "items": reference("Job") },
-                "counts": { "type": "object", "description": "Jobs by type and state." },
-                "oldest_queued_seconds": { "type": "object", "description": "By type." },
-                "oldest_question_seconds": { "type": "object", "description": "By type." },
-                "before": optional("string", "`before` of the next page, if there may be one."),
-            }),
-        ),
-        "Claim" => object(
-            &["types"],
-            json!({
-                "types": texts("At most 100 types."),
-                "wait": number("Seconds to wait for a job (jobs.max_wait)."),
-            }),
-        ),
-        "Claimed" => object(
-            &["job", "lease", "lease_seconds", "report_seconds"],
-            json!({
-                "job": object(&["id", "type"], json!({
-                    "id": text("The id."),
-                    "type": text("The type."),
-                    "title": text("The title."),
-                    "payload": any("What the creator sent."),
-                    "attempt": number("This attempt, from 1 on."),
-                    "max_attempts": number("The last attempt."),
-                    "log_length": number("Where the next text of the log begins."),
-                    "answers": { "type": "object", "description": "By question, so far." },
-                })),
-                "lease": text("The value of `Tidegate-Lease` in every report."),
-                "lease_seconds": { "type": "number" },
-                "report_seconds": { "type": "number", "description": "How often to report." },
-            }),
-        ),
-        "Progress" => object(
-            &[],
-            json!({
-                "percent": optional("number", "0 to 100, if the total is known."),
-                "done": { "type": "number" },
-                "total": optional("number", "As the worker reported."),
-                "stage": optional("string", "As the worker reported."),
-                "message": optional("string", "As the worker reported."),
-                "estimate_seconds": optional("number", "The estimated remaining time."),
-            }),
-        ),
-        "Report" => object(
-            &["seq"],
-            json!({
-                "seq": number("Grows with each report of an attempt."),
-                "done": { "type": "number", "description": "0 or more, in any unit." },
-                "total": optional("number", "Missing if unknown."),
-                "stage": optional("string", "The current stage of the work."),
-                "message": optional("string", "A message for people."),
-            }),
-        ),
-        "Reported" => object(
-            &["state", "cancel", "log_length", "report_seconds"],
-            json!({
-                "state": text("The state of the job."),
-                "cancel": flag("Whether the worker should stop."),
-                "log_length": number("Where the next text of the log begins."),
-                "report_seconds": { "type": "number", "description": "How often to report." },
-            }),
-        ),
-        "Completion" => object(
-            &[],
-            json!({
-                "result": any("Any JSON (jobs.result_bytes)."),
-                "link": text("A path of this server, or in `jobs.result_origins`, instead."),
-            }),
-        ),
-        _ => object(
-            &[],
-            json!({
-                "problem": { "type": "object", "description": "A problem document." },
-                "retryable": flag("Whether another attempt may succeed."),
-                "given_back": flag("The worker stops; the attempt does not count."),
             }),
         ),
     }

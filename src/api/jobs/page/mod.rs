@@ -206,7 +206,7 @@ fn private(page: Result<HttpResponse, Problem>) -> Result<HttpResponse, Problem>
 // === impl Holding ===
 
 impl<'a> Holding<'a> {
-    fn of(job: &'a Job, viewer: Viewer, attempt: Attempt, up: &'a str, now: Timestamp) -> Self {
+    fn of(job: &'a Job, viewer: Viewer, attempt: &Attempt, up: &'a str, now: Timestamp) -> Self {
         let failure = match &job.outcome {
             // What a worker says of a cancelled job is no failure.
             Some(Outcome::Problem(problem)) if job.state != JobState::Cancelled => {
