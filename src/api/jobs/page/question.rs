@@ -118,8 +118,8 @@ impl<'a> Form<'a> {
         alone.map(|it| &*it.field.name)
     }
 
-    pub(super) fn until_in_words(&self) -> String {
-        format!("{} from now", words::duration(words::between(self.now, self.until)))
+    pub(super) fn time_left(&self) -> String {
+        words::duration(words::between(self.now, self.until))
     }
 
     /// What happens if there is no answer.
