@@ -120,8 +120,9 @@ pub mod hub {
 pub mod jobs {
     pub use tidegate_client::{Task, WorkError, Worker, WorkerError};
     pub use tidegate_core::jobs::{
-        Claimed, Job, JobError, JobHandle, JobLog, JobResult, JobState, JobState as State, Lease,
-        NewJob, Outcome, Progress, Refusal, Report, Status, Stopped, Tracker,
+        Answer, AskError, Claimed, Field, Job, JobError, JobHandle, JobLog, JobResult, JobState,
+        JobState as State, Lease, NewJob, Outcome, Progress, Question, Refusal, Report, Status,
+        Stopped, Tracker,
     };
 }
 

@@ -3,7 +3,9 @@
 setTimeout(function () {
   var job = document.getElementById("job");
   var states = JSON.parse(job.getAttribute("data-states"));
-  if (!states[job.getAttribute("data-state")].is_final) {
+  var state = job.getAttribute("data-state");
+  // A reload would erase what is typed into the form of a question.
+  if (!states[state].is_final && state !== "waiting") {
     location.reload();
   }
 }, 3000);

@@ -6,6 +6,7 @@
 // link.check(wait)  requests the status document and takes it. Resolves to "new", "same", "gone",
 //                   "away" or, if something other than the gateway answers, "odd". Shows the reader
 //                   whether the gateway answers
+// link.mayReload() whether a reload would erase nothing that was typed
 // link.giveUp()     reports that this transport does not work here although the gateway answers;
 //                   the page takes the next one
 
@@ -124,7 +125,7 @@ export function listenByEventSource(link, signal) {
     // The gateway sends the state at once. Until then a proxy may have passed on only the head, so
     // the connection does not count as open.
     source.addEventListener("error", failed);
-    for (const type of ["job.state", "job.progress", "job.done"]) {
+    for (const type of ["job.state", "job.asked", "job.answered", "job.progress", "job.done"]) {
       source.addEventListener(type, ({ data }) => {
         heard();
         link.take(JSON.parse(data));
@@ -220,7 +221,9 @@ async function poll(link, signal, wait, pause) {
 
 // The last resort when nothing else works.
 export async function reload(link, signal) {
-  await sleep(RELOAD_PAUSE, signal);
+  do {
+    await sleep(RELOAD_PAUSE, signal);
+  } while (!signal.aborted && !link.mayReload());
   if (!signal.aborted) {
     location.reload();
   }

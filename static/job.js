@@ -4,18 +4,21 @@
 
 import { deadline } from "./connection.js";
 import { Log } from "./job-log.js";
+import { Questions } from "./job-question.js";
 import { listenByEventSource, listenByIframe, listenByPoll, listenSlowly, reload } from "./job-transports.js";
 
 const AWAY = "The gateway does not answer; trying again…";
 const SHOWN_DONE = 900; // ms that the full bar is shown before the result
 const LATE_LOG = [1000, 5000, 30_000]; // ms after the end, to check for late lines
 const TIMEOUT = 10_000; // ms for a request, besides the time it may wait
+const PLACE_PAUSE = 3000; // ms between two looks at the place in the queue
 const OVERDUE = -10; // seconds left at which a wrong estimate is no longer shown
 
 const query = new URLSearchParams(location.search);
-const address = new URL(location.pathname, location.origin).href;
 const part = (id) => document.getElementById(id);
 const main = part("job");
+// After an answer that was refused before scripts ran, the page has another address.
+const address = new URL(main.dataset.address, location.href).href.split(/[?#]/)[0];
 const STATES = JSON.parse(main.dataset.states);
 let job = JSON.parse(main.dataset.status);
 let isKnown = true; // whether the gateway knows the job
@@ -24,6 +27,7 @@ let estimate = { seconds: null, at: 0 };
 let skew = -Infinity; // ms by which the gateway's clock is ahead of this one
 
 const log = new Log(part("log"), `${address}/log`, job.log.length);
+const questions = new Questions(address, take, () => check());
 
 // === Words: those of states come with the page, the others are as in src/api/jobs/words.rs ===
 
@@ -86,10 +90,13 @@ function draw() {
   part("attempts").hidden = attempt < 2;
   part("cancel").hidden = !isCancellable(state);
   part("retry").hidden = !job.retryable;
-  part("result").hidden = state !== "succeeded";
+  part("result").hidden = state !== "succeeded" || !job.link;
   part("log-section").hidden = job.log.length === 0;
   drawBar(state === "succeeded" ? 100 : progress.percent);
-  drawError(job.error);
+  if (state !== "queued") {
+    write("place", "");
+  }
+  drawError(state === "cancelled" ? null : job.error);
   drawTimes();
 }
 
@@ -107,11 +114,34 @@ function drawBar(percent) {
   }
   write("percent", bar.percent === null ? "" : `${bar.percent} %`);
   document.title = documentTitle();
+  drawIcon();
+}
+
+// As in src/api/jobs/words.rs.
+function drawIcon() {
+  const isMoving = job.state === "running" || job.state === "cancelling";
+  let name = "icon.svg";
+  if (job.state === "waiting") {
+    name = "icon-waiting.svg";
+  } else if (job.state === "succeeded") {
+    name = "icon-100.svg";
+  } else if (isMoving && bar.percent !== null) {
+    name = `icon-${Math.floor(bar.percent / 5) * 5}.svg`;
+  }
+  const element = part("icon");
+  const { href } = new URL(name, element.href);
+  if (element.href !== href) {
+    element.href = href;
+  }
 }
 
 function documentTitle() {
   if (isFinal(job.state)) {
-    return `${job.state === "succeeded" ? "✓" : "✗"} ${job.title}`;
+    const sign = { succeeded: "✓", cancelled: "⊘" }[job.state] ?? "✗";
+    return `${sign} ${job.title}`;
+  }
+  if (job.state === "waiting") {
+    return `❓ ${job.title}`;
   }
   return bar.percent === null || job.state === "queued" ? job.title : `${bar.percent} % ${job.title}`;
 }
@@ -146,6 +176,30 @@ function drawTimes() {
   }
 }
 
+// The place in the queue changes without the job, so it is asked for.
+async function drawPlace() {
+  if (job.state !== "queued" || !isKnown) {
+    write("place", "");
+    return;
+  }
+  if (document.hidden) {
+    return;
+  }
+  try {
+    const response = await fetch(`${address}/place`, { signal: deadline(new AbortController().signal, TIMEOUT) });
+    const place = await response.json();
+    write("place", response.ok && place && job.state === "queued" ? placeInWords(place) : "");
+  } catch {
+    // The check of the status shows that the gateway does not answer.
+  }
+}
+
+function placeInWords({ ahead, has_worker }) {
+  const jobs = ahead === 1 ? "1 job is" : `${ahead} jobs are`;
+  const text = ahead === 0 ? "It is the next one." : `${jobs} ahead of it.`;
+  return has_worker ? text : `${text} No worker is there at the moment.`;
+}
+
 // === Changes ===
 
 function take(next) {
@@ -161,18 +215,23 @@ function take(next) {
   skew = Math.max(skew, Date.parse(job.now) - Date.now());
   draw();
   log.expect(job.log.length);
+  questions.expect(job);
   if (isFinal(job.state)) {
     if (!wasFinal) {
       end();
     }
   } else if (wasFinal) {
+    part("result-section").hidden = true;
     listen();
   }
 }
 
 function end() {
   listening.abort();
-  if (job.state === "succeeded" && !query.has("page")) {
+  if (job.state === "succeeded" && !job.link) {
+    showResult();
+  }
+  if (job.state === "succeeded" && job.link && !query.has("page")) {
     tell("Going on to the result…");
     setTimeout(() => location.replace(`${address}/result`), SHOWN_DONE);
     return;
@@ -183,8 +242,24 @@ function end() {
   }
 }
 
+// Shows a result that is no link: a text as it is, and other JSON with line breaks.
+async function showResult() {
+  try {
+    const response = await fetch(`${address}/result`, { signal: deadline(new AbortController().signal, TIMEOUT) });
+    const result = await response.json();
+    if (response.ok) {
+      write("result-text", typeof result === "string" ? result : JSON.stringify(result, null, 2));
+      part("result-section").hidden = false;
+    }
+  } catch {
+    // The link to the result remains.
+    part("result").hidden = false;
+  }
+}
+
 function forget() {
   isKnown = false;
+  questions.stop();
   listening.abort();
   clearInterval(ticking);
   main.dataset.state = "unknown";
@@ -275,6 +350,7 @@ function listen() {
       log.receive(piece);
     },
     check: (wait) => check(wait, signal),
+    mayReload: () => !questions.isOpen,
     giveUp: () => {
       chosen = Math.min(chosen + 1, transports.length - 1);
       listen();
@@ -283,7 +359,7 @@ function listen() {
   listenBy(link, signal);
 }
 
-for (const form of main.querySelectorAll("form")) {
+for (const form of [part("cancel"), part("retry")]) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     ask(form);
@@ -291,6 +367,7 @@ for (const form of main.querySelectorAll("form")) {
 }
 document.addEventListener("visibilitychange", listen);
 const ticking = setInterval(drawTimes, 1000);
+setInterval(drawPlace, PLACE_PAUSE);
 
 take(job);
 

@@ -155,7 +155,10 @@ impl Gateway {
         let (calls, departures) = (Calls::default(), Departures::default());
         let clients = start_clients(&hub, &settings, &states, &calls, departures.clone())?;
         let webhooks = Webhooks::new(&settings.jobs, Clock::system())?;
-        let on_end = OnEnd::new(move |job, now| webhooks.notify(job, now));
+        let webhooks = Arc::new(webhooks);
+        let on_ask = webhooks.clone();
+        let on_end = OnEnd::new(move |job, now| webhooks.ended(job, now))
+            .and_asked(move |job, now| on_ask.asked(job, now));
         let tracker =
             Tracker::start(hub.clone(), settings.jobs.options(), Clock::system(), on_end)?;
         Ok(Self(Arc::new(GatewayParts {

@@ -1,6 +1,6 @@
-//! Webhooks: when a job ends, a signed request goes to the operator's address for the job's type.
+//! Webhooks: when a job ends or asks a question, a signed request goes to the operator's address for the job's type.
 //!
-//! Pending notifications are kept in memory only. A service that must not miss an end also queries
+//! Pending notifications are kept in memory only. A service that must not miss one also queries
 //! the job.
 
 use std::{collections::BTreeMap, fmt::Write as _, io, sync::Arc, time::Duration};
@@ -20,10 +20,10 @@ use tracing::{debug, warn};
 
 use crate::settings::{JobSettings, Secret};
 
-/// The limit of pending notifications. Further ends are not reported.
+/// The limit of pending notifications. Further news is not reported.
 const OUTSTANDING: usize = 1000;
 
-/// The limit of concurrent requests, however many jobs end at once.
+/// The limit of concurrent requests, however much happens at once.
 const AT_ONCE: usize = 16;
 
 /// Attempts per notification, and the waits between them: at most 361 s in all.
@@ -37,7 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The webhooks of all job types.
 #[derive(Debug)]
 pub(crate) struct Webhooks {
-    targets: BTreeMap<String, Arc<Target>>,
+    ended: BTreeMap<String, Arc<Target>>,
+    asked: BTreeMap<String, Arc<Target>>,
     outstanding: Arc<Semaphore>,
     clock: Clock,
 }
@@ -66,33 +67,47 @@ impl Webhooks {
     /// Creates the webhooks that the settings name.
     pub(crate) fn new(settings: &JobSettings, clock: Clock) -> io::Result<Self> {
         let turns = Arc::new(Semaphore::new(AT_ONCE));
-        let mut targets = BTreeMap::new();
+        let (mut ended, mut asked) = (BTreeMap::new(), BTreeMap::new());
         for (kind, own) in &settings.types {
-            let (Some(url), Some(secret)) = (&own.webhook, &own.webhook_secret) else { continue };
-            let client = client(url).timeout(PATIENCE).build().map_err(|error| {
-                io::Error::other(format!("jobs.types.{kind}.webhook: {}", causes(&error)))
-            })?;
-            let secrets =
-                [Some(secret), own.webhook_previous_secret.as_ref()].into_iter().flatten();
-            let secrets = secrets.cloned().collect();
-            let (url, turns) = (url.clone(), turns.clone());
-            targets.insert(kind.clone(), Arc::new(Target { client, url, secrets, turns }));
+            let Some(secret) = &own.webhook_secret else { continue };
+            let secrets = [Some(secret), own.webhook_previous_secret.as_ref()];
+            let secrets: Vec<Secret> = secrets.into_iter().flatten().cloned().collect();
+            for (key, url, targets) in [
+                ("webhook", &own.webhook, &mut ended),
+                ("webhook_asked", &own.webhook_asked, &mut asked),
+            ] {
+                let Some(url) = url.clone() else { continue };
+                let client = client(&url).timeout(PATIENCE).build().map_err(|error| {
+                    io::Error::other(format!("jobs.types.{kind}.{key}: {}", causes(&error)))
+                })?;
+                let (secrets, turns) = (secrets.clone(), turns.clone());
+                targets.insert(kind.clone(), Arc::new(Target { client, url, secrets, turns }));
+            }
         }
-        Ok(Self { targets, outstanding: Arc::new(Semaphore::new(OUTSTANDING)), clock })
+        Ok(Self { ended, asked, outstanding: Arc::new(Semaphore::new(OUTSTANDING)), clock })
     }
 
-    /// Queues a notification of a job's end, if its type has a webhook. Called on the tracker's
-    /// runtime.
-    pub(crate) fn notify(&self, job: &Job, now: Timestamp) {
-        let Some(target) = self.targets.get(&job.kind).cloned() else { return };
+    /// Queues a notification of a job's end, if its type has a webhook for that. Called on the
+    /// tracker's runtime.
+    pub(crate) fn ended(&self, job: &Job, now: Timestamp) {
+        self.notify(self.ended.get(&job.kind), job, now);
+    }
+
+    /// Queues a notification of a job's question, if its type has a webhook for that.
+    pub(crate) fn asked(&self, job: &Job, now: Timestamp) {
+        self.notify(self.asked.get(&job.kind), job, now);
+    }
+
+    fn notify(&self, target: Option<&Arc<Target>>, job: &Job, now: Timestamp) {
+        let Some(target) = target.cloned() else { return };
         let Ok(place) = self.outstanding.clone().try_acquire_owned() else {
-            warn!(job = %Redacted(&job.id), kind = job.kind, "too many ends of jobs are yet to be told");
+            warn!(job = %Redacted(&job.id), kind = job.kind, "too much news of jobs is yet to be told");
             return;
         };
         let status = Status::of(job, now);
         let notice = Notice { kind: &job.kind, id: &job.id, state: job.state, status };
         let Ok(body) = serde_json::to_string(&notice) else { return };
-        // The version distinguishes two ends of a job that was retried in between.
+        // The version distinguishes two questions, and two ends of a job that was retried in between.
         let key = format!("{}-{}", job.id, job.version);
         let clock = self.clock.clone();
         tokio::spawn(async move {
@@ -112,18 +127,18 @@ impl Target {
             drop(turn);
             let reason = match outcome {
                 Ok(status) if status.is_success() => {
-                    debug!(key = %Redacted(key), attempt, "the end of a job was told");
+                    debug!(key = %Redacted(key), attempt, "news of a job was told");
                     return;
                 }
                 Ok(status) if !is_passing(status) => {
-                    warn!(key = %Redacted(key), %status, "the end of a job is not taken");
+                    warn!(key = %Redacted(key), %status, "news of a job is not taken");
                     return;
                 }
                 Ok(status) => status.to_string(),
                 // The URL may be as confidential as the key, so it is not logged.
                 Err(error) => causes(&error.without_url()),
             };
-            warn!(key = %Redacted(key), attempt, reason, "the end of a job could not be told");
+            warn!(key = %Redacted(key), attempt, reason, "news of a job could not be told");
             if attempt < TRIES {
                 sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 wait = (wait * 3).min(LONGEST_WAIT);

@@ -63,7 +63,7 @@ fn check(request: &HttpRequest) -> Result<(), Problem> {
     if !is_development || is_safe(request) {
         return Ok(());
     }
-    check_origin(request, settings)
+    check_origin(request)
 }
 
 /// Whether the method of a request is safe, so that it changes nothing.
@@ -117,7 +117,13 @@ pub(crate) fn is_from_own_page(request: &HttpRequest) -> bool {
     request.headers().get(SITE).is_some_and(|it| it == "same-origin")
 }
 
-fn check_origin(request: &HttpRequest, settings: &Settings) -> Result<(), Problem> {
+/// Checks that the request does not come from a page of another site.
+///
+/// # Errors
+/// If it comes from a page whose origin may not write.
+pub(crate) fn check_origin(request: &HttpRequest) -> Result<(), Problem> {
+    let gateway = Gateway::of(request);
+    let settings = gateway.settings();
     let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().unwrap_or_default();
     let own = public_base(request, settings).origin().ascii_serialization();

@@ -44,6 +44,8 @@ struct Details {
     detail: String,
     field: Option<String>,
     limit: Option<usize>,
+    /// What is wrong with several fields, by name.
+    errors: Vec<FieldError>,
     /// What only the log contains, and the id that connects the refusal with it.
     cause: Option<Cause>,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -58,6 +60,13 @@ struct Cause {
     instance: String,
 }
 
+/// What is wrong with one of several fields.
+#[derive(Debug, Clone, Serialize)]
+struct FieldError {
+    field: String,
+    detail: String,
+}
+
 #[derive(Serialize)]
 struct ProblemDocument<'a> {
     #[serde(rename = "type")]
@@ -69,6 +78,8 @@ struct ProblemDocument<'a> {
     field: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<usize>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
     #[serde(skip_serializing_if = "Option::is_none")]
     instance: Option<&'a str>,
     #[serde(flatten)]
@@ -91,6 +102,7 @@ impl Problem {
             detail,
             field: None,
             limit: None,
+            errors: Vec::new(),
             cause: None,
             headers,
             members: Map::new(),
@@ -106,6 +118,17 @@ impl Problem {
     pub fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_field", "Invalid field", detail)
             .with_field(field.into())
+    }
+
+    /// 400: several fields break rules, each with its own detail.
+    pub(crate) fn fields(errors: Vec<(String, String)>) -> Self {
+        let told = errors.iter().map(|(field, detail)| format!("`{field}`: {detail}"));
+        let told = told.collect::<Vec<_>>().join("; ");
+        let first = errors.first().map(|(field, _)| field.clone()).unwrap_or_default();
+        let mut problem = Self::field(first, told);
+        let error = |(field, detail)| FieldError { field, detail };
+        problem.0.errors = errors.into_iter().map(error).collect();
+        problem
     }
 
     /// 413: a field of an update, or a whole request, exceeds its limit.
@@ -338,6 +361,7 @@ impl Problem {
             detail: &self.0.detail,
             field: self.0.field.as_deref(),
             limit: self.0.limit,
+            errors: &self.0.errors,
             instance: self.cause().map(|(_, instance)| instance),
             members: &self.0.members,
         }

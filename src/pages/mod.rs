@@ -109,6 +109,10 @@ pub(crate) async fn asset(
     if let Some(served) = library::library(&path) {
         return Ok(revalidated(&request, SCRIPT, &served.tag, served.content.clone()));
     }
+    if let Some(percent) = progress_of(&path) {
+        let tag = format!("\"p{percent}\"");
+        return Ok(revalidated(&request, "image/svg+xml", &tag, progress_icon(percent).into()));
+    }
     let file = Assets::get(&path).ok_or_else(|| Problem::not_found("there is no such file"))?;
     let tag = tag(&file.metadata.sha256_hash());
     let content = match file.data {
@@ -126,6 +130,24 @@ fn tag(hash: &[u8]) -> String {
     hash.iter().take(8).fold(String::from("\""), |tag, byte| format!("{tag}{byte:02x}")) + "\""
 }
 
+/// Returns the percentage in the name of an icon that shows one: `icon-35.svg`.
+fn progress_of(path: &str) -> Option<u8> {
+    let digits = path.strip_prefix("icon-")?.strip_suffix(".svg")?;
+    let percent = digits.parse().ok().filter(|it| *it <= 100)?;
+    (digits == u8::to_string(&percent)).then_some(percent)
+}
+
+/// Draws an icon: a ring, of which the part that is done has a colour.
+fn progress_icon(percent: u8) -> String {
+    let color = if percent == 100 { "#16803c" } else { "#0e7490" };
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 16 16\" fill=\"none\" stroke-width=\"3\">\
+         <circle cx=\"8\" cy=\"8\" r=\"6\" stroke=\"#9aa6b1\"/>\
+         <circle cx=\"8\" cy=\"8\" r=\"6\" stroke=\"{color}\" pathLength=\"100\" \
+         stroke-dasharray=\"{percent} 100\" transform=\"rotate(-90 8 8)\"/></svg>"
+    )
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use askama::Template as _;
@@ -141,7 +163,8 @@ pub(crate) mod tests {
             html.split("static/").skip(1).filter_map(|it| it.split('"').next()).collect();
         assert!(!assets.is_empty());
         for asset in assets {
-            assert!(Assets::get(asset).is_some(), "{asset}");
+            let is_there = Assets::get(asset).is_some() || progress_of(asset).is_some();
+            assert!(is_there, "{asset}");
         }
     }
 

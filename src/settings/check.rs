@@ -177,6 +177,7 @@ fn check_durations(settings: &Settings) -> Result<(), String> {
         ("delivery.lifetime", delivery.lifetime),
         ("delivery.write_deadline", delivery.write_deadline),
         ("jobs.lease", jobs.lease),
+        ("jobs.ask_time", jobs.ask_time),
         ("auth.jwks_interval", auth.jwks_interval),
         ("auth.jwks_max_age", auth.jwks_max_age),
         ("server.head_timeout", server.head_timeout),

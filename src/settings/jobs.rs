@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use tidegate_core::jobs::{JobOptions, Rules};
+use tidegate_core::jobs::{AskLimits, JobOptions, Rules};
 use url::Url;
 
 use super::{
@@ -59,6 +59,25 @@ pub struct JobSettings {
     /// Bytes of a log that are kept, the newest.
     #[serde(with = "size")]
     pub log_bytes: usize,
+    /// The longest time, and the default, that a question waits for an answer.
+    #[serde(with = "duration")]
+    pub ask_time: Duration,
+    /// Fields of a question.
+    pub ask_fields: usize,
+    /// Choices of a field.
+    pub ask_choices: usize,
+    /// Bytes of a question.
+    #[serde(with = "size")]
+    pub ask_bytes: usize,
+    /// Bytes of an answer.
+    #[serde(with = "size")]
+    pub answer_bytes: usize,
+    /// Questions of a job.
+    pub asks_per_job: usize,
+    /// Jobs that wait for an answer at a time.
+    pub max_waiting: usize,
+    /// Who may answer the questions of a job.
+    pub answers: Answers,
     /// Whether a grant on `*`, or on a pattern that does not begin with `/jobs`, also applies to
     /// jobs.
     pub wildcard_grants: WildcardGrants,
@@ -66,6 +85,17 @@ pub struct JobSettings {
     pub result_origins: Vec<String>,
     /// Types with rules of their own. If there are any, other types are refused.
     pub types: BTreeMap<String, JobTypeSettings>,
+}
+
+/// Who may answer the questions of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answers {
+    /// Those who may see the job.
+    #[default]
+    Seen,
+    /// Those with a grant to publish to `/jobs/{id}/answers`.
+    Granted,
 }
 
 /// How a grant that does not name jobs applies to them.
@@ -92,6 +122,12 @@ pub struct JobTypeSettings {
     /// The address that is notified of the end of each job.
     #[serde(with = "optional_url", skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Url>,
+    /// The address that is notified of each question of a job.
+    #[serde(with = "optional_url", skip_serializing_if = "Option::is_none")]
+    pub webhook_asked: Option<Url>,
+    /// See [`JobSettings::answers`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Answers>,
     /// The key that signs these notifications.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_secret: Option<Secret>,
@@ -118,6 +154,14 @@ impl Default for JobSettings {
             payload_bytes: 64 << 10,
             result_bytes: 256 << 10,
             log_bytes: 256 << 10,
+            ask_time: Duration::from_secs(7 * 24 * 3600),
+            ask_fields: 20,
+            ask_choices: 100,
+            ask_bytes: 8 << 10,
+            answer_bytes: 4 << 10,
+            asks_per_job: 20,
+            max_waiting: 10_000,
+            answers: Answers::default(),
             wildcard_grants: WildcardGrants::default(),
             result_origins: Vec::new(),
             types: BTreeMap::new(),
@@ -130,6 +174,12 @@ impl JobSettings {
     #[must_use]
     pub(crate) fn knows(&self, kind: &str) -> bool {
         self.types.is_empty() || self.types.contains_key(kind)
+    }
+
+    /// Who may answer the questions of jobs of this type.
+    #[must_use]
+    pub(crate) fn answers_of(&self, kind: &str) -> Answers {
+        self.types.get(kind).and_then(|own| own.answers).unwrap_or(self.answers)
     }
 
     /// Checks rules that concern several keys. Returns what is wrong.
@@ -146,7 +196,16 @@ impl JobSettings {
                 return of_type("max_attempts is 0; it has to be at least 1");
             }
             let secret = own.webhook_secret.as_ref().map_or("", Secret::reveal);
-            match &own.webhook {
+            let hooks = [("webhook", &own.webhook), ("webhook_asked", &own.webhook_asked)];
+            let with_password = |url: &Url| !url.username().is_empty() || url.password().is_some();
+            if let Some((key, _)) =
+                hooks.iter().find(|(_, url)| url.as_ref().is_some_and(with_password))
+            {
+                return of_type(&format!(
+                    "{key} has a user name or a password, which others can read"
+                ));
+            }
+            match hooks.iter().find_map(|(_, url)| url.as_ref()) {
                 Some(_) if secret.is_empty() => {
                     return of_type("webhook_secret is missing; notices are signed with it");
                 }
@@ -155,9 +214,6 @@ impl JobSettings {
                 }
                 None if !secret.is_empty() => {
                     return of_type("webhook is missing, but there is a webhook_secret");
-                }
-                Some(url) if !url.username().is_empty() || url.password().is_some() => {
-                    return of_type("webhook has a user name or a password, which others can read");
                 }
                 _ => {}
             }
@@ -174,6 +230,8 @@ impl JobSettings {
             backoff: self.backoff,
             max_backoff: self.max_backoff,
             log_grace: self.log_grace,
+            max_asks: self.asks_per_job,
+            ask_time: self.ask_time,
         };
         let of_type = |own: &JobTypeSettings| Rules {
             lease: own.lease.unwrap_or(rules.lease),
@@ -190,6 +248,13 @@ impl JobSettings {
             max_bytes: self.max_bytes,
             tombstones: self.tombstones,
             log_bytes: self.log_bytes,
+            asking: AskLimits {
+                fields: self.ask_fields,
+                choices: self.ask_choices,
+                question_bytes: self.ask_bytes,
+                answer_bytes: self.answer_bytes,
+                waiting: self.max_waiting,
+            },
         }
     }
 }

@@ -37,7 +37,7 @@ pub use self::auth::{
 pub use self::clients::{ClientSettings, TopicSettings, Who};
 pub use self::error::SettingsError;
 pub use self::history::{DurabilityKind, HistorySettings, RuleSettings, StoreKind};
-pub use self::jobs::{JobSettings, JobTypeSettings, WildcardGrants};
+pub use self::jobs::{Answers, JobSettings, JobTypeSettings, WildcardGrants};
 pub use self::limits::{LimitSettings, Refusal};
 pub use self::load::{Source, load};
 pub use self::secret::Secret;

@@ -283,6 +283,13 @@ impl Collector for JobCollector {
             let labels = [("type", label.as_str())];
             ConstGauge::new(age.as_secs_f64()).encode(family.encode_family(&labels)?)?;
         }
+        let help = "Age of the oldest question that waits for an answer, by type";
+        let mut family =
+            encoder.encode_descriptor("jobs_oldest_question", help, Some(&unit), kind)?;
+        for (label, age) in self.by_label(self.tracker.oldest_questions(), Duration::max) {
+            let labels = [("type", label.as_str())];
+            ConstGauge::new(age.as_secs_f64()).encode(family.encode_family(&labels)?)?;
+        }
         let help = "Leases that ended without a report, by type";
         let kind = MetricType::Counter;
         let mut family = encoder.encode_descriptor("jobs_lost_leases", help, None, kind)?;

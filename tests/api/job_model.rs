@@ -2,7 +2,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use tidegate_core::jobs::{Job, JobState, NewJob, Now, Outcome, Report, Rules};
+use serde_json::{Map, Value};
+use tidegate_core::jobs::{Job, JobState, NewJob, Now, Outcome, Question, Report, Rules};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -18,6 +19,13 @@ enum Step {
     Expire,
     Cancel,
     Retry,
+    GiveBack(usize),
+    /// A worker asks: which one, which question, and whether it says what counts otherwise.
+    Ask(usize, usize, bool),
+    /// A worker looks for the answer to a question.
+    Listen(usize, usize),
+    /// A person answers a question with yes or no.
+    Answer(usize, bool),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -31,6 +39,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Step::Unclaim),
         Just(Step::Cancel),
         Just(Step::Retry),
+        (0..4_usize).prop_map(Step::GiveBack),
+        (0..2_usize, 0..4_usize, any::<bool>()).prop_map(|(who, ask, or)| Step::Ask(who, ask, or)),
+        (0..4_usize, 0..4_usize).prop_map(|(worker, ask)| Step::Listen(worker, ask)),
+        (0..4_usize, any::<bool>()).prop_map(|(ask, yes)| Step::Answer(ask, yes)),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -41,6 +53,8 @@ const RULES: Rules = Rules {
     backoff: Duration::from_secs(2),
     max_backoff: Duration::from_secs(3),
     log_grace: Duration::ZERO,
+    max_asks: 3,
+    ask_time: Duration::from_secs(12),
 };
 
 /// A naive model of a job, in seconds and plain words.
@@ -58,11 +72,23 @@ struct Model {
     ended_by: Option<(usize, &'static str)>,
     /// The worker that ended its attempt, but not the job.
     handed_back_by: Option<usize>,
+    /// The questions: their names, whether something counts otherwise, and the answers.
+    asked: Vec<(usize, bool, Option<bool>)>,
+    /// Answers that are the questions' own, which nobody can repeat.
+    by_default: Vec<usize>,
+    /// When the open question ends.
+    ask_ends: u64,
+    /// Whether the worker has not reported since the last answer.
+    is_unheard: bool,
 }
 
 impl Model {
     fn is_running(&self) -> bool {
-        self.state == "running" || self.state == "cancelling"
+        ["running", "cancelling", "waiting"].contains(&self.state)
+    }
+
+    fn is_of(&self, worker: usize) -> bool {
+        self.is_running() && self.worker == Some(worker)
     }
 
     fn claim(&mut self, worker: usize, now: u64) -> bool {
@@ -70,7 +96,7 @@ impl Model {
         if is_there {
             (self.state, self.worker, self.seq) = ("running", Some(worker), None);
             self.handed_back_by = None;
-            (self.attempt, self.until) = (self.attempt + 1, now + 10);
+            (self.attempt, self.until, self.is_unheard) = (self.attempt + 1, now + 10, false);
         }
         is_there
     }
@@ -79,7 +105,7 @@ impl Model {
         let is_its = self.is_running() && self.worker == Some(worker);
         let is_new = self.seq.is_none_or(|newest| newest <= seq);
         if is_its && is_new {
-            (self.seq, self.until) = (Some(seq), now + 10);
+            (self.seq, self.until, self.is_unheard) = (Some(seq), now + 10, false);
         }
         is_its && is_new
     }
@@ -119,11 +145,29 @@ impl Model {
     }
 
     fn expire(&mut self, now: u64) {
+        if self.state == "waiting" {
+            if now < self.ask_ends {
+                return;
+            }
+            let (name, otherwise, answer) = self.asked.last_mut().expect("it is open");
+            if *otherwise {
+                *answer = Some(false);
+                self.by_default.push(*name);
+                self.go_on(now);
+            } else {
+                self.state = "failed";
+            }
+            return;
+        }
         if !self.is_running() || now < self.until {
             return;
         }
         match self.state {
             "cancelling" => self.state = "cancelled",
+            _ if self.is_unheard => {
+                self.last_attempt += 1;
+                (self.state, self.worker, self.not_before) = ("queued", None, 0);
+            }
             _ if self.attempt < self.last_attempt => self.try_again(now),
             _ => self.state = "lost",
         }
@@ -142,9 +186,12 @@ impl Model {
         }
     }
 
-    fn cancel(&mut self) -> bool {
+    fn cancel(&mut self, now: u64) -> bool {
         match self.state {
-            "queued" => self.state = "cancelled",
+            "waiting" if self.worker.is_some() => {
+                (self.state, self.until) = ("cancelling", now + 10);
+            }
+            "queued" | "waiting" => self.state = "cancelled",
             "running" => self.state = "cancelling",
             "cancelling" | "cancelled" => {}
             _ => return false,
@@ -158,8 +205,95 @@ impl Model {
             (self.state, self.worker, self.ended_by) = ("queued", None, None);
             (self.handed_back_by, self.not_before) = (None, 0);
             self.last_attempt = self.attempt + 2;
+            self.asked.clear();
+            self.by_default.clear();
         }
         is_over
+    }
+
+    fn give_back(&mut self, worker: usize) -> bool {
+        if self.handed_back_by == Some(worker) {
+            return true;
+        }
+        if !self.is_of(worker) {
+            return false;
+        }
+        self.handed_back_by = Some(worker);
+        match self.state {
+            "cancelling" => self.state = "cancelled",
+            state => {
+                self.last_attempt += 1;
+                self.worker = None;
+                if state == "running" {
+                    (self.state, self.not_before) = ("queued", 0);
+                }
+            }
+        }
+        true
+    }
+
+    fn open(&self) -> Option<usize> {
+        self.asked.last().filter(|_| self.state == "waiting").map(|it| it.0)
+    }
+
+    fn was_asked(&self, ask: usize) -> bool {
+        self.asked.iter().any(|it| it.0 == ask)
+    }
+
+    fn answer_to(&self, ask: usize) -> Option<bool> {
+        self.asked.iter().rev().find(|it| it.0 == ask)?.2
+    }
+
+    fn ask(&mut self, worker: usize, ask: usize, otherwise: bool, now: u64) -> bool {
+        if !self.is_of(worker) {
+            return false;
+        }
+        if self.state == "cancelling" {
+            return true;
+        }
+        if self.open() == Some(ask) || self.answer_to(ask).is_some() {
+            (self.until, self.is_unheard) = (now + 10, false);
+            return true;
+        }
+        if self.open().is_some() {
+            return false;
+        }
+        self.asked.retain(|it| it.2.is_some());
+        if self.asked.len() == 3 {
+            return false;
+        }
+        self.asked.push((ask, otherwise, None));
+        (self.state, self.ask_ends, self.is_unheard) = ("waiting", now + 12, false);
+        self.until = now + 10;
+        true
+    }
+
+    fn listen(&mut self, worker: usize, ask: usize, now: u64) -> bool {
+        let may = self.is_of(worker) && self.was_asked(ask);
+        if may {
+            (self.until, self.is_unheard) = (now + 10, false);
+        }
+        may
+    }
+
+    fn answer(&mut self, ask: usize, yes: bool, now: u64) -> bool {
+        if let Some(answer) = self.answer_to(ask) {
+            return answer == yes && !self.by_default.contains(&ask);
+        }
+        let is_open = self.open() == Some(ask) && now < self.ask_ends;
+        if is_open {
+            self.asked.last_mut().expect("it is open").2 = Some(yes);
+            self.go_on(now);
+        }
+        is_open
+    }
+
+    fn go_on(&mut self, now: u64) {
+        if self.worker.is_some() {
+            (self.state, self.until, self.is_unheard) = ("running", now + 10, true);
+        } else {
+            (self.state, self.not_before) = ("queued", 0);
+        }
     }
 }
 
@@ -172,6 +306,7 @@ proptest! {
         let mut job = Job::new("id".into(), 1, new, RULES, 100, at(0));
         let mut model = Model {
             state: "queued", attempt: 0, last_attempt: 2, worker: None, until: 0, not_before: 0, seq: None, ended_by: None, handed_back_by: None,
+            asked: Vec::new(), by_default: Vec::new(), ask_ends: 0, is_unheard: false,
         };
         let mut now = 0;
         let mut workers = 0;
@@ -204,12 +339,39 @@ proptest! {
                     model.unclaim(workers);
                     (true, true)
                 }
-                Step::Cancel => (job.cancel(at(now)).is_ok(), model.cancel()),
+                Step::Cancel => (job.cancel(at(now)).is_ok(), model.cancel(now)),
                 Step::Retry => (job.retry().is_ok(), model.retry()),
+                Step::GiveBack(worker) => {
+                    let worker = workers.saturating_sub(worker);
+                    (job.give_back(&token(worker), at(now)).is_ok(), model.give_back(worker))
+                }
+                Step::Ask(worker, ask, otherwise) => {
+                    let worker = workers.saturating_sub(worker);
+                    let question = Question::confirm(&ask.to_string()).named(&ask.to_string());
+                    let question = if otherwise { question.otherwise("yes", false) } else { question };
+                    let did = job.ask(&token(worker), &question, at(now)).is_ok();
+                    (did, model.ask(worker, ask, otherwise, now))
+                }
+                Step::Listen(worker, ask) => {
+                    let worker = workers.saturating_sub(worker);
+                    let did = job.listen(&token(worker), &ask.to_string(), at(now)).is_ok();
+                    (did, model.listen(worker, ask, now))
+                }
+                Step::Answer(ask, yes) => {
+                    let values = Map::from_iter([("yes".to_owned(), Value::Bool(yes))]);
+                    let did = job.answer(&ask.to_string(), &values, Some("me"), at(now)).is_ok();
+                    (did, model.answer(ask, yes, now))
+                }
             };
             prop_assert_eq!(did, should, "{:?}", &model);
             prop_assert_eq!(job.state.as_str(), model.state);
-            prop_assert_eq!(job.attempt, model.attempt);
+            prop_assert_eq!((job.attempt, job.last_attempt), (model.attempt, model.last_attempt));
+            let open = job.open_question().map(|it| it.question.name.clone());
+            prop_assert_eq!(open, model.open().map(|it| it.to_string()));
+            for ask in 0..4 {
+                let answer = job.answered(&ask.to_string()).map(|it| it.values["yes"] == true);
+                prop_assert_eq!(answer, model.answer_to(ask));
+            }
             prop_assert_eq!(job.ended_at.is_some(), JobState::is_final(job.state));
         }
     }

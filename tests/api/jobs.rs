@@ -669,3 +669,59 @@ async fn jobs_have_a_bound_in_bytes_and_those_that_have_ended_make_room() {
     gateway.create(payload).await;
     assert_eq!(gateway.get(&format!("/jobs/{id}")).await.status(), 410);
 }
+
+#[tokio::test]
+async fn a_queued_job_knows_its_place_and_whether_a_worker_is_there() {
+    let gateway = Gateway::start();
+    let first = gateway.create(json!({ "type": "t" })).await;
+    let second = gateway.create(json!({ "type": "t" })).await;
+    let other = gateway.create(json!({ "type": "u" })).await;
+    let place = async |id: &str| {
+        let reply = gateway.get(&format!("/jobs/{id}/place")).await;
+        assert_eq!(reply.status(), 200);
+        reply.json::<Value>().await.expect("JSON")
+    };
+    assert_eq!(place(&first).await, json!({ "ahead": 0, "has_worker": false }));
+    assert_eq!(place(&second).await, json!({ "ahead": 1, "has_worker": false }));
+    let page = gateway.client.get(gateway.url(&format!("/jobs/{second}")));
+    let page = page.header("accept", "text/html").send().await.expect("a reply");
+    let page = page.text().await.expect("text");
+    assert!(page.contains("1 job is ahead of it. No worker is there at the moment."), "{page}");
+    gateway.claim("t", 0).await.expect("a job");
+    assert_eq!(place(&first).await, Value::Null, "it runs");
+    assert_eq!(place(&second).await, json!({ "ahead": 0, "has_worker": true }));
+    assert_eq!(place(&other).await, json!({ "ahead": 0, "has_worker": false }));
+    problem(gateway.get("/jobs/unknown/place").await, 404).await;
+}
+
+#[tokio::test]
+async fn the_list_is_searched_and_several_jobs_are_tried_again_at_once() {
+    let gateway = Gateway::start();
+    let mut ids = Vec::new();
+    for title in ["Report of May", "report of June", "Backup"] {
+        let id = gateway.create(json!({ "type": "t", "title": title, "key": title })).await;
+        assert_eq!(gateway.ask(&id, "cancel").await.status(), 200);
+        ids.push(id);
+    }
+    let found = async |query: &str| {
+        let list = gateway.get(&format!("/jobs?q={query}")).await;
+        let list: Value = list.json().await.expect("JSON");
+        list["jobs"].as_array().expect("a list").len()
+    };
+    assert_eq!((found("REPORT").await, found("may").await, found("nothing").await), (2, 1, 0));
+    assert_eq!((found(&ids[2][..8]).await, found("").await), (1, 3));
+
+    let again = async |form: String| {
+        let request = gateway.client.post(gateway.url("/jobs/retry"));
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        request.body(form).send().await.expect("a reply")
+    };
+    let form = format!("id={}&id={}&id=unknown", ids[0], ids[1]);
+    let told: Value = again(form).await.json().await.expect("JSON");
+    assert_eq!(told["retried"], json!([ids[0], ids[1]]));
+    assert_eq!(told["refused"][0]["id"], "unknown");
+    assert_eq!(gateway.status(&ids[1]).await["state"], "queued");
+    assert_eq!(gateway.status(&ids[2]).await["state"], "cancelled");
+    problem(again("job=x".to_owned()).await, 400).await;
+    problem(again("id=x&".repeat(1001)).await, 400).await;
+}

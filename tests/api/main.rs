@@ -50,6 +50,7 @@ mod presentation; // where a request carries its access token
 mod privacy; // private events, live and in replay, over all transports
 mod publish; // forms, JSON, idempotency, order among many publishers
 mod publish_rules; // the rules of publishing with access tokens
+mod questions; // jobs that ask people, and their answers
 mod races; // concurrency
 mod refusals; // bad input: every refusal is a problem document
 mod resume; // properties of resuming: nothing lost, nothing twice

@@ -13,7 +13,9 @@ use tidegate_core::{
     event::{Draft, Event, Limits, Position, Update},
     history::{Batch, Budget, Committed, KeyedReply, Missing, Start, locate_current},
     hub::{Hub, PublishError},
-    jobs::{Created, JobError, JobOptions, JobState, NewJob, OnEnd, Outcome, Rules, Tracker},
+    jobs::{
+        AskLimits, Created, JobError, JobOptions, JobState, NewJob, OnEnd, Outcome, Rules, Tracker,
+    },
     matching::{Interest, Matcher, Matchers, Rights},
 };
 use tidegate_testkit::deadline::eventually;
@@ -45,6 +47,8 @@ fn options() -> JobOptions {
             backoff: Duration::from_millis(1),
             max_backoff: second,
             log_grace: second,
+            max_asks: 9,
+            ask_time: hour,
         },
         rules_by_type: BTreeMap::new(),
         progress_interval: Duration::ZERO,
@@ -54,6 +58,13 @@ fn options() -> JobOptions {
         max_bytes: 1 << 30,
         tombstones: 10_000,
         log_bytes: 1 << 16,
+        asking: AskLimits {
+            fields: 9,
+            choices: 9,
+            question_bytes: 9999,
+            answer_bytes: 9999,
+            waiting: 9999,
+        },
     }
 }
 

@@ -1,6 +1,6 @@
 //! The page that waits for a job: it shows what the worker reports, and then opens the result.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{
     Cloner, Gateway, Page, Work, eventually, in_browser, in_browser_without_scripts,
@@ -136,7 +136,7 @@ async fn the_page_shows_what_the_worker_reports_and_goes_on_to_the_result() {
             page.until("the log", &format!("{log}.endsWith('two\\n')")).await;
             assert_eq!(text(&page, log).await, format!("{hostile}two\n"));
             let is_hacked = "return 'isHacked' in window || \
-                document.querySelector('#log *, #stage *, h1 *') !== null";
+                document.querySelector('#log script, #stage *, h1 *') !== null";
             assert_eq!(page.run(is_hacked).await, false);
 
             for done in 31..60 {
@@ -145,8 +145,8 @@ async fn the_page_shows_what_the_worker_reports_and_goes_on_to_the_result() {
             page.until("59 %", &shows("percent", "59 %")).await;
             page.save_picture("job-midway.png").await;
             work.complete(json!({ "pages": 12 })).await;
-            page.until("the result", "return location.pathname.endsWith('/result')").await;
-            page.until("it", "return document.body?.innerText.includes('\"pages\":12')").await;
+            page.until("the result", &shows("result-text", "{\n  \"pages\": 12\n}")).await;
+            assert!(page.path().await.ends_with(&id), "the log is still there");
             assert_eq!(page.run("return history.length").await, n_entries, "over {via}");
 
             page.open(&format!("{}/jobs/{id}?page", gateway.origin())).await;
@@ -177,10 +177,9 @@ async fn the_bar_never_goes_back_whatever_the_transport() {
                 }
                 // A worker whose progress goes backwards.
                 work.report_at(100, 20).await;
-                work.complete(Value::Null).await;
+                work.complete_with_link("/health/live").await;
             };
-            let end = format!("/jobs/{}/result", work.id);
-            let ((), seen) = tokio::join!(report, watch_bar(&page, &end));
+            let ((), seen) = tokio::join!(report, watch_bar(&page, "/health/live"));
             assert_grows(&seen, 5);
         }
     })
@@ -203,7 +202,7 @@ async fn the_cancel_button_stops_the_job() {
         let is_offered = "return document.getElementById('cancel').hidden \
             && !document.getElementById('retry').hidden";
         page.until("another try is offered", is_offered).await;
-        assert_eq!(text(&page, "return document.title").await, "✗ Endless");
+        assert_eq!(text(&page, "return document.title").await, "⊘ Endless");
         page.run("document.querySelector('#retry button').click()").await;
         page.until("it waits again", &shows("state", "Waiting for another attempt")).await;
         let again = Work::claim(&gateway).await;
@@ -231,7 +230,7 @@ async fn the_cancel_button_works_without_scripts() {
         page.until("it is cancelled", &shows("state", "Being cancelled")).await;
         work.fail(json!({})).await;
         page.until("it has ended", &shows("state", "Cancelled")).await;
-        page.until("the title", "return document.title === '✗ Endless'").await;
+        page.until("the title", "return document.title === '⊘ Endless'").await;
         assert_eq!(page.run("return 'via' in document.getElementById('job').dataset").await, false);
     })
     .await;
@@ -319,8 +318,135 @@ async fn a_job_whose_worker_dies_is_shown_with_its_second_worker() {
             drop(keeping);
             page.until("the result", "return document.body?.innerText.includes('by the second')")
                 .await;
-            assert!(page.path().await.ends_with("/result"));
+            assert!(page.path().await.ends_with(&second.id));
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_log_has_colours_and_addresses_and_nothing_in_it_becomes_markup() {
+    in_browser(|page| async move {
+        let gateway = Gateway::start(&[]).await;
+        page.driver().set_window_size(1000, 800).await.expect("a window");
+        let work = Work::begin(&gateway, "Yearly report").await;
+        let first = "\x1b[32mok\x1b[0m plain \x1b[1;31mbad\n";
+        work.log(0, first).await;
+        page.open(&format!("{}/jobs/{}", gateway.origin(), work.id)).await;
+        let colored = "return document.querySelector('#log .ansi-2')?.textContent === 'ok' \
+            && document.querySelector('#log .ansi-1.ansi-bold')?.textContent === 'bad\\n'";
+        page.until("the colours", colored).await;
+        // The style goes on into the next line, and a sequence may be cut in two.
+        let hostile = [
+            "still bad \x1b[",
+            "0m\x1b]0;<img src=x onerror=isHacked=1>\x07\x1b[38;5;196mred?\x1b[2J\x1b[1000000000000000000m\n",
+            "\x1b]8;;javascript:isHacked=1\x1b\\link\x1b]8;;\x1b\\<b onclick=isHacked=1>\x1b[31;\"><script>isHacked=1</script>\n",
+            "\x1b[m\x1b[38;2;1;2;3;4mtrue\x1b[7m\x1b[4minverse\x1b[0m\x08\x00 end\n",
+        ];
+        let mut length = first.len();
+        for text in hostile {
+            work.log(length, text).await;
+            length += text.len();
+        }
+        let text_of = "return document.getElementById('log').textContent";
+        page.until("all", &format!("{text_of}.endsWith(' end\\n')")).await;
+        let shown = text(&page, text_of).await;
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines[..2], ["ok plain bad", "still bad red?"], "{shown}");
+        assert!(lines[2].starts_with("link<b onclick=isHacked=1>"), "{shown}");
+        assert_eq!(lines[3], "trueinverse end");
+        let is_plain = "return !('isHacked' in window) \
+            && document.querySelector('#log b, #log img, #log script, #log a:not(.at)') === null \
+            && [...document.getElementById('log').querySelectorAll('span')] \
+                .every((it) => /^(line|ansi-)/.test(it.className))";
+        assert_eq!(page.run(is_plain).await, true);
+        page.save_picture("job-colours.png").await;
+
+        // Every line has an address, which survives a reload and shows earlier lines.
+        let offset = first.len();
+        let lines: String = (0..2000).map(|at| format!("line {at}\n")).collect();
+        work.log(length, &lines).await;
+        page.open(&format!("{}/health/live", gateway.origin())).await;
+        page.open(&format!("{}/jobs/{}#o{offset}", gateway.origin(), work.id)).await;
+        let tools = "return !document.getElementById('log-copy').hidden";
+        page.until("the tools", tools).await;
+        page.run("document.getElementById('log-wrap').click()").await;
+        let is_unwrapped = "return getComputedStyle(document.getElementById('log')).whiteSpace === 'pre' \
+            && document.getElementById('log-wrap').getAttribute('aria-pressed') === 'false'";
+        page.until("long lines are not wrapped", is_unwrapped).await;
+        let saved = "return [...document.querySelectorAll('a[download]')].map((it) => it.download).join()";
+        assert_eq!(text(&page, saved).await, "Yearly-report.json,Yearly-report.log");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_icon_shows_the_progress() {
+    in_browser(|page| async move {
+        let gateway = Gateway::start(&[]).await;
+        let work = Work::begin(&gateway, "Yearly report").await;
+        work.progress(38, "Reading", "").await;
+        watch(&page, &gateway.origin(), &work.id, "sse").await;
+        let icon = |name: &str| {
+            format!("return document.getElementById('icon').href.endsWith('/static/{name}')")
+        };
+        page.until("35 %", &icon("icon-35.svg")).await;
+        work.progress(77, "Reading", "").await;
+        page.until("75 %", &icon("icon-75.svg")).await;
+        let drawn = client_text(&gateway, "/static/icon-75.svg").await;
+        assert!(drawn.contains("stroke-dasharray=\"75 100\""), "{drawn}");
+        work.complete(json!("all is well")).await;
+        page.until("the end", &icon("icon-100.svg")).await;
+        page.until("the result", &shows("result-text", "all is well")).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_result_is_shown_without_scripts() {
+    in_browser_without_scripts(|page| async move {
+        let gateway = Gateway::start(&[]).await;
+        let work = Work::begin(&gateway, "Yearly report").await;
+        work.log(0, "\x1b[32mok\x1b[0m\n").await;
+        work.complete(json!({ "pages": 12 })).await;
+        page.open(&format!("{}/jobs/{}", gateway.origin(), work.id)).await;
+        page.until("the result", &shows("result-text", "{\n  \"pages\": 12\n}")).await;
+        page.until("the log without escapes", &shows("log", "ok\n")).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_list_is_live_and_keeps_what_is_selected() {
+    in_browser(|page| async move {
+        let gateway = Gateway::start(&[]).await;
+        let work = Work::begin(&gateway, "Yearly report").await;
+        work.fail(json!({ "detail": "no" })).await;
+        page.open(&format!("{}/jobs", gateway.origin())).await;
+        page.until("it listens", "return document.body.dataset.via === 'sse'").await;
+        page.run("window.isTheSame = true").await;
+        let select = format!("document.getElementById('select-{}').click()", work.id);
+        page.run(&select).await;
+        let second = Work::begin(&gateway, "Monthly report").await;
+        second.progress(30, "Reading", "").await;
+        let shows = |part: &str| {
+            let row = "document.querySelector('#list tbody tr')?.innerText ?? ''";
+            format!("return ({row}).includes('{part}')")
+        };
+        page.until("the second job", &shows("Monthly report")).await;
+        page.until("its progress", &shows("30 %")).await;
+        let selected = format!("return document.getElementById('select-{}').checked", work.id);
+        assert_eq!(page.run(&selected).await, true);
+        page.save_picture("job-list-live.png").await;
+        page.run("document.querySelector('#list button[form=bulk]').click()").await;
+        let queued = "return document.querySelector('#list .state-queued') !== null \
+            && document.body.innerText.includes('Yearly report')";
+        page.until("it is tried again", queued).await;
+        assert_eq!(Work::claim(&gateway).await.id, work.id);
+    })
+    .await;
+}
+
+async fn client_text(gateway: &Gateway, path: &str) -> String {
+    gateway.client.get(gateway.url(path)).send().await.expect("a reply").text().await.expect("text")
 }

@@ -9,6 +9,7 @@ mod cookies; // access tokens in cookies, in pages of the gateway and of other o
 mod http_2; // more streams than HTTP/1.1 allows
 mod jobs; // the page that waits for a job
 mod parent; // what the page around the iframe may do and may not see
+mod questions; // a worker's question becomes a form
 mod recycle; // the iframe replaces its document unnoticed
 mod restart; // the gateway stops and restarts
 mod same_events; // every transport delivers the same, byte for byte

@@ -3,6 +3,7 @@
 //! `cargo test` builds all examples. `cargo test --test examples` alone does not, so run `cargo
 //! build --examples` before.
 
+mod approval;
 mod clone;
 mod embedded;
 mod feed;

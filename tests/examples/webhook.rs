@@ -19,7 +19,7 @@ const PREVIOUS: &str = "what it was before";
 async fn gateway(receiver: &Receiver) -> Gateway {
     let url = &receiver.url;
     Gateway::start(&format!(
-        "[jobs.types.other]\n[jobs.types.told]\nwebhook = '{url}/ended?a=b'\nwebhook_secret = '{SECRET}'\nwebhook_previous_secret = '{PREVIOUS}'"
+        "[jobs.types.other]\n[jobs.types.told]\nwebhook = '{url}/ended?a=b'\nwebhook_asked = '{url}/asked'\nwebhook_secret = '{SECRET}'\nwebhook_previous_secret = '{PREVIOUS}'"
     ))
     .await
 }
@@ -89,6 +89,26 @@ async fn the_ends_of_jobs_are_told_with_a_signature() {
     assert_eq!((&notice["id"], &notice["state"]), (&json!(id), &json!("failed")));
     assert_eq!(notice["status"]["error"]["title"], "No");
     assert!(receiver.is_quiet());
+}
+
+#[tokio::test]
+async fn questions_of_jobs_are_told_to_their_own_address() {
+    let mut receiver = Receiver::start(|_, _| "204 No Content\r\n\r\n".to_owned()).await;
+    let gateway = gateway(&receiver).await;
+    let fields = json!([{ "name": "yes", "type": "confirm" }]);
+    let question = json!({ "ask": "a", "title": "Deploy?", "fields": fields });
+    let id = finish(&gateway, "told", "ask", question).await;
+    let request = receiver.request().await;
+    let notice = check(&request);
+    assert_eq!(request.path, "/asked");
+    assert_eq!((&notice["id"], &notice["state"]), (&json!(id), &json!("waiting")));
+    assert_eq!(notice["status"]["question"]["title"], "Deploy?");
+    let address = gateway.url(&format!("/jobs/{id}/answers/a"));
+    let answer = client().post(address).json(&json!({ "yes": true }));
+    let answered = in_time("an answer", answer.send()).await.expect("an answer");
+    assert_eq!(answered.status(), 200);
+    gateway.post(&gateway.url(&format!("/jobs/{id}/cancel"))).await;
+    assert!(receiver.is_quiet(), "an answer is told to no address");
 }
 
 #[tokio::test]

@@ -1,7 +1,11 @@
 //! A claimed job and its lease, as the gateway sends them.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use crate::Answer;
 
 /// The response to `POST /jobs/claim`.
 #[derive(Debug, Deserialize)]
@@ -22,4 +26,7 @@ pub(crate) struct Work {
     pub(crate) payload: Option<Box<RawValue>>,
     pub(crate) attempt: u32,
     pub(crate) log_length: u64,
+    /// The answers of earlier attempts. Gateways before questions send none.
+    #[serde(default)]
+    pub(crate) answers: BTreeMap<String, Answer>,
 }

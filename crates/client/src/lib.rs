@@ -19,18 +19,24 @@
 //! ```
 
 #[cfg(feature = "worker")]
+mod asking;
+#[cfg(feature = "worker")]
 mod backoff;
 #[cfg(feature = "worker")]
 mod claim;
 #[cfg(feature = "worker")]
 pub mod http;
+mod question;
 mod result;
 #[cfg(feature = "worker")]
 mod task;
 #[cfg(feature = "worker")]
 mod worker;
 
-pub use self::result::JobResult;
+pub use self::{
+    question::{Answer, Field, FieldKind, Question},
+    result::JobResult,
+};
 #[cfg(feature = "worker")]
 pub use self::{
     task::{Task, WorkError},

@@ -3,7 +3,10 @@
 
 use std::{
     fmt::Display,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -20,7 +23,7 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    JobResult,
+    JobResult, Question,
     backoff::Backoff,
     claim::{Claimed, Work},
     http::is_passing,
@@ -54,6 +57,7 @@ pub struct WorkError {
     detail: String,
     is_retryable: bool,
     is_given_back: bool,
+    question: Option<Box<Question>>,
 }
 
 impl WorkError {
@@ -64,7 +68,15 @@ impl WorkError {
 
     /// Creates a failure that every attempt would have, or ends a cancelled job.
     pub fn fatal(detail: impl Display) -> Self {
-        Self { detail: detail.to_string(), is_retryable: false, is_given_back: false }
+        let detail = detail.to_string();
+        Self { detail, is_retryable: false, is_given_back: false, question: None }
+    }
+
+    /// Asks a question and leaves the job until it has an answer. The next attempt finds it with
+    /// [`Task::answer`]. This attempt does not count.
+    #[must_use]
+    pub fn asks(question: Question) -> Self {
+        Self { question: Some(question.into()), ..Self::stopped() }
     }
 
     /// Gives the job back without a failure, because the worker stops.
@@ -92,18 +104,20 @@ impl WorkError {
 /// }
 /// ```
 #[derive(Debug, Clone)]
-pub struct Task(Arc<Attempt>);
+pub struct Task(pub(crate) Arc<Attempt>);
 
 /// The attempt at a job that the clones of a task share.
 #[derive(Debug)]
-struct Attempt {
-    client: Client,
+pub(crate) struct Attempt {
+    pub(crate) client: Client,
     base: Url,
-    job: Work,
-    lease: String,
-    lease_term: Duration,
+    pub(crate) job: Work,
+    pub(crate) lease: String,
+    pub(crate) lease_term: Duration,
     report_every: Duration,
-    cancelled: watch::Sender<bool>,
+    pub(crate) cancelled: watch::Sender<bool>,
+    /// How many clones wait for an answer. Meanwhile the lease does not expire.
+    pub(crate) asking: AtomicUsize,
     news: Notify,
     unsent: Mutex<Unsent>,
 }
@@ -128,11 +142,11 @@ pub(crate) fn short(id: &str) -> &str {
 
 /// What the gateway has not received yet.
 #[derive(Debug)]
-struct Unsent {
+pub(crate) struct Unsent {
     report: Report,
     sent_seq: u64,
     /// The end of the lease by this worker's clock.
-    lease_end: Instant,
+    pub(crate) lease_end: Instant,
     log_length: u64,
     /// The text being sent; retried at the same offset until it has arrived.
     chunk: String,
@@ -176,6 +190,7 @@ impl Task {
             lease_term,
             report_every: term(claimed.report_seconds).max(PACE),
             cancelled: watch::Sender::new(false),
+            asking: AtomicUsize::new(0),
             news: Notify::new(),
             unsent: Mutex::new(unsent),
         }))
@@ -272,6 +287,11 @@ impl Task {
                 () = self.0.news.notified() => {}
             }
             let is_heartbeat = due <= Instant::now();
+            if is_heartbeat && self.is_asking() {
+                // The request for the answer also learns of a cancellation.
+                due = Instant::now() + self.0.report_every;
+                continue;
+            }
             match self.send_news(is_heartbeat).await {
                 Sent::Gone => return,
                 Sent::Away if self.is_over() => return,
@@ -291,7 +311,12 @@ impl Task {
     }
 
     /// Reports the end. Retries until the gateway accepts it or the lease must have expired.
-    pub(super) async fn end(&self, outcome: Result<JobResult, WorkError>) {
+    pub(super) async fn end(&self, mut outcome: Result<JobResult, WorkError>) {
+        if let Err(WorkError { question: Some(question), .. }) = &outcome
+            && let Err(error) = self.put(question).await
+        {
+            outcome = Err(error);
+        }
         let (mut action, mut body) = match outcome {
             Ok(JobResult::Inline(value)) => ("complete", format!(r#"{{"result":{value}}}"#)),
             Ok(JobResult::Link(link)) => ("complete", json!({ "link": link }).to_string()),
@@ -376,8 +401,12 @@ impl Task {
         Some((unsent.log_length, unsent.chunk.clone())).filter(|(_, chunk)| !chunk.is_empty())
     }
 
-    fn post(&self, action: &str) -> RequestBuilder {
-        let url = self.0.base.join(action).unwrap_or_else(|_| self.0.base.clone());
+    pub(crate) fn address(&self, path: &str) -> Url {
+        self.0.base.join(path).unwrap_or_else(|_| self.0.base.clone())
+    }
+
+    pub(crate) fn post(&self, action: &str) -> RequestBuilder {
+        let url = self.address(action);
         // A short timeout, so that a request without a response is retried before the lease
         // expires.
         let patience = self.0.report_every.clamp(Duration::from_millis(250), PATIENCE);
@@ -408,11 +437,15 @@ impl Task {
     }
 
     /// Whether the lease must have expired.
-    fn is_over(&self) -> bool {
-        self.unsent().lease_end <= Instant::now()
+    pub(crate) fn is_over(&self) -> bool {
+        !self.is_asking() && self.unsent().lease_end <= Instant::now()
     }
 
-    fn unsent(&self) -> std::sync::MutexGuard<'_, Unsent> {
+    fn is_asking(&self) -> bool {
+        0 < self.0.asking.load(Relaxed)
+    }
+
+    pub(crate) fn unsent(&self) -> std::sync::MutexGuard<'_, Unsent> {
         self.0.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

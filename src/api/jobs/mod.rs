@@ -1,9 +1,11 @@
 //! The endpoints of jobs: `/jobs` and below.
 //!
 //! A change needs a publish grant: on `/jobs` to create, on `/jobs/claim` to claim, on `/jobs/{id}`
-//! for everything about one job. Listing needs a subscribe grant on `/jobs`. Seeing one job needs
+//! for everything about one job. An answer to its question needs one only if the settings say so,
+//! on `/jobs/{id}/answers`. Listing needs a subscribe grant on `/jobs`. Seeing one job needs
 //! only its unguessable id.
 
+mod asking;
 mod list;
 mod page;
 mod request;
@@ -29,7 +31,9 @@ use tidegate_core::{
 };
 
 use self::{
-    list::list_jobs,
+    asking::{answer_job, ask_job, await_answer},
+    list::{list_jobs, retry_jobs},
+    page::Viewer,
     request::Create,
     watch::watch,
     worker::{append_log, claim_job, complete_job, fail_job, report_progress},
@@ -68,10 +72,16 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
                 .route(web::post().to(create_job)),
         )
         .service(resource("/jobs/claim", WRITE).route(web::post().to(claim_job)))
+        .service(resource("/jobs/retry", WRITE).route(web::post().to(retry_jobs)))
         .service(
             resource("/jobs/{id}", READ)
                 .route(web::get().to(view_job))
                 .route(web::head().to(view_job)),
+        )
+        .service(
+            resource("/jobs/{id}/place", READ)
+                .route(web::get().to(read_place))
+                .route(web::head().to(read_place)),
         )
         .service(resource("/jobs/{id}/progress", WRITE).route(web::post().to(report_progress)))
         .service(
@@ -79,6 +89,12 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
                 .route(web::get().to(read_log))
                 .route(web::head().to(read_log))
                 .route(web::post().to(append_log)),
+        )
+        .service(resource("/jobs/{id}/ask", WRITE).route(web::post().to(ask_job)))
+        .service(
+            resource("/jobs/{id}/answers/{ask}", "GET, POST, OPTIONS")
+                .route(web::get().to(await_answer))
+                .route(web::post().to(answer_job)),
         )
         .service(resource("/jobs/{id}/complete", WRITE).route(web::post().to(complete_job)))
         .service(resource("/jobs/{id}/fail", WRITE).route(web::post().to(fail_job)))
@@ -151,10 +167,10 @@ async fn view_job(request: HttpRequest, id: web::Path<String>) -> Result<HttpRes
         Some("text/html") => match gateway.tracker().job(&id).await {
             Ok(job) => {
                 let root = root(&request, &gateway);
-                let publisher = access::publisher(&request).await;
-                let may_change = publisher.is_ok_and(|it| it.check(&[Topic::of_job(&id)]).is_ok());
+                let viewer = Viewer::of(&request, &gateway, &job).await;
                 let now = gateway.tracker().now().time;
-                page::holding(&request, &root, &job, may_change, now).map(|mut page| {
+                let place = gateway.tracker().place(&id).await?;
+                page::holding(&request, &root, &job, (viewer, place), now).map(|mut page| {
                     page.headers_mut().insert(LINK, links(&root, &job));
                     page
                 })
@@ -259,6 +275,16 @@ fn asked(request: &HttpRequest, gateway: &Gateway, job: &Job) -> HttpResponse {
         StatusCode::OK
     });
     status(request, &mut response, gateway, job)
+}
+
+/// `GET /jobs/{id}/place`: how many jobs are ahead, and whether a worker is there; `null` if the job
+/// is not in the queue.
+async fn read_place(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let place = Gateway::of(&request).tracker().place(&id).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((REFERRER_POLICY, NO_REFERRER))
+        .json(place))
 }
 
 /// `GET /jobs/{id}/result`

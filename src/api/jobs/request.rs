@@ -213,6 +213,13 @@ impl From<JobError> for Problem {
             JobError::Gone => Self::gone(detail),
             JobError::KeyTaken => Self::state("key_taken", detail),
             JobError::DoneHere => Self::state("done_here", detail),
+            JobError::BadQuestion(bad) => match bad.limit {
+                Some(limit) => Self::too_large(bad.field, limit, detail),
+                None => Self::field(bad.field, detail),
+            },
+            JobError::TooManyWaiting(limit) => {
+                Self::unavailable("jobs_waiting", detail).with_limit(limit)
+            }
             JobError::Full(limit) => Self::unavailable("jobs", detail).with_limit(limit),
             JobError::Heavy(limit) => Self::unavailable("jobs_bytes", detail).with_limit(limit),
             JobError::Contended => Self::unavailable("history", detail),
@@ -222,6 +229,14 @@ impl From<JobError> for Problem {
                 Refusal::State(_) => Self::state("job_state", detail),
                 Refusal::OldReport { .. } => Self::state("old_report", detail),
                 Refusal::LogConflict(_) => Self::state("log_conflict", detail),
+                Refusal::Asking(_) => Self::state("asking", detail),
+                Refusal::AskReused => Self::state("ask_reused", detail),
+                Refusal::TooManyAsks(limit) => {
+                    Self::state("asks_per_job", detail).with_limit(limit)
+                }
+                Refusal::NotAsked => Self::not_found(detail),
+                Refusal::Answered => Self::state("answered", detail),
+                Refusal::AskOver => Self::state("question_over", detail),
                 Refusal::LogHole { length, .. } => Self::range(length, detail),
             },
         }

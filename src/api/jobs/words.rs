@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidegate_core::jobs::{Job, JobState};
+use tidegate_core::jobs::{Job, JobState, Place};
 
 /// Describes a state. For a queued job, says whether it was tried before.
 pub(super) fn state(state: JobState, attempt: u32) -> &'static str {
@@ -12,12 +12,24 @@ pub(super) fn state(state: JobState, attempt: u32) -> &'static str {
         JobState::Queued if attempt == 0 => "Waiting for a worker",
         JobState::Queued => "Waiting for another attempt",
         JobState::Running => "Running",
+        JobState::Waiting => "Waiting for an answer",
         JobState::Cancelling => "Being cancelled",
         JobState::Succeeded => "Done",
         JobState::Failed => "Failed",
         JobState::Cancelled => "Cancelled",
         JobState::Lost => "Lost: its worker fell silent",
     }
+}
+
+/// Describes the place of a job in the queue. `static/job.js` says the same.
+pub(super) fn place(place: Place) -> String {
+    let ahead = match place.ahead {
+        0 => "It is the next one.".to_owned(),
+        1 => "1 job is ahead of it.".to_owned(),
+        ahead => format!("{ahead} jobs are ahead of it."),
+    };
+    let worker = if place.has_worker { "" } else { " No worker is there at the moment." };
+    ahead + worker
 }
 
 /// Describes all states for the scripts, as a JSON object by name: the words before and after the
@@ -74,8 +86,58 @@ pub(super) fn estimate(seconds: f64) -> String {
     }
 }
 
+/// Returns the icon of a page, which shows the state or the progress. `static/job.js` chooses the
+/// same one.
+pub(super) fn icon(job: &Job) -> String {
+    match (job.state, percent(job)) {
+        (JobState::Waiting, _) => "icon-waiting.svg".to_owned(),
+        (JobState::Running | JobState::Cancelling, Some(percent)) => {
+            format!("icon-{}.svg", percent / 5 * 5)
+        }
+        (JobState::Succeeded, _) => "icon-100.svg".to_owned(),
+        _ => "icon.svg".to_owned(),
+    }
+}
+
+/// Returns text without the escape sequences of terminals (ECMA-48) and other control characters.
+pub(super) fn without_escapes(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(it) = rest.next() {
+        match it {
+            '\n' | '\t' => plain.push(it),
+            '\x1b' => match rest.next_if(|it| !it.is_control()) {
+                Some('[') => {
+                    while rest.next_if(|it| (' '..='?').contains(it)).is_some() {}
+                    let _ = rest.next_if(|it| ('@'..='~').contains(it));
+                }
+                // Strings, such as titles and links, up to their end.
+                Some(']' | 'P' | 'X' | '^' | '_') => {
+                    while rest.next_if(|it| !['\x07', '\x1b', '\n'].contains(it)).is_some() {}
+                    if rest.next_if_eq(&'\x1b').is_some() {
+                        let _ = rest.next_if_eq(&'\\');
+                    }
+                }
+                _ => {}
+            },
+            it if it.is_control() => {}
+            it => plain.push(it),
+        }
+    }
+    plain
+}
+
+/// Returns a title as the name of a file.
+pub(super) fn file_name(title: &str, extension: &str) -> String {
+    const LONGEST: usize = 60;
+    let letter = |it: char| if it.is_alphanumeric() { it } else { '-' };
+    let name: String = title.chars().take(LONGEST).map(letter).collect();
+    let name = name.trim_matches('-');
+    format!("{}.{extension}", if name.is_empty() { "job" } else { name })
+}
+
 pub(super) fn is_cancellable(state: JobState) -> bool {
-    matches!(state, JobState::Queued | JobState::Running)
+    matches!(state, JobState::Queued | JobState::Running | JobState::Waiting)
 }
 
 #[cfg(test)]
@@ -91,6 +153,31 @@ mod tests {
             assert!(states[state]["words"][1].is_string(), "{state}");
         }
         assert_eq!(states["lost"]["is_final"], true);
+    }
+
+    #[test]
+    fn logs_without_scripts_have_no_escape_sequences_whatever_they_hold() {
+        for (text, plain) in [
+            ("\x1b[1;31mred\x1b[0m\n\tand", "red\n\tand"),
+            ("\x1b]0;a title\x07x\x1b]8;;https://evil.test\x1b\\y", "xy"),
+            ("a\x1b[2J\x1b[Hb\x1b(Bc\x1bMd\r\x08e", "abBcde"),
+            ("\x1b[", ""),
+            ("\x1b", ""),
+            ("\x1b[12", ""),
+            ("\x1b]unended\nnext", "\nnext"),
+            ("\u{9b}31mx\x1b\x1b[1mäöü", "31mxäöü"),
+        ] {
+            assert_eq!(without_escapes(text), plain, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn files_have_plain_names() {
+        let name = |title: &str| file_name(title, "log");
+        assert_eq!(name("Yearly report"), "Yearly-report.log");
+        assert_eq!(name("../../etc/passwd"), "etc-passwd.log");
+        assert_eq!(name("\"<b>\r\n"), "b.log");
+        assert_eq!(name("?"), "job.log");
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! The endpoints for workers: claims and reports.
 
+use std::collections::BTreeMap;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{CACHE_CONTROL, CONTENT_RANGE},
     web,
 };
 use serde::Serialize;
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 use tidegate_core::{
     event::Topic,
-    jobs::{Job, JobState, Report},
+    jobs::{Answered, Job, JobState, Report},
 };
 
 use super::parameter;
@@ -49,6 +51,7 @@ pub(super) async fn claim_job(
             attempt: job.attempt,
             max_attempts: job.last_attempt,
             log_length: job.log.end(),
+            answers: answers(job),
         },
         lease: &claimed.lease,
         lease_seconds: job.lease_term().as_secs_f64(),
@@ -76,6 +79,12 @@ struct Work<'a> {
     max_attempts: u32,
     /// Bytes that earlier attempts have written; the next text begins there.
     log_length: u64,
+    /// The answers so far, by the names of the questions.
+    answers: BTreeMap<&'a str, &'a Answered>,
+}
+
+fn answers(job: &Job) -> BTreeMap<&str, &Answered> {
+    job.questions().filter_map(|it| Some((&*it.question.name, it.answer.as_ref()?))).collect()
 }
 
 /// `POST /jobs/{id}/progress`
@@ -175,12 +184,17 @@ pub(super) async fn fail_job(
 
 /// Makes the response to a worker's report.
 fn reported(job: &Job) -> HttpResponse {
-    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(json!({
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(report_on(job))
+}
+
+/// What every worker that reports should know.
+pub(super) fn report_on(job: &Job) -> Value {
+    json!({
         "state": job.state,
         "cancel": job.state == JobState::Cancelling || job.state == JobState::Cancelled,
         "log_length": job.log.end(),
         "report_seconds": (job.lease_term() / REPORTS_PER_LEASE).as_secs_f64(),
-    }))
+    })
 }
 
 #[cfg(test)]

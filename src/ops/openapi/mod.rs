@@ -7,11 +7,14 @@ mod of_clients;
 mod of_events;
 mod of_jobs;
 mod of_operators;
+mod of_questions;
 mod of_state;
 mod operations;
 #[cfg(test)]
 mod page;
+mod schema_parts;
 mod schemas;
+mod schemas_of_jobs;
 
 use std::sync::LazyLock;
 
@@ -96,7 +99,8 @@ fn describes(method: &Method, pattern: &str, status: StatusCode) -> bool {
 /// Returns all operations.
 fn all() -> impl Iterator<Item = &'static Operation> + Clone {
     let events = of_events::OPERATIONS.iter().chain(of_state::OPERATIONS);
-    let of_work = of_clients::OPERATIONS.iter().chain(of_jobs::OPERATIONS);
+    let jobs = of_jobs::OPERATIONS.iter().chain(of_questions::OPERATIONS);
+    let of_work = of_clients::OPERATIONS.iter().chain(jobs);
     events.chain(of_work).chain(of_operators::OPERATIONS)
 }
 

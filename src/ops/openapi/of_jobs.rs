@@ -3,13 +3,15 @@
 use utoipa::openapi::path::ParameterIn::{Header, Query};
 
 use super::operations::{
-    Answer, BAD, CROWDED, GONE, HTML, JOB, JSON, KEY, KNOWN, LARGE, LEASE, NO_TOKEN,
+    Answer, BAD, CROWDED, FORM, GONE, HTML, JOB, JSON, KEY, KNOWN, LARGE, LEASE, NO_TOKEN,
     NOT_ACCEPTABLE, NOT_FOUND, Operation, Parameter, SLOW, STREAM, TEXT, UNCHANGED, WAIT, answer,
     parameter, refusal,
 };
 
 const TYPE: Parameter = parameter("type", Query, "string", "Only jobs of this type.");
 const STATE: Parameter = parameter("state", Query, "string", "Only jobs in this state.");
+const SEARCH: Parameter =
+    parameter("q", Query, "string", "Only jobs with this in the title, key or id.");
 const LIMIT: Parameter = parameter("limit", Query, "integer", "1 to 1000; 100 if missing.");
 const BEFORE: Parameter = parameter("before", Query, "string", "Jobs older than this one.");
 const FROM: Parameter = parameter("from", Query, "integer", "The first byte wanted.");
@@ -43,7 +45,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         tag: "jobs",
         summary: "List jobs",
         description: "Needs a grant to subscribe to `/jobs`. The newest come first.",
-        parameters: &[&[TYPE, STATE, LIMIT, BEFORE]],
+        parameters: &[&[TYPE, STATE, SEARCH, LIMIT, BEFORE]],
         bodies: &[],
         answers: &[
             answer(200, "Jobs and counts, or a page.", &[(JSON, "JobList"), (HTML, "text")]),
@@ -103,6 +105,42 @@ pub(super) const OPERATIONS: &[Operation] = &[
             LARGE,
             CROWDED,
         ],
+    },
+    Operation {
+        method: "POST",
+        path: "/jobs/retry",
+        pattern: "/jobs/retry",
+        id: "retryJobs",
+        tag: "jobs",
+        summary: "Retry several jobs",
+        description: "A form with an `id` for each, at most 1000. A form without scripts is redirected to the list.",
+        parameters: &[],
+        bodies: &[(FORM, "Ids")],
+        answers: &[
+            answer(
+                200,
+                "Which are queued again, and why the others are not.",
+                &[(JSON, "Retried")],
+            ),
+            answer(303, "For text/html: the list.", &[]),
+            BAD,
+            NO_TOKEN,
+            SLOW,
+            LARGE,
+            CROWDED,
+        ],
+    },
+    Operation {
+        method: "GET",
+        path: "/jobs/{id}/place",
+        pattern: "/jobs/{id}/place",
+        id: "readPlace",
+        tag: "jobs",
+        summary: "See the place of a job in the queue",
+        description: "`null` if it is not in the queue.",
+        parameters: &[&[JOB]],
+        bodies: &[],
+        answers: &[answer(200, "The place.", &[(JSON, "Place")]), NOT_FOUND, GONE],
     },
     Operation {
         method: "GET",

@@ -3,6 +3,11 @@
 use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
 
+use super::{
+    schema_parts::{any, flag, number, object, optional, reference, text, texts},
+    schemas_of_jobs::{job, question},
+};
+
 /// Returns all schemas by name.
 pub(super) fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     NAMES.iter().map(|name| (*name, parsed(schema(name)))).collect()
@@ -22,7 +27,7 @@ fn parsed(schema: Value) -> RefOr<Schema> {
     serde_json::from_value(schema).expect("a constant that a test parses")
 }
 
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 34] = [
     "ClientRequest",
     "ClientReply",
     "ClientList",
@@ -50,11 +55,19 @@ const NAMES: [&str; 27] = [
     "Reported",
     "Completion",
     "Failure",
+    "Question",
+    "Told",
+    "Answer",
+    "AnswerForm",
+    "Ids",
+    "Retried",
+    "Place",
 ];
 
 fn schema(name: &str) -> Value {
     match name {
         "Problem" => problem(),
+        "Question" | "Told" | "Answer" | "AnswerForm" => question(name),
         "ClientRequest" | "ClientReply" => client(name),
         "ClientList" | "ClientOrder" | "ClientCall" | "Gathered" | "Ordered" => backend(name),
         "Update" | "UpdateForm" | "Updates" | "Published" | "Event" | "PollReply" => event(name),
@@ -161,45 +174,6 @@ fn backend(name: &str) -> Value {
     }
 }
 
-fn text(description: &str) -> Value {
-    json!({ "type": "string", "description": description })
-}
-
-fn texts(description: &str) -> Value {
-    json!({ "type": "array", "items": { "type": "string" }, "description": description })
-}
-
-fn number(description: &str) -> Value {
-    json!({ "type": "integer", "description": description })
-}
-
-fn flag(description: &str) -> Value {
-    json!({ "type": "boolean", "description": description })
-}
-
-/// Any JSON. The library reads no schema without a type.
-fn any(description: &str) -> Value {
-    let types = ["object", "array", "string", "number", "boolean", "null"];
-    json!({ "type": types, "description": description })
-}
-
-fn optional(kind: &str, description: &str) -> Value {
-    json!({ "type": [kind, "null"], "description": description })
-}
-
-fn reference(name: &str) -> Value {
-    json!({ "$ref": format!("#/components/schemas/{name}") })
-}
-
-fn object(required: &[&str], properties: Value) -> Value {
-    let mut schema = json!({ "type": "object" });
-    if !required.is_empty() {
-        schema["required"] = json!(required);
-    }
-    schema["properties"] = properties;
-    schema
-}
-
 fn problem() -> Value {
     object(
         &["type", "title", "status", "detail"],
@@ -211,6 +185,8 @@ fn problem() -> Value {
             "detail": text("What was wrong and what would be right."),
             "field": text("The field, parameter or header."),
             "limit": number("The limit that was exceeded."),
+            "errors": { "type": "array", "items": { "type": "object" }, "description": "What is \
+                wrong with several fields: `field` and `detail`." },
             "instance": text("An id under which the gateway's log says more."),
         }),
     )
@@ -271,125 +247,6 @@ fn event(name: &str) -> Value {
                 "cursor": text("A cursor token for the position reached."),
                 "next": text("The address of the next poll."),
                 "more": flag("Whether there may be more events at once."),
-            }),
-        ),
-    }
-}
-
-fn job(name: &str) -> Value {
-    match name {
-        "NewJob" => object(
-            &["type"],
-            json!({
-                "type": text("1 to 64 letters, digits, hyphens, underscores or dots."),
-                "title": text("At most 256 bytes; the type if missing."),
-                "payload": any("Any JSON for the worker (jobs.payload_bytes)."),
-                "key": text("At most 256 bytes; one open job for each key of a type."),
-            }),
-        ),
-        "Job" => object(
-            &["id", "type", "title", "state", "version"],
-            json!({
-                "id": text("Unguessable: knowing it is the right to see the job."),
-                "type": text("The type."),
-                "title": text("The title."),
-                "state": { "type": "string", "enum": [
-                    "queued", "running", "cancelling", "succeeded", "failed", "cancelled", "lost",
-                ] },
-                "attempt": number("The current attempt, from 1 on; 0 before the first."),
-                "max_attempts": number("After how many the job is lost or failed."),
-                "created_at": text("RFC 3339."),
-                "started_at": optional("string", "When the current attempt began."),
-                "ended_at": optional("string", "When the job ended."),
-                "now": text("The gateway's time."),
-                "progress": reference("Progress"),
-                "error": { "type": ["object", "null"], "description": "A problem document." },
-                "result": optional("string", "The address of the result."),
-                "log": object(&[], json!({
-                    "href": text("The address of the log."),
-                    "start": number("The first byte that is kept."),
-                    "length": number("The end of the log in bytes."),
-                })),
-                "retryable": flag("Whether the job can be retried."),
-                "version": number("Grows with each change; the entity tag."),
-            }),
-        ),
-        "JobList" => object(
-            &["jobs", "counts", "oldest_queued_seconds", "before"],
-            json!({
-                "jobs": { "type": "array", "items": reference("Job") },
-                "counts": { "type": "object", "description": "Jobs by type and state." },
-                "oldest_queued_seconds": { "type": "object", "description": "By type." },
-                "before": optional("string", "`before` of the next page, if there may be one."),
-            }),
-        ),
-        "Claim" => object(
-            &["types"],
-            json!({
-                "types": texts("At most 100 types."),
-                "wait": number("Seconds to wait for a job (jobs.max_wait)."),
-            }),
-        ),
-        "Claimed" => object(
-            &["job", "lease", "lease_seconds", "report_seconds"],
-            json!({
-                "job": object(&["id", "type"], json!({
-                    "id": text("The id."),
-                    "type": text("The type."),
-                    "title": text("The title."),
-                    "payload": any("What the creator sent."),
-                    "attempt": number("This attempt, from 1 on."),
-                    "max_attempts": number("The last attempt."),
-                    "log_length": number("Where the next text of the log begins."),
-                })),
-                "lease": text("The value of `Tidegate-Lease` in every report."),
-                "lease_seconds": { "type": "number" },
-                "report_seconds": { "type": "number", "description": "How often to report." },
-            }),
-        ),
-        "Progress" => object(
-            &[],
-            json!({
-                "percent": optional("number", "0 to 100, if the total is known."),
-                "done": { "type": "number" },
-                "total": optional("number", "As the worker reported."),
-                "stage": optional("string", "As the worker reported."),
-                "message": optional("string", "As the worker reported."),
-                "estimate_seconds": optional("number", "The estimated remaining time."),
-            }),
-        ),
-        "Report" => object(
-            &["seq"],
-            json!({
-                "seq": number("Grows with each report of an attempt."),
-                "done": { "type": "number", "description": "0 or more, in any unit." },
-                "total": optional("number", "Missing if unknown."),
-                "stage": optional("string", "The current stage of the work."),
-                "message": optional("string", "A message for people."),
-            }),
-        ),
-        "Reported" => object(
-            &["state", "cancel", "log_length", "report_seconds"],
-            json!({
-                "state": text("The state of the job."),
-                "cancel": flag("Whether the worker should stop."),
-                "log_length": number("Where the next text of the log begins."),
-                "report_seconds": { "type": "number", "description": "How often to report." },
-            }),
-        ),
-        "Completion" => object(
-            &[],
-            json!({
-                "result": any("Any JSON (jobs.result_bytes)."),
-                "link": text("A path of this server, or in `jobs.result_origins`, instead."),
-            }),
-        ),
-        _ => object(
-            &[],
-            json!({
-                "problem": { "type": "object", "description": "A problem document." },
-                "retryable": flag("Whether another attempt may succeed."),
-                "given_back": flag("The worker stops; the attempt does not count."),
             }),
         ),
     }

@@ -91,8 +91,26 @@ impl Work {
         assert_eq!(response.status(), 200);
     }
 
+    /// Asks a question.
+    pub(crate) async fn ask(&self, question: Value) {
+        let told = self.report("ask", question.to_string()).await;
+        assert_eq!(told["state"], "waiting");
+    }
+
+    /// Returns the answer to a question, which there must be.
+    pub(crate) async fn answer(&self, name: &str) -> Value {
+        let request = self.http.get(format!("{}/answers/{name}?wait=20", self.address));
+        let response = request.header("tidegate-lease", &self.lease).send().await;
+        let mut told: Value = response.expect("an answer").json().await.expect("JSON");
+        told["answer"].take()
+    }
+
     pub(crate) async fn complete(&self, result: Value) {
         self.report("complete", json!({ "result": result }).to_string()).await;
+    }
+
+    pub(crate) async fn complete_with_link(&self, link: &str) {
+        self.report("complete", json!({ "link": link }).to_string()).await;
     }
 
     pub(crate) async fn fail(&self, problem: Value) {

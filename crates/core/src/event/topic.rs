@@ -81,6 +81,11 @@ impl Topic {
         Self::of_job("claim")
     }
 
+    /// The topic that means answering the questions of a job in rights.
+    pub fn of_answers(id: &str) -> Self {
+        Self(format!("{JOBS}{id}/answers").into())
+    }
+
     /// The topic that announces a subscription: its path.
     pub fn of_subscription(path: &str) -> Self {
         Self(path.into())

@@ -12,4 +12,8 @@ pub enum Change {
     Log(u64),
     /// A new state.
     State,
+    /// A question.
+    Asked,
+    /// An answer, and with it a new state.
+    Answered,
 }

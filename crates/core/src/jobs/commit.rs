@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    Change, Job, JobError, Now, Refusal, Tracker, held_key, record,
+    Change, Job, JobError, JobState, Now, Refusal, Tracker, held_key, record,
     status::Status,
     table::{Cell, Room},
 };
@@ -71,7 +71,9 @@ impl Tracker {
             Change::Progress if self.is_to_wait(cell, now) => None,
             Change::Progress => Some(status_event(&next, "job.progress", now)),
             Change::Log(from) => Some(log_event(&next, from)),
-            Change::State if next.state.is_final() => Some(status_event(&next, "job.done", now)),
+            _ if next.state.is_final() => Some(status_event(&next, "job.done", now)),
+            Change::Asked => Some(status_event(&next, "job.asked", now)),
+            Change::Answered => Some(status_event(&next, "job.answered", now)),
             Change::State => Some(status_event(&next, "job.state", now)),
         };
         let is_told = event.is_some();
@@ -83,6 +85,10 @@ impl Tracker {
                 0 => Room::none(),
                 growth => table.make_room(0, growth)?,
             };
+            if next.state == JobState::Waiting && !table.may_wait(next.number) {
+                table.leave_room(&room);
+                return Err(JobError::TooManyWaiting(self.0.options.asking.waiting));
+            }
             // Another job of its type and key may be unfinished by now, and only one is allowed.
             if is_revived && !table.reserve_key(cell) {
                 table.leave_room(&room);
@@ -113,7 +119,7 @@ impl Tracker {
         if before.state != next.state || before.attempt != next.attempt {
             table.moved(&next, Some(before.state));
             drop(table);
-            self.note_end(&before, &next, now);
+            self.note_turn(&before, &next, now);
         } else {
             drop(table);
         }

@@ -7,9 +7,9 @@ use tracing::info;
 use super::{Job, JobState, Now, Tracker, redact::Redacted, tracker::lock};
 
 impl Tracker {
-    /// Updates the counters after an attempt, and reports a job that has ended.
-    pub(super) fn note_end(&self, before: &Job, after: &Job, now: Now) {
-        let was_running = matches!(before.state, JobState::Running | JobState::Cancelling);
+    /// Updates the counters after an attempt, and reports a job that has ended or asks a question.
+    pub(super) fn note_turn(&self, before: &Job, after: &Job, now: Now) {
+        let was_running = before.state.has_worker();
         let is_lost = after.state == JobState::Lost
             || (was_running && after.state == JobState::Queued && after.not_before.is_some());
         let kind = after.kind.clone();
@@ -25,7 +25,9 @@ impl Tracker {
             info!(%job, kind, attempt = before.attempt, "a worker has fallen silent");
         }
         if after.state.is_final() {
-            self.0.on_end.notify(after, now.time);
+            self.0.on_end.ended(after, now.time);
+        } else if after.open_question().is_some() && before.open_question().is_none() {
+            self.0.on_end.asked(after, now.time);
         }
         if after.state.is_final()
             && let Some(time) = after.run_time(now.instant)
@@ -50,6 +52,18 @@ impl Tracker {
         let table = self.table();
         let oldest = table.oldest_claimable();
         oldest.map(|(kind, cell)| (kind.clone(), age(cell.created_at))).collect()
+    }
+
+    /// Returns the age of the oldest open question of each type.
+    pub fn oldest_questions(&self) -> BTreeMap<String, Duration> {
+        let now = self.now().time;
+        let mut oldest = BTreeMap::new();
+        for (kind, asked_at) in self.table().waiting() {
+            let age = Duration::try_from(now.duration_since(*asked_at)).unwrap_or_default();
+            let longest: &mut Duration = oldest.entry(kind.clone()).or_default();
+            *longest = age.max(*longest);
+        }
+        oldest
     }
 
     /// Returns the number of leases that expired without a report, by type.

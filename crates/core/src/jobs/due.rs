@@ -18,6 +18,10 @@ use super::{
     tracker::{agenda, lock},
 };
 
+/// The longest time to the next check of a job that waits for an answer. A check whose job is gone
+/// stays scheduled, and most questions are answered long before their end.
+const FAR: Duration = Duration::from_secs(3600);
+
 /// The wait before a timed change is retried after the history refused it.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -49,12 +53,17 @@ impl Tracker {
         if job.state.is_final() {
             agenda.tell = None;
         }
-        let is_running = matches!(job.state, JobState::Running | JobState::Cancelling);
+        // While the job waits for an answer, the lease of a worker elsewhere does not expire.
+        let is_leased = match job.state {
+            JobState::Waiting => job.is_done_here,
+            state => state.has_worker(),
+        };
         let due = [
             agenda.tell,
             // After this time the job is queued, and nothing is due until a worker claims it.
             job.not_before.filter(|it| job.state == JobState::Queued && now.instant < *it),
-            job.lease.as_ref().filter(|_| is_running).map(|lease| lease.expires),
+            job.lease.as_ref().filter(|_| is_leased).map(|lease| lease.expires),
+            job.question_ends.map(|ends| ends.min(now.instant + FAR)),
             self.forget_at(job),
         ];
         let Some(due) = due.into_iter().flatten().min() else { return };

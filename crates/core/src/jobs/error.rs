@@ -1,6 +1,6 @@
 //! Why a request about a job was not carried out.
 
-use super::Refusal;
+use super::{BadField, Refusal};
 use crate::hub::PublishError;
 
 /// The reason why a request about a job was not carried out.
@@ -15,6 +15,12 @@ pub enum JobError {
     /// The job's state, progress or log, or the caller's lease, does not allow the change.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The question breaks a rule or a limit.
+    #[error(transparent)]
+    BadQuestion(#[from] BadField),
+    /// As many jobs as allowed wait for an answer.
+    #[error("{0} jobs wait for an answer, which is the limit (jobs.max_waiting)")]
+    TooManyWaiting(usize),
     /// The job cannot be retried: its creator ran it, and no worker can.
     #[error("the program that created the job did it itself, and does not do it again")]
     DoneHere,

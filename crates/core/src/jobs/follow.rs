@@ -91,7 +91,9 @@ impl Tracker {
         let mut table = self.table();
         table.weigh(next);
         table.shrink(before.weight());
-        if before.state != next.state || before.attempt != next.attempt {
+        let has_asked_anew = before.open_question().map(|it| it.asked_at)
+            != next.open_question().map(|it| it.asked_at);
+        if before.state != next.state || before.attempt != next.attempt || has_asked_anew {
             table.moved(next, Some(before.state));
             if !next.state.is_final() {
                 table.hold_key(cell);
@@ -100,7 +102,7 @@ impl Tracker {
         drop(table);
         if before.unanswered.is_some() && before.unanswered == kept.value {
             // This process made the change, but did not learn that it was stored.
-            self.note_end(&before, next, now);
+            self.note_turn(&before, next, now);
         }
         cell.version.send_replace(next.version);
         self.plan(cell, next, now);

@@ -13,37 +13,15 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use super::{
+    asked::Asked,
     change::Change,
     log::JobLog,
     outcome::Outcome,
     progress::{Progress, Report},
+    rules::{Now, Rules},
     state::{JobState, Refusal},
 };
 use crate::event::Position;
-
-/// The current time on two clocks: the monotonic one measures leases, the other one is for people.
-#[derive(Debug, Clone, Copy)]
-pub struct Now {
-    /// The monotonic clock.
-    pub instant: Instant,
-    /// The time of day.
-    pub time: Timestamp,
-}
-
-/// The rules for jobs of a type.
-#[derive(Debug, Clone, Copy)]
-pub struct Rules {
-    /// How long a worker may be silent.
-    pub lease: Duration,
-    /// The number of attempts that a job gets.
-    pub max_attempts: u32,
-    /// The wait before the second attempt. It doubles with each further attempt.
-    pub backoff: Duration,
-    /// The longest wait between two attempts.
-    pub max_backoff: Duration,
-    /// How long log text is accepted after the end of the job.
-    pub log_grace: Duration,
-}
 
 /// A worker's right to report on a job.
 #[derive(Debug, Clone)]
@@ -97,6 +75,14 @@ pub struct Job {
     pub lease: Option<Lease>,
     /// Whether the worker with the newest lease ended its attempt, but not the job.
     pub(super) was_handed_back: bool,
+    /// In the order in which they were asked. Only the last one may lack an answer.
+    pub(super) questions: Vec<Arc<Asked>>,
+    /// When the open question ends without an answer.
+    pub(super) question_ends: Option<Instant>,
+    /// Whether there was an answer since the worker last reported.
+    pub(super) is_unheard: bool,
+    /// How long the attempt has waited for answers.
+    pub(super) waited: Duration,
     pub(super) began: Option<Instant>,
     pub(super) ended: Option<Instant>,
     pub(super) passed: Passed,
@@ -105,7 +91,7 @@ pub struct Job {
     /// The record of a change whose outcome is unknown. If it was stored, it comes back from the
     /// history.
     pub(super) unanswered: Option<Box<[u8]>>,
-    rules: Rules,
+    pub(super) rules: Rules,
 }
 
 /// Time that passed before this process began, which the monotonic clock does not cover.
@@ -162,6 +148,10 @@ impl Job {
             not_before: None,
             lease: None,
             was_handed_back: false,
+            questions: Vec::new(),
+            question_ends: None,
+            is_unheard: false,
+            waited: Duration::ZERO,
             began: None,
             ended: None,
             passed: Passed::default(),
@@ -189,7 +179,8 @@ impl Job {
             Some(Outcome::Link(link)) => link.len(),
         };
         let log = usize::try_from(self.log.end() - self.log.start()).unwrap_or(usize::MAX);
-        OVERHEAD + self.title.len() + payload + outcome + log
+        let questions: usize = self.questions().map(Asked::weight).sum();
+        OVERHEAD + self.title.len() + payload + outcome + log + questions
     }
 
     /// Returns how long a worker may be silent.
@@ -204,11 +195,11 @@ impl Job {
         Some(self.ended? + time.saturating_sub(self.passed.since_end))
     }
 
-    /// Returns how long the current or last attempt has run.
+    /// Returns how long the current or last attempt has run, without its waits for answers.
     #[must_use]
     pub fn run_time(&self, now: Instant) -> Option<Duration> {
         let here = self.ended.unwrap_or(now).saturating_duration_since(self.began?);
-        Some(here + self.passed.run)
+        Some((here + self.passed.run).saturating_sub(self.waited))
     }
 
     /// Whether a worker can claim the job now.
@@ -232,6 +223,7 @@ impl Job {
         self.started_at = Some(now.time);
         self.began = Some(now.instant);
         self.passed = Passed::default();
+        self.waited = Duration::ZERO;
         self.progress = Progress::default();
         self.lease = Some(Lease { token, expires: now.instant + self.rules.lease });
         self.changed(Change::State)
@@ -256,12 +248,15 @@ impl Job {
     }
 
     /// Checks the right to report.
-    fn check_lease(&self, token: &str) -> Result<(), Refusal> {
+    pub(super) fn check_lease(&self, token: &str) -> Result<(), Refusal> {
+        const OTHER: &str = "it is not the one of the current attempt";
         match &self.lease {
             _ if self.state.is_final() => Err(Refusal::State(self.state)),
-            Some(lease) if lease.token == token && self.state != JobState::Queued => Ok(()),
-            Some(lease) if lease.token == token => Err(Refusal::StaleLease("it has expired")),
-            _ => Err(Refusal::StaleLease("it is not the one of the current attempt")),
+            Some(lease) if lease.token != token => Err(Refusal::StaleLease(OTHER)),
+            Some(_) if self.was_handed_back => Err(Refusal::StaleLease("its attempt has ended")),
+            Some(_) if self.state == JobState::Queued => Err(Refusal::StaleLease("it has expired")),
+            Some(_) => Ok(()),
+            None => Err(Refusal::StaleLease(OTHER)),
         }
     }
 
@@ -305,7 +300,8 @@ impl Job {
         Ok(Change::Nothing)
     }
 
-    fn extend(&mut self, now: Now) {
+    pub(super) fn extend(&mut self, now: Now) {
+        self.is_unheard = false;
         if let Some(lease) = &mut self.lease {
             lease.expires = now.instant + self.rules.lease;
         }
@@ -370,8 +366,11 @@ impl Job {
         if self.state == JobState::Cancelling {
             return self.end(JobState::Cancelled, None, now);
         }
-        self.queue_again();
         self.last_attempt = self.last_attempt.saturating_add(1);
+        // A job that waits for an answer goes on doing so, without a worker.
+        if self.state != JobState::Waiting {
+            self.queue_again();
+        }
         self.changed(Change::State)
     }
 
@@ -381,8 +380,10 @@ impl Job {
     }
 
     /// Queues the job and clears what the last attempt has set.
-    fn queue_again(&mut self) {
+    pub(super) fn queue_again(&mut self) {
         self.state = JobState::Queued;
+        self.question_ends = None;
+        self.is_unheard = false;
         self.began = None;
         self.started_at = None;
         self.not_before = None;
@@ -397,12 +398,21 @@ impl Job {
 
     /// Ends the attempt if its lease has expired.
     pub fn expire(&mut self, now: Now) -> Change {
+        if self.state == JobState::Waiting {
+            return self.expire_wait(now).unwrap_or(Change::Nothing);
+        }
         let is_expired = self.lease.as_ref().is_some_and(|it| it.expires <= now.instant);
         if self.state.is_final() || self.state == JobState::Queued || !is_expired {
             return Change::Nothing;
         }
         let change = if self.state == JobState::Cancelling {
             self.end(JobState::Cancelled, None, now)
+        } else if self.is_unheard && !self.is_done_here {
+            // The worker fell silent while the job waited.
+            self.last_attempt = self.last_attempt.saturating_add(1);
+            self.queue_again();
+            self.not_before = Some(now.instant);
+            self.changed(Change::State)
         } else if self.attempt < self.last_attempt {
             self.try_again(now)
         } else {
@@ -422,6 +432,7 @@ impl Job {
                 self.state = JobState::Cancelling;
                 self.changed(Change::State)
             }
+            JobState::Waiting => self.cancel_wait(now),
             JobState::Cancelling | JobState::Cancelled => Ok(Change::Nothing),
             JobState::Succeeded | JobState::Failed | JobState::Lost => {
                 Err(Refusal::State(self.state))
@@ -436,7 +447,8 @@ impl Job {
         has_ended_badly && !self.is_done_here
     }
 
-    /// Queues the job again after it ended without success, with as many attempts as a new one.
+    /// Queues the job again after it ended without success, with as many attempts as a new one and
+    /// without the answers so far.
     ///
     /// # Errors
     /// If the job has not ended, or has succeeded.
@@ -451,6 +463,7 @@ impl Job {
         self.passed = Passed::default();
         self.outcome = None;
         self.lease = None;
+        self.questions.clear();
         self.changed(Change::State)
     }
 
@@ -462,20 +475,21 @@ impl Job {
         self.changed(Change::State)
     }
 
-    fn end(
+    pub(super) fn end(
         &mut self,
         state: JobState,
         outcome: Option<Outcome>,
         now: Now,
     ) -> Result<Change, Refusal> {
         self.state = state;
+        self.question_ends = None;
         self.outcome = outcome;
         self.ended_at = Some(now.time);
         self.ended = Some(now.instant);
         self.changed(Change::State)
     }
 
-    fn changed(&mut self, change: Change) -> Result<Change, Refusal> {
+    pub(super) fn changed(&mut self, change: Change) -> Result<Change, Refusal> {
         self.version += 1;
         Ok(change)
     }

@@ -7,6 +7,8 @@
 
 mod agenda;
 mod announced;
+mod asked;
+mod asking;
 mod change;
 mod claim;
 mod commit;
@@ -24,27 +26,34 @@ mod outcome;
 mod progress;
 mod record;
 mod redact;
+mod rules;
 mod spawn;
 mod state;
 mod status;
 mod table;
 mod tracker;
 
-pub use tidegate_client::JobResult;
+pub use tidegate_client::{Answer, Field, FieldKind, JobResult, Question};
 
 pub use self::{
+    asked::{
+        Answered, AskLimits, Asked, BadField, check_question, longest_text, read_answer,
+        values_of_form,
+    },
     change::Change,
     claim::Claimed,
     create::{Created, Keep},
     error::JobError,
-    job::{Job, Lease, NewJob, Now, Rules},
+    job::{Job, Lease, NewJob},
     log::JobLog,
     options::{JobOptions, OnEnd},
     outcome::Outcome,
     progress::{Progress, Report},
     redact::{Redacted, redact_paths},
-    spawn::{JobHandle, Stopped},
+    rules::{Now, Rules},
+    spawn::{AskError, JobHandle, Stopped},
     state::{JobState, Refusal},
     status::Status,
+    table::Place,
     tracker::Tracker,
 };

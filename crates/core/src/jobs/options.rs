@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Job, Rules};
+use super::{AskLimits, Job, Rules};
 
 /// The options of a tracker.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct JobOptions {
     pub tombstones: usize,
     /// Bytes of a log that are kept, the newest.
     pub log_bytes: usize,
+    /// The limits of questions and answers.
+    pub asking: AskLimits,
 }
 
 impl JobOptions {
@@ -48,6 +50,8 @@ impl JobOptions {
                 backoff: second,
                 max_backoff: 60 * second,
                 log_grace: 30 * second,
+                max_asks: 20,
+                ask_time: hour,
             },
             rules_by_type: BTreeMap::new(),
             progress_interval: second / 4,
@@ -57,23 +61,44 @@ impl JobOptions {
             max_bytes: 512 << 20,
             tombstones: 10_000,
             log_bytes: 256 << 10,
+            asking: AskLimits {
+                fields: 20,
+                choices: 100,
+                question_bytes: 8 << 10,
+                answer_bytes: 4 << 10,
+                waiting: 10_000,
+            },
         }
     }
 }
 
-/// Called with each job that has ended, on the tracker's thread. It must not block.
-pub struct OnEnd(Box<Notify>);
+/// Called with each job that has ended or asks a question, on the tracker's thread. It must not
+/// block.
+pub struct OnEnd {
+    ended: Box<Notify>,
+    asked: Box<Notify>,
+}
 
 type Notify = dyn Fn(&Job, Timestamp) + Send + Sync;
 
 impl OnEnd {
-    /// Calls `notify` with the job and the time.
+    /// Calls `notify` with each job that has ended, and the time.
     pub fn new(notify: impl Fn(&Job, Timestamp) + Send + Sync + 'static) -> Self {
-        Self(Box::new(notify))
+        Self { ended: Box::new(notify), asked: Box::new(|_, _| ()) }
     }
 
-    pub(super) fn notify(&self, job: &Job, now: Timestamp) {
-        (self.0)(job, now);
+    /// Also calls `notify` with each job that asks a question.
+    #[must_use]
+    pub fn and_asked(self, notify: impl Fn(&Job, Timestamp) + Send + Sync + 'static) -> Self {
+        Self { asked: Box::new(notify), ..self }
+    }
+
+    pub(super) fn ended(&self, job: &Job, now: Timestamp) {
+        (self.ended)(job, now);
+    }
+
+    pub(super) fn asked(&self, job: &Job, now: Timestamp) {
+        (self.asked)(job, now);
     }
 }
 

@@ -10,13 +10,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    Job, JobLog, JobOptions, JobState, Lease, NewJob, Now, Outcome, Progress, Report, Rules,
+    Asked, Job, JobLog, JobOptions, JobState, Lease, NewJob, Now, Outcome, Progress, Report, Rules,
     job::Passed,
 };
 use crate::history::{Expect, Record, Shelf, Write};
 
 /// The version of these records. A higher one was written by a newer program.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// The version of a record without questions, which older programs can read.
+const WITHOUT_QUESTIONS: u32 = 1;
 
 /// The highest number of a job, offset in a log or version. What counts on from there does not
 /// overflow.
@@ -70,6 +73,12 @@ struct JobRecord {
     not_before: Option<Timestamp>,
     lease: Option<String>,
     was_handed_back: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    questions: Vec<Asked>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_unheard: bool,
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    waited: Duration,
 }
 
 /// Returns the records that a change of a job writes, if the job is still as `before`, which is
@@ -212,6 +221,10 @@ pub(super) fn restore(
     job.log = JobLog::kept(options.log_bytes, it.log_start, &joined(log, it.log_start, it.log_end));
     job.version = it.version;
     job.was_handed_back = it.was_handed_back;
+    let ends = it.questions.last().filter(|_| it.state == JobState::Waiting).map(|it| it.until);
+    job.question_ends = ends.map(|it| now.instant + elapsed(now.time, it).min(rules.ask_time));
+    job.questions = it.questions.into_iter().map(Into::into).collect();
+    (job.is_unheard, job.waited) = (it.is_unheard, it.waited);
     job.not_before = it.not_before.map(|time| now.instant + wait(time, now, &rules));
     job.lease = it.lease.map(|token| Lease { token, expires: now.instant + rules.lease });
     // Measured by the time of day. A clock that was set back makes them shorter, never negative.
@@ -261,7 +274,7 @@ impl JobRecord {
             now.time.saturating_add(wait).unwrap_or(now.time)
         });
         Self {
-            record_version: VERSION,
+            record_version: if job.questions.is_empty() { WITHOUT_QUESTIONS } else { VERSION },
             id: job.id.clone(),
             kind: job.kind.clone(),
             title: job.title.clone(),
@@ -285,6 +298,9 @@ impl JobRecord {
             not_before,
             lease: job.lease.as_ref().map(|it| it.token.clone()),
             was_handed_back: job.was_handed_back,
+            questions: job.questions().cloned().collect(),
+            is_unheard: job.is_unheard,
+            waited: job.waited,
         }
     }
 }
@@ -427,11 +443,11 @@ mod tests {
         kept.write(changed(None, &new_job(&options), now()).expect("writable"));
         let good = kept.on(Shelf::Jobs).remove(0);
         let value = String::from_utf8(good.value.clone().expect("a value").into()).expect("JSON");
-        let value = value.replace("\"record_version\":1", "\"record_version\":2");
+        let value = value.replace("\"record_version\":1", "\"record_version\":3");
         let value = value.replace("\"queued\"", "\"unheard_of\"");
         let newer = Record { value: Some(value.into_bytes().into()), ..good };
         let outcome = restore(&newer, None, &[], &options, now());
-        assert!(matches!(outcome, Err(Unreadable::Newer(2))), "{outcome:?}");
+        assert!(matches!(outcome, Err(Unreadable::Newer(3))), "{outcome:?}");
     }
 
     #[test]

@@ -3,19 +3,33 @@
 use std::{fmt::Display, sync::Arc, time::Duration};
 
 use serde_json::{json, value::to_raw_value};
-use tidegate_client::JobResult;
+use tidegate_client::{Answer, JobResult, Question};
 use tracing::warn;
 
-use super::{Job, JobError, JobState, NewJob, Outcome, Report, Tracker, redact::Redacted};
+use super::{Job, JobError, JobState, NewJob, Outcome, Refusal, Report, Tracker, redact::Redacted};
 use crate::hub::PublishError;
 
 /// Reports per lease term. With 3, one late report does not end the lease.
 const REPORTS_PER_LEASE: u32 = 3;
 
+/// The time after which a wait begins anew.
+const LONG: Duration = Duration::from_secs(3600);
+
 /// The job has ended, or was taken from its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the job is no longer this worker's")]
 pub struct Stopped;
+
+/// The reason why a question has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// The job has ended, was cancelled, or was taken from its worker.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The question cannot be asked.
+    #[error("{0}")]
+    Refused(String),
+}
 
 /// The handle with which a job's future reports.
 ///
@@ -125,16 +139,64 @@ impl JobHandle {
         self.check(self.tracker.change_by_id(&self.id, append).await)
     }
 
+    /// Asks a question on the job's page and waits for the answer. The job waits with its work: its
+    /// lease is extended, and its time does not count as run time.
+    ///
+    /// ```
+    /// use tidegate_core::jobs::{AskError, JobHandle, Question};
+    ///
+    /// async fn deploy(job: &JobHandle) -> Result<(), AskError> {
+    ///     if job.ask(Question::confirm("Deploy to production?")).await?.is_confirmed() {
+    ///         job.log("deploying\n").await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// If the question breaks a rule or a limit, the job is no longer this worker's, or it was
+    /// cancelled.
+    pub async fn ask(&self, question: Question) -> Result<Answer, AskError> {
+        const AGAIN: Duration = Duration::from_secs(1);
+        let name = question.name.clone();
+        loop {
+            let asked = self.tracker.ask(&self.id, self.lease.clone(), question.clone()).await;
+            let job = match asked {
+                Ok(job) => job,
+                Err(error @ (JobError::Publish(_) | JobError::Contended)) => {
+                    warn!(job = %Redacted(&self.id), %error, "a question was not taken");
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                }
+                Err(
+                    JobError::Unknown
+                    | JobError::Gone
+                    | JobError::Refused(Refusal::StaleLease(_) | Refusal::State(_)),
+                ) => return Err(Stopped.into()),
+                Err(error) => return Err(AskError::Refused(error.to_string())),
+            };
+            if let Some(answer) = job.answered(&name) {
+                return Ok(answer.for_worker());
+            }
+            if job.state != JobState::Waiting || self.tracker.0.hub.is_draining() {
+                return Err(Stopped.into());
+            }
+            let waiting = tokio::time::sleep(LONG);
+            let is_over = |job: &Job| job.state != JobState::Waiting;
+            let _ = self.tracker.wait(&self.id, waiting, is_over).await;
+        }
+    }
+
     /// Completes when a cancel is requested, when the program shuts down, or when the job has
     /// ended. The work should then stop and return an error.
     pub async fn cancelled(&self) {
-        const LONG: Duration = Duration::from_secs(3600);
         loop {
-            let is_over = |job: &Job| job.state != JobState::Running;
+            let goes_on = |job: &Job| matches!(job.state, JobState::Running | JobState::Waiting);
+            let is_over = |job: &Job| !goes_on(job);
             let waited = self.tracker.wait(&self.id, tokio::time::sleep(LONG), is_over).await;
             match waited {
                 // While the hub drains, `wait` returns at once.
-                Ok(job) if job.state == JobState::Running && !self.tracker.0.hub.is_draining() => {}
+                Ok(job) if goes_on(&job) && !self.tracker.0.hub.is_draining() => {}
                 _ => return,
             }
         }

@@ -10,6 +10,8 @@ pub enum JobState {
     Queued,
     /// Held by a worker.
     Running,
+    /// Waiting for a person's answer.
+    Waiting,
     /// Held by a worker that is asked to stop.
     Cancelling,
     /// Completed.
@@ -24,9 +26,10 @@ pub enum JobState {
 
 impl JobState {
     /// All states.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Queued,
         Self::Running,
+        Self::Waiting,
         Self::Cancelling,
         Self::Succeeded,
         Self::Failed,
@@ -40,12 +43,19 @@ impl JobState {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Lost)
     }
 
+    /// Whether a worker may hold the job.
+    #[must_use]
+    pub fn has_worker(self) -> bool {
+        matches!(self, Self::Running | Self::Waiting | Self::Cancelling)
+    }
+
     /// The name in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
             Self::Running => "running",
+            Self::Waiting => "waiting",
             Self::Cancelling => "cancelling",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
@@ -83,4 +93,22 @@ pub enum Refusal {
     /// The log text differs from the stored bytes at its offset.
     #[error("the log has other bytes at offset {0}")]
     LogConflict(u64),
+    /// Another question is open.
+    #[error("the question `{0}` is open; a job asks one at a time")]
+    Asking(String),
+    /// The name belongs to a question that asked something else.
+    #[error("`ask` names another question of this job: its title or fields differ")]
+    AskReused,
+    /// The job has asked as often as it may.
+    #[error("the job has asked {0} questions, which is the limit (jobs.asks_per_job)")]
+    TooManyAsks(usize),
+    /// There was no question of this name.
+    #[error("the job has asked no such question")]
+    NotAsked,
+    /// The question has another answer.
+    #[error("the question was answered before, in another way")]
+    Answered,
+    /// The job no longer waits for the answer.
+    #[error("the question is over; the job went on or ended without an answer")]
+    AskOver,
 }

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
+use tidegate_client::Field;
 
-use super::{Job, JobState, Outcome, Progress};
+use super::{Asked, Job, JobState, Outcome, Progress};
 
 /// A job as clients see it.
 #[derive(Debug, Serialize)]
@@ -33,10 +34,38 @@ pub struct Status<'a> {
     /// Why there is no result, as a problem document.
     error: Option<&'a RawValue>,
     result: Option<String>,
+    /// The address to which the result leads, if it is elsewhere.
+    link: Option<&'a str>,
     log: LogStatus,
+    /// The question that the job waits for.
+    question: Option<OpenQuestion<'a>>,
+    /// The questions that were answered, and the answers.
+    answers: Vec<AnsweredQuestion<'a>>,
     /// Whether the job can be retried.
     retryable: bool,
     version: u64,
+}
+
+/// A question as clients see it.
+#[derive(Debug, Serialize)]
+struct OpenQuestion<'a> {
+    ask: &'a str,
+    title: &'a str,
+    fields: &'a [Field],
+    asked_at: Timestamp,
+    until: Timestamp,
+    otherwise: Option<&'a Map<String, Value>>,
+}
+
+/// An answer as clients see it.
+#[derive(Debug, Serialize)]
+struct AnsweredQuestion<'a> {
+    ask: &'a str,
+    title: &'a str,
+    values: &'a Map<String, Value>,
+    by: Option<&'a str>,
+    at: Timestamp,
+    otherwise: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,9 +79,10 @@ impl<'a> Status<'a> {
     /// Makes the document of a job at the time `now`.
     #[must_use]
     pub fn of(job: &'a Job, now: Timestamp) -> Self {
-        let error = match &job.outcome {
-            Some(Outcome::Problem(problem)) => Some(&**problem),
-            _ => None,
+        let (error, link) = match &job.outcome {
+            Some(Outcome::Problem(problem)) => (Some(&**problem), None),
+            Some(Outcome::Link(link)) => (None, Some(&**link)),
+            _ => (None, None),
         };
         Self {
             id: &job.id,
@@ -68,13 +98,44 @@ impl<'a> Status<'a> {
             progress: &job.progress,
             error,
             result: (job.state == JobState::Succeeded).then(|| format!("/jobs/{}/result", job.id)),
+            link,
             log: LogStatus {
                 href: format!("/jobs/{}/log", job.id),
                 start: job.log.start(),
                 length: job.log.end(),
             },
+            question: job.open_question().map(OpenQuestion::of),
+            answers: job.questions().filter_map(AnsweredQuestion::of).collect(),
             retryable: job.can_be_retried(),
             version: job.version,
         }
+    }
+}
+
+impl<'a> OpenQuestion<'a> {
+    fn of(asked: &'a Asked) -> Self {
+        let question = &asked.question;
+        Self {
+            ask: &question.name,
+            title: &question.title,
+            fields: &question.fields,
+            asked_at: asked.asked_at,
+            until: asked.until,
+            otherwise: question.otherwise.as_ref(),
+        }
+    }
+}
+
+impl<'a> AnsweredQuestion<'a> {
+    fn of(asked: &'a Asked) -> Option<Self> {
+        let answer = asked.answer.as_ref()?;
+        Some(Self {
+            ask: &asked.question.name,
+            title: &asked.question.title,
+            values: &answer.values,
+            by: answer.by.as_deref(),
+            at: answer.at,
+            otherwise: answer.otherwise,
+        })
     }
 }

@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot, watch};
 
-use super::{Job, JobError, JobState, agenda::Agenda, record};
+use super::{Job, JobError, JobOptions, JobState, agenda::Agenda, record};
 use crate::event::Position;
 
 /// A job and its watchers. The lock of the job is held while a change is committed. It is taken
@@ -60,6 +61,18 @@ impl Room {
     }
 }
 
+/// How long after a request a worker still counts as there.
+const SOUGHT: Duration = Duration::from_secs(60);
+
+/// The place of a job in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Place {
+    /// Jobs of its type that are claimed before it.
+    pub ahead: usize,
+    /// Whether a worker for its type seems to be there: it has asked lately, or has a job.
+    pub has_worker: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Table {
     tombstone_capacity: usize,
@@ -80,6 +93,12 @@ pub(super) struct Table {
     ended: BTreeSet<u64>,
     waiters: VecDeque<Waiter>,
     counts: BTreeMap<(String, JobState), u64>,
+    /// By number, the types of the jobs that wait for an answer, and since when.
+    waiting: BTreeMap<u64, (String, Timestamp)>,
+    /// When a worker last asked for jobs of a type, for types that there are.
+    sought: BTreeMap<String, Instant>,
+    /// The limit of jobs that wait for an answer.
+    max_waiting: usize,
     tombstones: HashSet<String>,
     tombstone_order: VecDeque<(u64, String)>,
     next_number: u64,
@@ -91,11 +110,14 @@ pub(super) struct Table {
 
 impl Table {
     /// Creates an empty table.
-    pub(super) fn new(tombstone_capacity: usize, max_jobs: usize, max_weight: usize) -> Self {
+    pub(super) fn new(options: &JobOptions) -> Self {
         Self {
-            tombstone_capacity,
-            max_jobs,
-            max_weight,
+            tombstone_capacity: options.tombstones,
+            max_jobs: options.max_jobs,
+            max_weight: options.max_bytes,
+            max_waiting: options.asking.waiting,
+            waiting: BTreeMap::new(),
+            sought: BTreeMap::new(),
             weight: 0,
             leaving: (0, 0),
             jobs: BTreeMap::new(),
@@ -260,6 +282,16 @@ impl Table {
         &self.counts
     }
 
+    /// The types of the jobs that wait for an answer, and since when.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &(String, Timestamp)> {
+        self.waiting.values()
+    }
+
+    /// Whether a job may wait for an answer now.
+    pub(super) fn may_wait(&self, number: u64) -> bool {
+        self.waiting.len() < self.max_waiting || self.waiting.contains_key(&number)
+    }
+
     /// Updates the counts and indexes after a change of state.
     pub(super) fn moved(&mut self, job: &Job, before: Option<JobState>) {
         if let Some(before) = before {
@@ -269,6 +301,10 @@ impl Table {
         if job.state != JobState::Queued {
             self.withdraw(&job.kind, job.number);
         }
+        match job.open_question() {
+            Some(it) => self.waiting.insert(job.number, (job.kind.clone(), it.asked_at)),
+            None => self.waiting.remove(&job.number),
+        };
         if job.state.is_final() {
             self.ended.insert(job.number);
             self.release_key(job);
@@ -293,6 +329,10 @@ impl Table {
             *count -= 1;
             if *count == 0 {
                 self.counts.remove(&key);
+                let first = (key.0.clone(), JobState::Queued);
+                if self.counts.range(first..).next().is_none_or(|((it, _), _)| *it != key.0) {
+                    self.sought.remove(&key.0);
+                }
             }
         }
     }
@@ -303,6 +343,7 @@ impl Table {
             self.shrink(job.weight());
         }
         self.by_id.remove(&job.id);
+        self.waiting.remove(&job.number);
         self.ended.remove(&job.number);
         self.withdraw(&job.kind, job.number);
         if let Some(key) = &job.key {
@@ -371,10 +412,28 @@ impl Table {
         self.claimable.entry(cell.kind.clone()).or_default().insert(cell.number, cell);
     }
 
+    /// Returns how many jobs are ahead of a claimable one, and whether a worker seems to be there.
+    pub(super) fn place(&self, cell: &Cell, now: Instant) -> Option<Place> {
+        let queue = self.claimable.get(&cell.kind)?;
+        queue.get(&cell.number)?;
+        let is_sought =
+            self.sought.get(&cell.kind).is_some_and(|it| now.duration_since(*it) < SOUGHT);
+        let is_held = |state| self.counts.contains_key(&(cell.kind.clone(), state));
+        let ahead = queue.range(..cell.number).count();
+        let has_worker = is_sought || is_held(JobState::Running) || is_held(JobState::Cancelling);
+        Some(Place { ahead, has_worker })
+    }
+
     /// Returns the oldest job of these types, or a place among the waiting workers.
     pub(super) fn ask(&mut self, kinds: &[String]) -> Assignment {
         let mut oldest: Option<(u64, &str)> = None;
+        let now = Instant::now();
         for kind in kinds {
+            // Only types that there are, so that names of workers take no memory.
+            let first = (kind.clone(), JobState::Queued);
+            if self.counts.range(first..).next().is_some_and(|((it, _), _)| it == kind) {
+                self.sought.insert(kind.clone(), now);
+            }
             let first = self.claimable.get(kind).and_then(BTreeMap::first_key_value);
             if let Some((number, _)) = first
                 && oldest.is_none_or(|(oldest, _)| *number < oldest)

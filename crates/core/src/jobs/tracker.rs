@@ -16,7 +16,7 @@ use super::{
     Change, Job, JobError, JobOptions, Now, OnEnd, Outcome, Refusal, Report,
     agenda::{Agenda, Look},
     announced::Announced,
-    table::{Cell, Table},
+    table::{Cell, Place, Table},
 };
 use crate::{
     clock::Clock,
@@ -66,7 +66,7 @@ impl Tracker {
         let announced = Announced::by(&hub);
         let tracker = Self(Arc::new(TrackerCore {
             clock,
-            table: Mutex::new(Table::new(options.tombstones, options.max_jobs, options.max_bytes)),
+            table: Mutex::new(Table::new(&options)),
             announced,
             hub,
             options,
@@ -167,6 +167,15 @@ impl Tracker {
             job = waiting => Ok(job),
             () = until => Ok(cell.job.lock().await.clone()),
         }
+    }
+
+    /// Returns the place of a job in the queue, if it can be claimed now.
+    ///
+    /// # Errors
+    /// If there is no such job.
+    pub async fn place(&self, id: &str) -> Result<Option<Place>, JobError> {
+        let cell = self.find(id).await?;
+        Ok(self.table().place(&cell, Instant::now()))
     }
 
     /// Whether a job exists.

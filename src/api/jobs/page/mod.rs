@@ -1,19 +1,32 @@
 //! The pages of jobs: one that waits for a job, and the list.
 
+mod question;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
     body::BoxBody,
+    http::StatusCode,
     http::header::{CACHE_CONTROL, HeaderValue, LOCATION, REFERRER_POLICY, VARY},
 };
 use askama::Template as _;
 use jiff::Timestamp;
 use serde_json::{Value, value::RawValue};
-use tidegate_core::jobs::{Job, JobError, JobState, Outcome, Status};
+use tidegate_core::{
+    event::Topic,
+    jobs::{Job, JobError, JobState, Outcome, Place, Status},
+};
 
+pub(super) use self::question::Attempt;
+use self::question::{Asking, Shape};
 use super::{parameter, words};
-use crate::{http::problem::Problem, pages};
+use crate::{
+    gateway::Gateway,
+    http::{access, problem::Problem},
+    pages,
+    settings::Answers,
+};
 
 /// Bytes of the log that the page contains; a script fetches what follows.
 const LOG_TAIL: usize = 4096;
@@ -24,6 +37,8 @@ pub(super) struct Filter {
     /// A type, or empty for all.
     pub(super) kind: String,
     pub(super) state: Option<JobState>,
+    /// Words in the title, or empty for all.
+    pub(super) search: String,
     /// The query for older jobs, if there may be some.
     pub(super) older: Option<String>,
 }
@@ -39,9 +54,48 @@ struct Holding<'a> {
     /// All states in words, for the scripts.
     states: String,
     failure: Option<Failure>,
+    /// The result, if it is shown here.
+    result: Option<String>,
+    /// The end of the log, with the escape sequences of terminals, for the scripts.
     log: String,
+    asking: Asking<'a>,
+    place: Option<Place>,
+    /// The way from the page's address to the folder of jobs.
+    up: &'a str,
     /// Whether the viewer may cancel the job and retry it.
     may_change: bool,
+    may_answer: bool,
+}
+
+/// What the client that sees a page may do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Viewer {
+    /// Cancel the job and retry it.
+    pub(super) may_change: bool,
+    /// Answer its questions.
+    pub(super) may_answer: bool,
+}
+
+impl Viewer {
+    pub(super) async fn of(request: &HttpRequest, gateway: &Gateway, job: &Job) -> Self {
+        let publisher = access::publisher(request).await.ok();
+        let may = |topic| publisher.as_ref().is_some_and(|it| it.check(&[topic]).is_ok());
+        let answers = gateway.settings().jobs.answers_of(&job.kind);
+        Self {
+            may_change: may(Topic::of_job(&job.id)),
+            may_answer: answers == Answers::Seen || may(Topic::of_answers(&job.id)),
+        }
+    }
+}
+
+/// Returns a result for people: a text as it is, and other JSON with line breaks.
+fn result_text(result: &RawValue) -> String {
+    match serde_json::from_str(result.get()) {
+        Ok(Value::String(text)) => text,
+        Ok(value) => format!("{value:#}"),
+        // Numbers that are too large for this program.
+        Err(_) => result.get().to_owned(),
+    }
 }
 
 /// A problem document for people.
@@ -72,6 +126,8 @@ struct Counts<'a> {
     kind: &'a str,
     counts: Vec<(JobState, u64)>,
     oldest: Option<String>,
+    /// The age of the oldest question that waits for an answer.
+    question: Option<String>,
 }
 
 struct Row<'a> {
@@ -80,16 +136,17 @@ struct Row<'a> {
 }
 
 /// Returns the page that waits for a job. Without scripts it refreshes itself. When the job has
-/// succeeded it redirects to the result, unless the parameter `page` is present. `root` is the path
-/// of the gateway.
+/// succeeded with a link it redirects there, unless the parameter `page` is present. `root` is the
+/// path of the gateway.
 pub(super) fn holding(
     request: &HttpRequest,
     root: &str,
     job: &Job,
-    may_change: bool,
+    (viewer, place): (Viewer, Option<Place>),
     now: Timestamp,
 ) -> Result<HttpResponse, Problem> {
-    if job.state == JobState::Succeeded && parameter(request, "page")?.is_none() {
+    let leads_on = matches!(&job.outcome, Some(Outcome::Link(_)));
+    if leads_on && parameter(request, "page")?.is_none() {
         let result = format!("{root}/jobs/{}/result", job.id);
         return Ok(HttpResponse::SeeOther()
             .insert_header((LOCATION, result))
@@ -98,7 +155,21 @@ pub(super) fn holding(
             .insert_header((VARY, "accept"))
             .finish());
     }
-    private(pages::html(&Holding::of(job, may_change, now)))
+    let page = Holding::of(job, viewer, &Attempt::default(), "", now);
+    private(pages::html(&Holding { place, ..page }))
+}
+
+/// Returns the page after an answer that was not taken. Its address is that of the answer.
+pub(super) fn with_attempt(
+    job: &Job,
+    viewer: Viewer,
+    now: Timestamp,
+    attempt: &Attempt,
+    status: StatusCode,
+) -> Result<HttpResponse, Problem> {
+    let mut page = private(pages::html(&Holding::of(job, viewer, attempt, "../../", now)))?;
+    *page.status_mut() = status;
+    Ok(page)
 }
 
 /// Returns the page for a job that does not exist.
@@ -116,10 +187,11 @@ pub(super) fn list(
     jobs: &[Job],
     counts: &BTreeMap<(String, JobState), u64>,
     waiting: &[(String, Duration)],
+    questions: &BTreeMap<String, Duration>,
     filter: &Filter,
     now: Timestamp,
 ) -> Result<HttpResponse, Problem> {
-    private(pages::html(&List::of(jobs, counts, waiting, filter, now)))
+    private(pages::html(&List::of(jobs, counts, waiting, questions, filter, now)))
 }
 
 /// Makes a page private to its client. The page varies by `Accept`, because its address has other
@@ -134,21 +206,45 @@ fn private(page: Result<HttpResponse, Problem>) -> Result<HttpResponse, Problem>
 // === impl Holding ===
 
 impl<'a> Holding<'a> {
-    fn of(job: &'a Job, may_change: bool, now: Timestamp) -> Self {
+    fn of(job: &'a Job, viewer: Viewer, attempt: &Attempt, up: &'a str, now: Timestamp) -> Self {
         let failure = match &job.outcome {
-            Some(Outcome::Problem(problem)) => Some(Failure::of(problem)),
+            // What a worker says of a cancelled job is no failure.
+            Some(Outcome::Problem(problem)) if job.state != JobState::Cancelled => {
+                Some(Failure::of(problem))
+            }
+            _ => None,
+        };
+        let result = match &job.outcome {
+            Some(Outcome::Inline(result)) => Some(result_text(result)),
             _ => None,
         };
         let status = serde_json::to_string(&Status::of(job, now)).unwrap_or_default();
         let (states, log) = (words::states(), job.log.tail(LOG_TAIL));
-        Self { job, now, status, states, failure, log, may_change }
+        let asking = Asking::of(job, attempt, now);
+        let Viewer { may_change, may_answer } = viewer;
+        Self {
+            job,
+            now,
+            status,
+            states,
+            failure,
+            result,
+            log,
+            asking,
+            place: None,
+            up,
+            may_change,
+            may_answer,
+        }
     }
 
     fn document_title(&self) -> String {
         let title = &self.job.title;
         match (self.job.state, self.percent()) {
             (JobState::Succeeded, _) => format!("✓ {title}"),
-            (JobState::Failed | JobState::Cancelled | JobState::Lost, _) => format!("✗ {title}"),
+            (JobState::Cancelled, _) => format!("⊘ {title}"),
+            (JobState::Failed | JobState::Lost, _) => format!("✗ {title}"),
+            (JobState::Waiting, _) => format!("❓ {title}"),
             (JobState::Running | JobState::Cancelling, Some(percent)) => {
                 format!("{percent} % {title}")
             }
@@ -169,7 +265,7 @@ impl<'a> Holding<'a> {
         match self.job.state {
             JobState::Queued if self.job.attempt == 0 => "Waiting for",
             JobState::Queued => "Created",
-            JobState::Running | JobState::Cancelling => "Running for",
+            JobState::Running | JobState::Waiting | JobState::Cancelling => "Running for",
             _ if self.job.started_at.is_none() => "Waited for",
             _ => "Took",
         }
@@ -187,6 +283,29 @@ impl<'a> Holding<'a> {
     fn left(&self) -> Option<String> {
         let seconds = self.job.progress.estimate_seconds()?;
         (self.job.state == JobState::Running).then(|| words::estimate(seconds))
+    }
+
+    fn place(&self) -> String {
+        self.place.map(words::place).unwrap_or_default()
+    }
+
+    /// Whether a page without scripts reloads itself. It would erase what is being typed.
+    fn reloads(&self) -> bool {
+        !self.job.state.is_final() && self.job.state != JobState::Waiting
+    }
+
+    fn icon(&self) -> String {
+        words::icon(self.job)
+    }
+
+    /// The log without escape sequences, for pages without scripts.
+    fn plain_log(&self) -> String {
+        words::without_escapes(&self.log)
+    }
+
+    /// The name under which something of the job is saved.
+    fn file_name(&self, extension: &str) -> String {
+        words::file_name(&self.job.title, extension)
     }
 
     fn is_cancellable(&self) -> bool {
@@ -224,6 +343,7 @@ impl<'a> List<'a> {
         jobs: &'a [Job],
         counts: &'a BTreeMap<(String, JobState), u64>,
         waiting: &[(String, Duration)],
+        questions: &BTreeMap<String, Duration>,
         filter: &'a Filter,
         now: Timestamp,
     ) -> Self {
@@ -240,10 +360,16 @@ impl<'a> List<'a> {
                 .map(|state| (*state, counts.get(&(kind.to_owned(), *state)).map_or(0, |it| *it)))
                 .collect(),
             oldest: waiting.iter().find(|(it, _)| it == kind).map(|(_, age)| words::duration(*age)),
+            question: questions.get(kind).map(|age| words::duration(*age)),
         };
         let counts = kinds.into_iter().map(of_kind).collect();
         let rows = jobs.iter().map(|job| Row { job, now }).collect();
         Self { states, counts, rows, filter }
+    }
+
+    /// Whether a listed job can be tried again.
+    fn has_retryable(&self) -> bool {
+        self.rows.iter().any(Row::is_retryable)
     }
 
     /// Whether the filter names a type without jobs.
