@@ -14,6 +14,7 @@ mod clients; // requests of frameworks' libraries, and what they need from the r
 mod connections; // connections without a request: how long they stay, and which give way
 mod cors; // what pages of other origins may do
 mod crash; // SIGKILL at random moments: nothing acknowledged is lost, nothing comes twice
+mod crashing_jobs; // the same for every change of jobs, their keys and their events
 mod dead_peers; // disconnected clients are forgotten
 mod description; // /openapi.json
 mod development; // access without keys
