@@ -125,7 +125,8 @@ async fn work(shop: Arc<Shop>) {
         match fastrand::u8(..8) {
             0 => {}
             1..4 => {
-                let failure = json!({ "problem": { "title": "No" }, "retryable": fastrand::bool() });
+                let failure =
+                    json!({ "problem": { "title": "No" }, "retryable": fastrand::bool() });
                 report_to(&shop.world, &id, &lease, "fail", &failure).await;
             }
             _ => {
@@ -210,8 +211,11 @@ fn check(acknowledged: &Acknowledged, stored: &BTreeMap<String, Vec<Value>>) {
     }
     for (id, leases) in &acknowledged.claimed {
         // An attempt without an acknowledged lease is one whose reply was cut off.
-        let attempts: BTreeSet<u64> =
-            stored[id].iter().filter_map(|it| it["attempt"].as_u64()).filter(|it| 0 < *it).collect();
+        let attempts: BTreeSet<u64> = stored[id]
+            .iter()
+            .filter_map(|it| it["attempt"].as_u64())
+            .filter(|it| 0 < *it)
+            .collect();
         assert!(leases.len() <= attempts.len(), "{leases:?}, {attempts:?}");
     }
     for (id, message) in &acknowledged.reported {

@@ -3,7 +3,7 @@
 use utoipa::openapi::path::ParameterIn::{Header, Query};
 
 use super::operations::{
-    Answer, BAD, CROWDED, GONE, HTML, JOB, JSON, KEY, KNOWN, LARGE, LEASE, NO_TOKEN,
+    Answer, BAD, CROWDED, GONE, HTML, JOB, JSON, KEY, KNOWN, LARGE, LEASE, MEDIA_TYPE, NO_TOKEN,
     NOT_ACCEPTABLE, NOT_FOUND, Operation, Parameter, SLOW, STREAM, TEXT, UNCHANGED, WAIT, answer,
     parameter, refusal,
 };
@@ -30,6 +30,7 @@ const REPORTED: &[Answer] = &[
     REFUSED_STATE,
     GONE,
     LARGE,
+    MEDIA_TYPE,
     CROWDED,
 ];
 
@@ -80,6 +81,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             REFUSED_STATE,
             GONE,
             LARGE,
+            MEDIA_TYPE,
             REUSED_KEY,
             CROWDED,
         ],
@@ -101,6 +103,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             NO_TOKEN,
             SLOW,
             LARGE,
+            MEDIA_TYPE,
             CROWDED,
         ],
     },

@@ -1,10 +1,11 @@
 //! The status document: everything that a page needs to draw a job.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::{Job, JobState, Outcome, Progress};
+use crate::transport::json;
 
 /// A job as clients see it.
 #[derive(Debug, Serialize)]
@@ -21,12 +22,16 @@ pub struct Status<'a> {
     attempt: u32,
     max_attempts: u32,
     /// When it was created.
+    #[serde(serialize_with = "in_milliseconds")]
     pub created_at: Timestamp,
     /// When its current attempt began.
+    #[serde(serialize_with = "maybe_in_milliseconds")]
     pub started_at: Option<Timestamp>,
     /// When it ended.
+    #[serde(serialize_with = "maybe_in_milliseconds")]
     pub ended_at: Option<Timestamp>,
     /// The gateway's time, so that clients with a different clock show correct ages.
+    #[serde(serialize_with = "in_milliseconds")]
     now: Timestamp,
     /// Its progress.
     pub progress: &'a Progress,
@@ -37,6 +42,18 @@ pub struct Status<'a> {
     /// Whether the job can be retried.
     retryable: bool,
     version: u64,
+}
+
+/// Writes a time like those of events.
+fn in_milliseconds<S: Serializer>(at: &Timestamp, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(&json::time(*at))
+}
+
+fn maybe_in_milliseconds<S>(at: &Option<Timestamp>, out: S) -> Result<S::Ok, S::Error>
+where
+    S: Serializer,
+{
+    at.map(json::time).serialize(out)
 }
 
 #[derive(Debug, Serialize)]
