@@ -49,6 +49,7 @@ fn in_milliseconds<S: Serializer>(at: &Timestamp, out: S) -> Result<S::Ok, S::Er
     out.serialize_str(&json::time(*at))
 }
 
+#[expect(clippy::ref_option, reason = "serde passes fields by reference")]
 fn maybe_in_milliseconds<S>(at: &Option<Timestamp>, out: S) -> Result<S::Ok, S::Error>
 where
     S: Serializer,
