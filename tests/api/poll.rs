@@ -272,10 +272,10 @@ async fn an_event_has_one_time_in_every_form_and_after_a_restart() {
 #[tokio::test]
 async fn a_publisher_cannot_name_the_sender() {
     let gateway = Gateway::start();
-    let body = r#"{"topics":["t"],"from":"somebody"}"#;
+    let body = r#"{"topics":["t"],"from":"an-id"}"#;
     let refused = problem(gateway.post_json(body).await, 400).await;
     assert!(text_at(&refused, "/detail").contains("from"), "{refused}");
-    gateway.post(&[("topic", "t"), ("data", "x"), ("from", "somebody")]).await;
+    gateway.post(&[("topic", "t"), ("data", "x"), ("from", "an-id")]).await;
     let polled = gateway.poll("/poll?topic=t&last=1").await;
     assert!(polled["events"][0].get("from").is_none(), "{polled}");
 }
