@@ -147,9 +147,11 @@ async fn counts_agree_with_what_the_page_shows() {
         page.until("the time of the event", accepted).await;
         publish(&page, json!({ "data": "y" })).await;
         page.until("two events", &format!("{} === '2 events'", count)).await;
-        let apart = "return [...document.querySelectorAll('.command')].every((it) =>
-            it.querySelector('button').getBoundingClientRect().bottom + 4 <=
-            it.querySelector('pre').getBoundingClientRect().top)";
+        // Each button is between the command above it and its own.
+        let apart = "const boxes = [...document.querySelectorAll('.command > :is(pre, button)')];
+            const edges = boxes.map((it) => it.getBoundingClientRect());
+            return edges.length === 8 &&
+                edges.every(({ top }, at) => at === 0 || edges[at - 1].bottom + 4 <= top)";
         assert_eq!(page.run(apart).await, json!(true), "buttons do not touch the commands");
     })
     .await;
