@@ -5,29 +5,19 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use jiff::Timestamp;
 use tidegate_core::{
-    event::{Draft, Event, Limits, Position, Update},
+    event::{Event, Position, Update},
     history::CursorKey,
     transport::{iframe, json, sse},
 };
-use url::Url;
+use tidegate_testkit::library;
 
 /// Sizes of the payloads in bytes.
 const SIZES: [usize; 3] = [100, 1024, 64 * 1024];
 
 /// Creates a payload of short lines with characters that scripts must not see.
 fn update(bytes: usize) -> Arc<Update> {
-    let limits = Limits {
-        topics: 1,
-        topic_bytes: 100,
-        id_bytes: 100,
-        type_bytes: 100,
-        except: 0,
-        client_key_bytes: 0,
-    };
-    let hub = Url::parse("http://localhost/.well-known/mercure").expect("an address");
     let data = "the <b>price</b> is 12 & falling\n".chars().cycle().take(bytes).collect();
-    let topics = vec!["https://example.com/prices/1".to_owned()];
-    Arc::new(Draft { topics, data, ..Draft::default() }.validate(&limits, &hub).expect("valid"))
+    Arc::new(library::update("https://example.com/prices/1", data))
 }
 
 fn main() {

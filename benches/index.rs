@@ -4,29 +4,13 @@
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use criterion::Criterion;
-use tidegate_core::{
-    event::{Draft, Limits, Update},
-    matching::{Index, Interest, Matcher, Matchers, Rights},
-};
-use url::Url;
+use tidegate_core::matching::{Index, Interest, Matcher, Matchers, Rights};
+use tidegate_testkit::library::update;
 
 const SUBSCRIBERS: usize = 10_000;
 
 fn topic(number: usize) -> String {
     format!("https://example.com/prices/{number}")
-}
-
-fn update(topic: String) -> Update {
-    let limits = Limits {
-        topics: 1,
-        topic_bytes: 100,
-        id_bytes: 100,
-        type_bytes: 100,
-        except: 0,
-        client_key_bytes: 0,
-    };
-    let hub = Url::parse("http://localhost/.well-known/mercure").expect("an address");
-    Draft { topics: vec![topic], ..Draft::default() }.validate(&limits, &hub).expect("valid")
 }
 
 fn interest(topic: &str) -> Arc<Interest> {
@@ -50,7 +34,7 @@ fn main() {
     for (name, topics) in [("one_topic", 1), ("own_topics", SUBSCRIBERS)] {
         let mut index = index(topics);
         let mut group = criterion.benchmark_group(format!("index/{name}"));
-        let published = update(topic(0));
+        let published = update(&topic(0), String::new());
         group.bench_function("find", |bencher| {
             bencher.iter(|| {
                 let mut found = 0_usize;

@@ -1,21 +1,16 @@
 //! Cost of publishing to a history in memory: `cargo bench --bench publish`.
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use criterion::{BatchSize, Criterion, Throughput};
 use jiff::SignedDuration;
 use tidegate_core::{
     clock::Clock,
-    event::{Draft, Limits, Update},
+    event::Update,
     history::{Memory, Retention},
     hub::Hub,
 };
-use url::Url;
+use tidegate_testkit::library::{at_once, update};
 
 /// Topics that the events are spread over.
 const TOPICS: usize = 1000;
@@ -24,29 +19,8 @@ const TOPICS: usize = 1000;
 const UPDATES: usize = 1000;
 
 fn updates() -> Vec<Update> {
-    let limits = Limits {
-        topics: 1,
-        topic_bytes: 100,
-        id_bytes: 100,
-        type_bytes: 100,
-        except: 0,
-        client_key_bytes: 0,
-    };
-    let hub = Url::parse("http://localhost/.well-known/mercure").expect("an address");
-    let update = |number: usize| {
-        let topic = format!("https://example.com/prices/{}", number % TOPICS);
-        let draft = Draft { topics: vec![topic], data: "x".repeat(100), ..Draft::default() };
-        draft.validate(&limits, &hub).expect("valid")
-    };
-    (0..UPDATES).map(update).collect()
-}
-
-/// Returns the value of a future that is ready at once, as publishing to memory is.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => unreachable!("nothing here waits"),
-    }
+    let topic = |number: usize| format!("https://example.com/prices/{}", number % TOPICS);
+    (0..UPDATES).map(|number| update(&topic(number), "x".repeat(100))).collect()
 }
 
 fn main() {
@@ -68,7 +42,7 @@ fn main() {
             updates,
             |updates| {
                 for update in updates {
-                    now(hub.publish(vec![update])).expect("memory takes it");
+                    at_once(hub.publish(vec![update])).expect("memory takes it");
                 }
             },
             BatchSize::LargeInput,

@@ -1,23 +1,17 @@
 //! Cost of reading events, from the tail and in pages of the history: `cargo bench --bench read`.
 
-use std::{
-    hint::black_box,
-    pin::pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::{hint::black_box, sync::Arc, time::Duration};
 
 use criterion::{Criterion, Throughput};
 use jiff::SignedDuration;
 use tidegate_core::{
     clock::Clock,
-    event::{Draft, Limits, Position, Update},
+    event::{Position, Update},
     history::{Applied, Batch, Budget, History as _, Memory, Retention},
     hub::Tail,
     matching::{Interest, Matcher, Matchers, Rights},
 };
-use url::Url;
+use tidegate_testkit::library::{at_once, update};
 
 const EVENTS: usize = 10_000;
 
@@ -31,27 +25,8 @@ fn topic(number: usize) -> String {
     format!("https://example.com/prices/{number}")
 }
 
-fn update(number: usize) -> Update {
-    let limits = Limits {
-        topics: 1,
-        topic_bytes: 100,
-        id_bytes: 100,
-        type_bytes: 100,
-        except: 0,
-        client_key_bytes: 0,
-    };
-    let hub = Url::parse("http://localhost/.well-known/mercure").expect("an address");
-    let draft =
-        Draft { topics: vec![topic(number % TOPICS)], data: "x".repeat(100), ..Draft::default() };
-    draft.validate(&limits, &hub).expect("valid")
-}
-
-/// Returns the value of a future that is ready at once, as those of the history in memory are.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => unreachable!("nothing here waits"),
-    }
+fn numbered(number: usize) -> Update {
+    update(&topic(number % TOPICS), "x".repeat(100))
 }
 
 fn main() {
@@ -64,7 +39,7 @@ fn main() {
         remembered: 0,
     };
     let history = Memory::new(retention, Clock::system());
-    let batch = Batch::from((0..EVENTS).map(update).collect::<Vec<_>>());
+    let batch = Batch::from((0..EVENTS).map(numbered).collect::<Vec<_>>());
     let tail = Arc::new(Tail::new(usize::MAX, Position::START));
     let follower = {
         let tail = tail.clone();
@@ -73,7 +48,7 @@ fn main() {
         }
     };
     history.follow(Box::new(follower)).expect("a thread");
-    now(history.submit(batch)).expect("memory takes it");
+    at_once(history.submit(batch)).expect("memory takes it");
     let middle = Position(EVENTS as u64 / 2);
     let interest =
         |matcher| Arc::new(Interest::new(Matchers::new([matcher]), None, Rights::PublicOnly));
@@ -88,7 +63,8 @@ fn main() {
     let budget = Budget { events: PAGE, bytes: usize::MAX };
     for (name, interest) in [("history_one_topic", &one), ("history_everything", &everything)] {
         group.bench_function(name, |bencher| {
-            bencher.iter(|| now(history.read_after(black_box(Position::START), interest, budget)));
+            bencher
+                .iter(|| at_once(history.read_after(black_box(Position::START), interest, budget)));
         });
     }
     group.finish();

@@ -1,6 +1,7 @@
 // What the gateway counts, as far as this page may read it.
 
 const EVERY = 5000; // ms
+const SOON = 500; // ms after a pane has opened or ended its connection until the gateway has counted that
 
 const facts = document.getElementById("facts");
 
@@ -44,7 +45,12 @@ async function look() {
 
 export function showFacts() {
   if (facts.dataset.metrics === "true") {
+    let soon;
     look();
     setInterval(look, EVERY);
+    addEventListener("told", () => {
+      clearTimeout(soon);
+      soon = setTimeout(look, SOON);
+    });
   }
 }

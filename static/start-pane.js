@@ -35,7 +35,7 @@ export class Pane {
 
   note(events) {
     this.events = events;
-    this.count.textContent = events;
+    this.count.textContent = `${events} ${events === 1 ? "event" : "events"}`;
   }
 
   // `state` is connecting, open, waiting, paused or refused; `text` describes it.
@@ -44,6 +44,7 @@ export class Pane {
     // Screen readers would read the same text again.
     if (this.state.textContent !== text) {
       this.state.textContent = text;
+      dispatchEvent(new CustomEvent("told"));
     }
   }
 

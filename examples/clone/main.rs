@@ -267,7 +267,7 @@ impl Context {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "this is for whoever started the example")]
+#[expect(clippy::print_stdout, reason = "the person who starts the example reads this")]
 fn greet(server: &Server) {
     for url in server.urls() {
         println!("clone a repository at {url}");

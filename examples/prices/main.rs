@@ -183,7 +183,7 @@ impl Board {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "this is for whoever started the example")]
+#[expect(clippy::print_stdout, reason = "the person who starts the example reads this")]
 fn greet(server: &Server) {
     for url in server.urls() {
         println!("the prices are at {url}");

@@ -184,6 +184,9 @@ impl Verifier {
                 let file = settings.key_file.display();
                 let text = fs::read_to_string(&settings.key_file)
                     .map_err(|error| format!("the file {file} cannot be read: {error}"))?;
+                if text.trim().is_empty() {
+                    return Err(format!("the key file {file} is empty"));
+                }
                 of_text(text.trim_end_matches(['\r', '\n']))
                     .map_err(|error| format!("the file {file}: {error}"))
             }

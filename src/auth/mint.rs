@@ -196,9 +196,18 @@ fn signing_key(
     if algorithm.family() != AlgorithmFamily::Hmac {
         return Err(format!("{algorithm:?} needs the private key: --key-file"));
     }
-    let KeySettings { key, key_file, .. } = keys.ok_or("there is no key for this role")?;
+    let KeySettings { key, key_file, .. } = keys.ok_or_else(|| {
+        let setting = match role {
+            Role::Publisher => "auth.publisher_key",
+            Role::Subscriber => "auth.subscriber_key",
+        };
+        format!("there is no key to sign with; set {setting}, or give --key-file")
+    })?;
     let secret = if key.is_empty() { read(&key_file)? } else { key.reveal().to_owned() };
     let secret = secret.trim_end_matches(['\r', '\n']);
+    if secret.trim().is_empty() {
+        return Err(format!("the key file {} is empty", key_file.display()));
+    }
     Ok((EncodingKey::from_secret(secret.as_bytes()), algorithm))
 }
 

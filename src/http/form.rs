@@ -24,6 +24,15 @@ pub(crate) fn pairs(input: &[u8]) -> impl Iterator<Item = Result<(String, String
     })
 }
 
+/// A name, and names that are refused instead of ignored, because that one is meant. The lists are
+/// written by hand: a distance between words would also refuse what others use on purpose.
+pub(crate) type Misspelled = (&'static str, &'static [&'static str]);
+
+/// Returns the name that is meant by a misspelled one.
+pub(crate) fn meant(lists: &[Misspelled], name: &str) -> Option<&'static str> {
+    lists.iter().find(|(_, wrong)| wrong.contains(&name)).map(|(right, _)| *right)
+}
+
 /// Whether a query has a parameter of this name.
 pub(crate) fn has(query: &str, name: &str) -> bool {
     pairs(query.as_bytes()).filter_map(Result::ok).any(|(found, _)| found == name)

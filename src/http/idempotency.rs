@@ -22,7 +22,9 @@ pub(crate) fn key(request: &HttpRequest, limit: usize) -> Result<Option<String>,
             Err(Problem::field(NAME, format!("`{NAME}` is not printable ASCII text")))
         }
         Ok(key) if limit < key.len() => {
-            Err(Problem::field(NAME, format!("`{NAME}` is longer than {limit} bytes")))
+            let detail =
+                format!("`{NAME}` is longer than {limit} bytes (limits.idempotency_key_bytes)");
+            Err(Problem::field(NAME, detail).with_limit(limit))
         }
         Ok(key) => Ok(Some(key.to_owned())),
     }

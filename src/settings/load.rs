@@ -125,7 +125,7 @@ fn file(named: Option<PathBuf>) -> Option<PathBuf> {
 fn check_syntax(file: &Path, text: &str) -> Result<(), SettingsError> {
     text.parse::<toml::Table>().map(drop).map_err(|error| {
         let line = place::line(text, error.span().unwrap_or_default().start);
-        let message = wrong::one_line(error.message());
+        let message = wrong::in_terms_of_quotes(&wrong::one_line(error.message()));
         SettingsError::Invalid(format!("{}, line {line}: {message}", file.display()))
     })
 }

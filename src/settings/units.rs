@@ -4,14 +4,18 @@
 pub(super) mod duration {
     use std::time::Duration;
 
-    use jiff::SignedDuration;
+    use jiff::{SignedDuration, Span};
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error};
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(input)?;
         let parsed = text.parse::<SignedDuration>().ok();
         parsed.and_then(|it| Duration::try_from(it).ok()).ok_or_else(|| {
-            D::Error::custom(format!("`{text}` is not a duration such as `30s` or `250ms`"))
+            let mut what = format!("`{text}` is not a duration such as `30s` or `250ms`");
+            if text.parse::<Span>().is_ok() {
+                what += "; the longest unit is the hour: a day is `24h`, 7 days are `168h`";
+            }
+            D::Error::custom(what)
         })
     }
 

@@ -19,7 +19,11 @@ pub(super) fn describe(
     key.truncate(key.trim_end_matches('.').len());
     let mut what = in_terms_of_toml(&one_line(&what));
     if let Some(name) = unknown_field(&what) {
+        let sections = sections_with(name);
         key = if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+        if !sections.is_empty() {
+            what += &format!("; did you mean {}?", sections.join(" or "));
+        }
     } else if what.contains("does not have variant constructor")
         && let Some(allowed) = merged.and_then(|it| allowed(it, &key))
     {
@@ -59,12 +63,26 @@ fn parts(error: &ConfigError) -> (Option<String>, String) {
     }
 }
 
+/// Returns the settings of all sections that have this name.
+fn sections_with(name: &str) -> Vec<String> {
+    let Ok(all) = toml::Table::try_from(Settings::default()) else { return Vec::new() };
+    let has_it = |section: &toml::Value| section.as_table().is_some_and(|it| it.contains_key(name));
+    let sections = all.iter().filter(|(_, section)| has_it(section));
+    sections.map(|(section, _)| format!("{section}.{name}")).collect()
+}
+
 /// Replaces the names of Rust types.
 fn in_terms_of_toml(what: &str) -> String {
     if let Some((before, _)) = what.split_once(", expected struct ") {
         return format!("{before}, expected a table");
     }
     what.replace(", expected a sequence", ", expected a list")
+}
+
+/// Explains an unclosed string, which the library describes by the grammar's words.
+pub(super) fn in_terms_of_quotes(what: &str) -> String {
+    let Some((_, mark)) = what.split_once("string, expected ") else { return what.to_owned() };
+    format!("the text that begins here does not end: a closing {mark} is missing ({what})")
 }
 
 /// Returns the unknown key that an error is about.

@@ -12,57 +12,97 @@ use std::{
     time::Duration,
 };
 
-use reqwest::Client;
+use reqwest::{
+    Client,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+};
 use serde_json::{Value, json};
 use tidegate_testkit::ports::free_port;
 use tokio::task::JoinSet;
 
 use crate::support::{
     DEADLINE, Gateway,
-    sse::{Parser, Stream},
+    sse::{Dispatched, Parser},
     text_at,
+    tokens::{PUBLISHER_KEY, sign},
 };
+
+/// The data of the last event.
+pub(crate) const END: &str = "the end";
+
+/// When a gateway is killed at the latest, counted from its start.
+const SOON: Duration = Duration::from_millis(120);
 
 const PUBLISHERS: usize = 4;
 const WORKERS: usize = 2;
 
-fn rounds() -> usize {
+pub(crate) fn rounds() -> usize {
     env::var("CRASH_ROUNDS").ok().and_then(|it| it.parse().ok()).unwrap_or(50)
 }
 
-/// The address of the gateway, and whether the test has ended.
-struct World {
-    address: String,
+/// The address of the gateway, its settings, and whether the test has ended.
+pub(crate) struct World {
+    settings: Vec<(&'static str, String)>,
     is_over: AtomicBool,
-    client: Client,
+    pub(crate) client: Client,
 }
 
 impl World {
-    fn new() -> (Arc<Self>, Gateway) {
+    /// A gateway with a key and further settings. The client's token grants everything.
+    pub(crate) fn new(more: &[(&'static str, &str)]) -> (Arc<Self>, Gateway) {
         let address = format!("127.0.0.1:{}", free_port());
-        let gateway = Gateway::durable(&[("SERVER__LISTEN", &address)]);
-        let client = Client::builder().pool_idle_timeout(Duration::from_millis(1));
+        let mut settings = vec![
+            ("SERVER__LISTEN", address),
+            ("AUTH__PUBLISHER_KEY", PUBLISHER_KEY.to_owned()),
+            ("AUTH__SUBSCRIBER_KEY", PUBLISHER_KEY.to_owned()),
+        ];
+        settings.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let everything = json!({ "mercure": { "publish": ["*"], "subscribe": ["*"] } });
+        let token = format!("Bearer {}", sign(Some("JWT"), &everything, PUBLISHER_KEY));
+        let token = HeaderValue::try_from(token).expect("a token has no control characters");
+        let client = Client::builder().pool_idle_timeout(Duration::from_millis(1)).no_proxy();
+        let client = client.default_headers(HeaderMap::from_iter([(AUTHORIZATION, token)]));
         let client = client.read_timeout(DEADLINE).build().expect("an HTTP client");
-        (Arc::new(Self { address, is_over: AtomicBool::new(false), client }), gateway)
+        let world = Self { settings, is_over: AtomicBool::new(false), client };
+        let gateway = Gateway::durable(&world.settings());
+        (Arc::new(world), gateway)
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+    fn settings(&self) -> Vec<(&str, &str)> {
+        self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect()
     }
 
-    fn is_over(&self) -> bool {
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.settings[0].1)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Relaxed)
     }
 
-    /// Sends JSON with a key until it is answered. Returns `None` if the test ends before.
-    async fn send(&self, path: &str, key: &str, body: &Value) -> Option<Value> {
+    /// Ends what runs until the test has ended.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Relaxed);
+    }
+
+    /// Sends JSON and a header, again and again until a process answers it. Returns the status and
+    /// the reply, or `None` if the test ends before.
+    pub(crate) async fn ask(
+        &self,
+        path: &str,
+        (name, value): (&str, &str),
+        body: &Value,
+    ) -> Option<(u16, Value)> {
         loop {
-            let request = self.client.post(self.url(path)).header("idempotency-key", key);
-            if let Ok(reply) = request.json(body).send().await
-                && reply.status().is_success()
-                && let Ok(reply) = reply.json().await
-            {
-                return Some(reply);
+            let request = self.client.post(self.url(path)).header(name, value).json(body);
+            if let Ok(reply) = request.send().await {
+                let status = reply.status().as_u16();
+                // The reply may have been cut off.
+                if let Ok(text) = reply.text().await
+                    && status != 503
+                {
+                    return Some((status, serde_json::from_str(&text).unwrap_or_default()));
+                }
             }
             if self.is_over() {
                 return None;
@@ -71,12 +111,26 @@ impl World {
         }
     }
 
-    /// Kills the gateway after a random short time, and starts it again.
-    async fn crash(&self, gateway: Gateway) -> Gateway {
-        tokio::time::sleep(Duration::from_micros(fastrand::u64(5_000..120_000))).await;
-        let address = self.address.clone();
-        let again = move || gateway.crash(&[("SERVER__LISTEN", &address)]);
+    /// Sends JSON with a key until it is accepted. Returns `None` if the test ends before.
+    pub(crate) async fn send(&self, path: &str, key: &str, body: &Value) -> Option<Value> {
+        let (status, reply) = self.ask(path, ("idempotency-key", key), body).await?;
+        assert!((200..300).contains(&status), "{path} with {key}: {status}, {reply}");
+        Some(reply)
+    }
+
+    /// Kills the gateway after a random time, and starts it again.
+    pub(crate) async fn crash(self: &Arc<Self>, gateway: Gateway, latest: Duration) -> Gateway {
+        const EARLIEST: Duration = Duration::from_millis(5);
+        tokio::time::sleep(EARLIEST + (latest - EARLIEST).mul_f64(fastrand::f64())).await;
+        let world = self.clone();
+        let again = move || gateway.crash(&world.settings());
         tokio::task::spawn_blocking(again).await.expect("it starts again")
+    }
+
+    /// Publishes the last event.
+    pub(crate) async fn publish_the_end(&self) {
+        let body = json!({ "topics": ["t"], "data": END });
+        self.send("/events", END, &body).await.expect("the gateway runs");
     }
 }
 
@@ -97,12 +151,13 @@ async fn publish(world: Arc<World>, who: usize) -> Vec<String> {
     acknowledged
 }
 
-/// Subscribes, and resumes with the last id after each end. Returns all that it received.
-async fn listen(world: Arc<World>, until: &str) -> Vec<String> {
+/// Subscribes from the earliest event on, and resumes with the last id after each end. Returns all
+/// that it received before [`END`].
+pub(crate) async fn listen(world: Arc<World>, path: &str) -> Vec<Dispatched> {
     let mut got = Vec::new();
     let mut last_id: Option<String> = None;
     loop {
-        let mut request = world.client.get(world.url("/events?topic=t"));
+        let mut request = world.client.get(world.url(path));
         request = request.header("last-event-id", last_id.as_deref().unwrap_or("earliest"));
         if let Ok(mut response) = request.send().await
             && response.status() == 200
@@ -110,12 +165,12 @@ async fn listen(world: Arc<World>, until: &str) -> Vec<String> {
             let mut parser = Parser::default();
             while let Ok(Some(bytes)) = response.chunk().await {
                 for event in parser.feed(&bytes) {
-                    assert_eq!(event.kind, "message", "{}", event.data);
-                    last_id = Some(event.id);
-                    if event.data == until {
+                    assert_ne!(event.kind, "tidegate.gap", "{}", event.data);
+                    last_id = Some(event.id.clone());
+                    if event.data == END {
                         return got;
                     }
-                    got.push(event.data);
+                    got.push(event);
                 }
             }
         }
@@ -123,34 +178,41 @@ async fn listen(world: Arc<World>, until: &str) -> Vec<String> {
     }
 }
 
+/// Returns what several listeners have received, which is what is stored.
+pub(crate) async fn agreed(
+    world: &Arc<World>,
+    path: &str,
+    listeners: JoinSet<Vec<Dispatched>>,
+) -> Vec<Dispatched> {
+    let listened = tokio::time::timeout(DEADLINE, listeners.join_all()).await;
+    let stored = tokio::time::timeout(DEADLINE, listen(world.clone(), path)).await;
+    let stored = stored.expect("the end in time");
+    for got in listened.expect("the end in time") {
+        assert_eq!(got, stored, "what was announced is what is stored");
+    }
+    stored
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_and_nothing_comes_twice() {
-    const END: &str = "the end";
-    let (world, mut gateway) = World::new();
+    const PATH: &str = "/events?topic=t";
+    let (world, mut gateway) = World::new(&[]);
     let mut publishers = JoinSet::new();
     for who in 0..PUBLISHERS {
         publishers.spawn(publish(world.clone(), who));
     }
     let mut listeners = JoinSet::new();
     for _ in 0..3 {
-        listeners.spawn(listen(world.clone(), END));
+        listeners.spawn(listen(world.clone(), PATH));
     }
     for _ in 0..rounds() {
-        gateway = world.crash(gateway).await;
+        gateway = world.crash(gateway, SOON).await;
     }
-    world.is_over.store(true, Relaxed);
+    world.end();
     let acknowledged: Vec<String> = publishers.join_all().await.concat();
-    gateway.publish("t", END).await;
-    let mut all: Stream = gateway.open("/events?topic=t&last_event_id=earliest").await;
-    let mut stored = Vec::new();
-    loop {
-        let event = all.next().await;
-        assert_eq!(event.kind, "message");
-        if event.data == END {
-            break;
-        }
-        stored.push(event.data);
-    }
+    world.publish_the_end().await;
+    let stored = agreed(&world, PATH, listeners).await;
+    let stored: Vec<String> = stored.into_iter().map(|it| it.data).collect();
     let distinct: BTreeSet<&String> = stored.iter().collect();
     assert_eq!(distinct.len(), stored.len(), "something is there twice");
     for data in &acknowledged {
@@ -165,10 +227,6 @@ async fn nothing_acknowledged_is_lost_and_nothing_comes_twice() {
     }
     // One update of each publisher may have been stored without a reply.
     assert!(stored.len() <= acknowledged.len() + PUBLISHERS);
-    let listened = tokio::time::timeout(DEADLINE, listeners.join_all()).await;
-    for got in listened.expect("the end in time") {
-        assert_eq!(got, stored);
-    }
     eprintln!("{} updates, {} rounds", stored.len(), rounds());
 }
 
@@ -177,31 +235,27 @@ type Done = Arc<Mutex<BTreeMap<String, Vec<String>>>>;
 
 async fn work(world: Arc<World>, done: Done) {
     while !world.is_over() {
-        let claim = json!({ "types": ["t"], "wait": 1 });
-        let reply = world.client.post(world.url("/jobs/claim")).json(&claim).send().await;
-        let Ok(reply) = reply else {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            continue;
-        };
-        let Ok(claimed) = reply.json::<Value>().await else { continue };
-        if claimed.get("lease").is_none() {
-            continue;
-        }
-        let (id, lease) = (text_at(&claimed, "/job/id"), text_at(&claimed, "/lease"));
+        let Some((id, lease)) = claim(&world).await else { continue };
+        let path = format!("/jobs/{id}/complete");
         let end = json!({ "result": lease });
-        loop {
-            let request = world.client.post(world.url(&format!("/jobs/{id}/complete")));
-            let sent = request.header("tidegate-lease", &lease).json(&end).send().await;
-            match sent.map(|it| it.status().as_u16()) {
-                Ok(200) => {
-                    done.lock().expect("no panic").entry(id).or_default().push(lease);
-                    break;
-                }
-                Ok(503) | Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-                Ok(status) => panic!("a worker with a lease was answered {status}"),
-            }
+        match world.ask(&path, ("tidegate-lease", &lease), &end).await {
+            Some((200, _)) => done.lock().expect("no panic").entry(id).or_default().push(lease),
+            Some((status, reply)) => panic!("a worker with a lease: {status}, {reply}"),
+            None => break,
         }
     }
+}
+
+/// Tries to claim a job. Returns its id and the lease.
+pub(crate) async fn claim(world: &World) -> Option<(String, String)> {
+    let claim = json!({ "types": ["t"], "wait": 1 });
+    let reply = world.client.post(world.url("/jobs/claim")).json(&claim).send().await;
+    let Ok(reply) = reply else {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        return None;
+    };
+    let claimed = reply.json::<Value>().await.ok().filter(|it| it.get("lease").is_some())?;
+    Some((text_at(&claimed, "/job/id"), text_at(&claimed, "/lease")))
 }
 
 async fn create(world: Arc<World>, who: usize) -> Vec<String> {
@@ -222,7 +276,7 @@ async fn create(world: Arc<World>, who: usize) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_job_is_lost_and_none_is_done_twice() {
-    let (world, mut gateway) = World::new();
+    let (world, mut gateway) = World::new(&[]);
     let done = Done::default();
     let mut creators = JoinSet::new();
     let mut workers = JoinSet::new();
@@ -231,9 +285,9 @@ async fn no_job_is_lost_and_none_is_done_twice() {
         workers.spawn(work(world.clone(), done.clone()));
     }
     for _ in 0..rounds() {
-        gateway = world.crash(gateway).await;
+        gateway = world.crash(gateway, SOON).await;
     }
-    world.is_over.store(true, Relaxed);
+    world.end();
     let created: Vec<String> = creators.join_all().await.concat();
     workers.join_all().await;
     let done = std::mem::take(&mut *done.lock().expect("no panic"));

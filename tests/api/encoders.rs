@@ -3,10 +3,11 @@ use std::{sync::Arc, time::Duration};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegate_core::{
-    event::{Draft, Event, Limits, Position, Update},
+    event::{Draft, Event, Position, Update},
     history::{CursorKey, Missing},
     transport::{EndReason, Gap, StreamWriter, json as json_writer, sse},
 };
+use tidegate_testkit::library::validated;
 
 use crate::{
     iframe::calls,
@@ -14,16 +15,7 @@ use crate::{
 };
 
 fn update(draft: Draft) -> Option<Update> {
-    let limits = Limits {
-        topics: 100,
-        topic_bytes: 1000,
-        id_bytes: 1000,
-        type_bytes: 1000,
-        except: 1,
-        client_key_bytes: 1,
-    };
-    let hub = url::Url::parse("http://localhost/.well-known/mercure").expect("a valid address");
-    draft.validate(&limits, &hub).ok()
+    validated(draft).ok()
 }
 
 /// Text that could break encoders: line ends, markup, quotes, separators, field names.

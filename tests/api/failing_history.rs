@@ -14,7 +14,7 @@ use jiff::SignedDuration;
 use tidegate_core::{
     clock::Clock,
     delivery::{Seats, Shard, Subscription, Terms},
-    event::{Draft, Limits, Position},
+    event::Position,
     history::{
         Answer, Batch, Budget, Committed, CursorKey, Follower, History, HistoryError, Located,
         Memory, Page, Retention, Revised, Search, Shelf, Start,
@@ -23,6 +23,7 @@ use tidegate_core::{
     matching::{Interest, Matcher, Matchers, Rights},
     transport::{Ending, StreamWriter, Style, Transport},
 };
+use tidegate_testkit::library::update;
 
 /// A history in memory that fails on demand.
 #[derive(Debug)]
@@ -96,17 +97,7 @@ impl History for Failing {
 }
 
 async fn publish(hub: &Hub, data: String) {
-    let limits = Limits {
-        topics: 9,
-        topic_bytes: 9,
-        id_bytes: 99,
-        type_bytes: 9,
-        except: 9,
-        client_key_bytes: 9,
-    };
-    let address = url::Url::parse("http://localhost/.well-known/mercure").expect("an address");
-    let draft = Draft { topics: vec!["t".to_owned()], data, ..Draft::default() };
-    hub.publish(vec![draft.validate(&limits, &address).expect("valid")]).await.expect("published");
+    hub.publish(vec![update("t", data)]).await.expect("published");
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }

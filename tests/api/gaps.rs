@@ -24,10 +24,10 @@ fn told(event: &Dispatched) -> (String, String, String) {
 async fn an_unknown_id_is_said_and_what_is_left_follows() {
     let gateway = Gateway::start();
     gateway.publish("t", "1").await;
-    let mut stream = gateway.open("/events?topic=t&last_event_id=nobody-knows").await;
+    let mut stream = gateway.open("/events?topic=t&last_event_id=no-such-id").await;
     assert_eq!(stream.headers()["mercure-last-event-id"], "earliest");
     let gap = stream.next().await;
-    assert_eq!(told(&gap), ("nobody-knows".into(), "unknown".into(), "earliest".into()));
+    assert_eq!(told(&gap), ("no-such-id".into(), "unknown".into(), "earliest".into()));
     assert_eq!(stream.next().await.data, "1");
     assert_eq!(gateway.metric("tidegate_gaps_total").await, 1.0);
 }
@@ -124,15 +124,15 @@ async fn a_backlog_that_reaches_behind_what_is_kept_is_said() {
 async fn every_transport_tells_of_a_gap() {
     let gateway = Gateway::start();
     gateway.publish("t", "1").await;
-    let polled = gateway.poll("/poll?topic=t&last_event_id=%3Cnobody%3E").await;
+    let polled = gateway.poll("/poll?topic=t&last_event_id=%3Cunknown%3E").await;
     let gap = &polled["events"][0];
     assert_eq!(gap["type"], "tidegate.gap");
     assert!(gap.get("time").is_some_and(Value::is_null), "it was never accepted: {gap}");
     let data: Value = serde_json::from_str(gap["data"].as_str().expect("text")).expect("JSON");
-    assert_eq!(data["cursor"], "<nobody>");
-    let path = "/iframe?topic=t&callback=f&last_event_id=%3Cnobody%3E";
+    assert_eq!(data["cursor"], "<unknown>");
+    let path = "/iframe?topic=t&callback=f&last_event_id=%3Cunknown%3E";
     let mut raw = crate::support::raw::Raw::get(gateway.address, path).await;
     let page = raw.until("\"data\":\"1\"").await;
     let stream = page.split("<body>").nth(1).expect("a body");
-    assert!(stream.contains("tidegate.gap") && !stream.contains("<nobody>"), "{stream}");
+    assert!(stream.contains("tidegate.gap") && !stream.contains("<unknown>"), "{stream}");
 }

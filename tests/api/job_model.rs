@@ -299,7 +299,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn a_job_does_what_anybody_would_say(steps in steps()) {
+    fn a_job_does_what_its_model_does(steps in steps()) {
         let origin = Instant::now();
         let at = |seconds| Now { instant: origin + Duration::from_secs(seconds), time: Timestamp::UNIX_EPOCH };
         let new = NewJob { kind: "t".into(), title: "t".into(), payload: None, key: None };

@@ -92,7 +92,13 @@ async fn a_job_goes_from_its_creator_to_a_worker_and_its_result_back() {
     let id = gateway
         .create(json!({ "type": "clone", "title": "Clone it", "payload": { "a": 1 } }))
         .await;
-    assert_eq!(gateway.status(&id).await["state"], "queued");
+    let status = gateway.status(&id).await;
+    assert_eq!(status["state"], "queued");
+    for time in ["created_at", "now"] {
+        let time = text_at(&status, &format!("/{time}"));
+        assert_eq!(time.len(), "2026-01-01T00:00:00.000Z".len(), "milliseconds like events");
+        time.parse::<jiff::Timestamp>().expect("RFC 3339");
+    }
     problem(gateway.get(&format!("/jobs/{id}/result")).await, 409).await;
     let claim = json!({ "types": ["other", "clone"] });
     let reply = gateway.post_to("/jobs/claim", &claim).send().await.expect("a reply");

@@ -15,6 +15,7 @@ mod connections; // connections without a request: how long they stay, and which
 mod cors; // what pages of other origins may do
 mod crash; // SIGKILL at random moments: nothing acknowledged is lost, nothing comes twice
 mod crash_clients; // clients over kill -9: rooms, lists and messages
+mod crashing_jobs; // the same for every change of jobs, their keys and their events
 mod dead_peers; // disconnected clients are forgotten
 mod description; // /openapi.json
 mod development; // access without keys

@@ -121,6 +121,52 @@ fn a_wrong_setting_is_told_with_its_place_and_what_is_allowed() {
             said: &["server.open_to_everybody", "auth.publisher_key", "line 2"],
             ..PLAIN
         },
+        Start {
+            file: Some("listen = '127.0.0.1:3000'"),
+            said: &["line 1: listen: unknown field", "did you mean ops.listen or server.listen or"],
+            ..PLAIN
+        },
+        Start {
+            file: Some("[log]\nmax_wait = '1s'"),
+            said: &["line 2: log.max_wait", "did you mean jobs.max_wait or poll.max_wait?"],
+            ..PLAIN
+        },
+        Start {
+            file: Some("[history]\nmax_age = '7 days'"),
+            said: &["line 2: history.max_age: `7 days` is no", "the hour", "7 days are `168h`"],
+            ..PLAIN
+        },
+        Start {
+            file: Some("[server]\nlisten = '127.0.0.1:3000\n[log]"),
+            said: &["line 2: the text that begins here does not end: a closing `'` is missing"],
+            ..PLAIN
+        },
+        Start {
+            file: Some("[server]\nlisten = \"127.0.0.1:3000\n[log]"),
+            said: &["line 2: the text that begins here does not end: a closing `\"` is missing"],
+            ..PLAIN
+        },
+        Start {
+            file: Some("[auth]\npublisher_key_file = '/dev/null'\nanonymous = true"),
+            said: &["auth.publisher_key", "the key file /dev/null is empty"],
+            ..PLAIN
+        },
+        Start {
+            arguments: &["token", "mint", "--publish", "a"],
+            said: &["there is no key to sign with; set auth.publisher_key, or give --key-file"],
+            ..PLAIN
+        },
+        Start {
+            arguments: &["token", "mint", "--subscribe", "a"],
+            said: &["there is no key to sign with; set auth.subscriber_key"],
+            ..PLAIN
+        },
+        Start {
+            file: Some("[auth]\nsubscriber_key_file = '/dev/null'"),
+            arguments: &["token", "mint", "--subscribe", "a"],
+            said: &["the key file /dev/null is empty"],
+            ..PLAIN
+        },
         Start { file: Some("[log]\n[server"), said: &["tidegate.toml, line 2: "], ..PLAIN },
         Start {
             variables: &[("TIDEGATE_LIMITS__MATCHERS", "many")],
@@ -164,6 +210,93 @@ fn a_wrong_setting_is_told_with_its_place_and_what_is_allowed() {
         }
         assert!(!complaint.contains("untagged enum"), "{complaint}");
     }
+}
+
+/// A request that is refused, as curl sends it without further flags.
+struct Ask<'a> {
+    path: &'a str,
+    kind: &'a str,
+    body: &'a str,
+    status: u16,
+    field: Option<&'a str>,
+    said: &'a [&'a str],
+}
+
+const EVENTS: Ask<'_> =
+    Ask { path: "/events", kind: FORM, body: "", status: 400, field: None, said: &[] };
+const FORM: &str = "application/x-www-form-urlencoded";
+
+#[tokio::test]
+async fn a_wrong_request_is_told_what_is_meant() {
+    let gateway = Gateway::start();
+    for wrong in ["topics", "Topic", "topic[]"] {
+        let body = format!("{wrong}=t&data=x");
+        let said = format!("`{wrong}` is no field of an update; `topic` is meant");
+        let ask = Ask { body: &body, field: Some(wrong), said: &[&said], ..EVENTS };
+        is_told(&gateway, &ask).await;
+    }
+    for (wrong, right) in [
+        ("dat", "data"),
+        ("Data", "data"),
+        ("ID", "id"),
+        ("typ", "type"),
+        ("Retry", "retry"),
+        ("privat", "private"),
+        ("exept", "except"),
+    ] {
+        let body = format!("topic=t&{wrong}=1");
+        let said = format!("`{wrong}` is no field of an update; `{right}` is meant");
+        for path in ["/events", "/.well-known/mercure"] {
+            let ask = Ask { path, body: &body, field: Some(wrong), said: &[&said], ..EVENTS };
+            is_told(&gateway, &ask).await;
+        }
+    }
+    let json = r#"{"topics":["t"],"data":"x"}"#;
+    let looks = &["the body looks like JSON", "`Content-Type: application/json`", "/events"][..];
+    let object = &["not JSON", "`Content-Type: application/json`"][..];
+    for ask in [
+        Ask { body: json, field: Some("Content-Type"), said: looks, ..EVENTS },
+        Ask { path: "/.well-known/mercure", body: json, said: looks, ..EVENTS },
+        Ask { body: "[1]", said: looks, ..EVENTS },
+        Ask { body: "data=x", field: Some("topic"), said: &["`topic` is missing"], ..EVENTS },
+        Ask { body: "topic=&data=x", field: Some("topic"), said: &["`topic` is empty"], ..EVENTS },
+        Ask { path: "/jobs", body: "type=report", status: 415, said: object, ..EVENTS },
+        Ask { path: "/jobs/claim", body: "types=report", status: 415, said: object, ..EVENTS },
+        Ask {
+            path: "/jobs",
+            kind: "application/json",
+            body: "type=report",
+            said: &["line 1"],
+            ..EVENTS
+        },
+    ] {
+        is_told(&gateway, &ask).await;
+    }
+    // What is not on the list is ignored, as Mercure demands, and JSON needs no name at /jobs.
+    let reply = gateway.post(&[("topic", "t"), ("extra", "1"), ("{", "")]).await;
+    assert_eq!(reply.status(), 200);
+    let request = gateway.client.post(gateway.url("/jobs")).header("content-type", FORM);
+    assert_eq!(request.body(r#"{"type":"t"}"#).send().await.expect("a reply").status(), 202);
+
+    for path in ["/events?topic=", "/poll?match=", "/iframe?callback=f&topic=t&topic="] {
+        let detail = problem(gateway.get(path).await, 400).await["detail"].to_string();
+        assert!(detail.contains("is empty, and no update has an empty topic"), "{detail}");
+    }
+    let request = gateway.client.get(gateway.url("/events?topic=t"));
+    let reply = request.header("accept", "application/json").send().await.expect("a reply");
+    let detail = problem(reply, 406).await["detail"].to_string();
+    assert!(detail.contains("text/event-stream") && detail.contains("/poll"), "{detail}");
+}
+
+async fn is_told(gateway: &Gateway, ask: &Ask<'_>) {
+    let request = gateway.client.post(gateway.url(ask.path)).header("content-type", ask.kind);
+    let reply = request.body(ask.body.to_owned()).send().await.expect("a reply");
+    let document = problem(reply, ask.status).await;
+    let detail = document["detail"].as_str().expect("text");
+    for said in ask.said {
+        assert!(detail.contains(said), "{said:?} in {detail:?} for {}", ask.body);
+    }
+    assert!(ask.field.is_none_or(|it| document["field"] == *it), "{document}");
 }
 
 #[test]

@@ -25,6 +25,21 @@ fn data(polled: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
+async fn the_next_address_can_be_copied_out_of_a_reply() {
+    let gateway = Gateway::start();
+    gateway.publish("a&<b", "x&<y").await;
+    let reply = gateway.get("/poll?topic=a%26%3Cb&last=1").await;
+    assert_eq!(reply.headers()["x-content-type-options"], "nosniff");
+    let text = reply.text().await.expect("text");
+    let (_, next) = text.split_once("\"next\":\"").expect("a next address");
+    let (next, _) = next.split_once('"').expect("its end");
+    assert!(next.contains("&last_event_id=") && !next.contains('\\'), "{text}");
+    assert!(gateway.get(&format!("/{next}&wait=0")).await.status().is_success());
+    // What publishers send stays safe even where a reply ends up in a page.
+    assert!(text.contains("x\\u0026\\u003cy") && !text.contains('<'), "{text}");
+}
+
+#[tokio::test]
 async fn the_exact_bytes_of_a_reply() {
     let gateway = Gateway::start();
     gateway.post(&[("topic", "t"), ("data", "<x>"), ("id", "i")]).await;
@@ -257,10 +272,10 @@ async fn an_event_has_one_time_in_every_form_and_after_a_restart() {
 #[tokio::test]
 async fn a_publisher_cannot_name_the_sender() {
     let gateway = Gateway::start();
-    let body = r#"{"topics":["t"],"from":"somebody"}"#;
+    let body = r#"{"topics":["t"],"from":"an-id"}"#;
     let refused = problem(gateway.post_json(body).await, 400).await;
     assert!(text_at(&refused, "/detail").contains("from"), "{refused}");
-    gateway.post(&[("topic", "t"), ("data", "x"), ("from", "somebody")]).await;
+    gateway.post(&[("topic", "t"), ("data", "x"), ("from", "an-id")]).await;
     let polled = gateway.poll("/poll?topic=t&last=1").await;
     assert!(polled["events"][0].get("from").is_none(), "{polled}");
 }

@@ -37,7 +37,7 @@ async fn private_events_reach_only_the_granted_live_and_in_replay_over_every_tra
     let strangers = [
         modern_subscriber(&[("exact", "https://example.com/users/2")]),
         old_subscriber(&["https://example.com/users/"]),
-        sign(Some("JWT"), &json!({ "sub": "nobody" }), SUBSCRIBER_KEY),
+        sign(Some("JWT"), &json!({ "sub": "a stranger" }), SUBSCRIBER_KEY),
     ];
     let path = format!("/.well-known/mercure?match={topic}");
     let (mut granted, mut others) = (Vec::new(), vec![gateway.open(&path).await]);

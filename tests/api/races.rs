@@ -2,14 +2,16 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use reqwest::RequestBuilder;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Gateway,
+    Gateway, problem,
     raw::Raw,
     sinks::{SSE, with_both_sinks},
     sse::Stream,
-    tls,
+    text_at, tls,
 };
 
 async fn open_behind(gateway: &Gateway, path: &str, id: &str) -> Stream {
@@ -228,4 +230,97 @@ async fn signals_that_interrupt_system_calls_change_nothing() {
         () = storm => {}
         () = deliveries => {}
     }
+}
+
+/// Sends requests at the same time, and returns status and JSON of each.
+async fn together(requests: impl Iterator<Item = RequestBuilder>) -> Vec<(u16, Value)> {
+    let mut sent = JoinSet::new();
+    for (at, request) in requests.enumerate() {
+        sent.spawn(async move {
+            let reply = request.send().await.expect("a reply");
+            (at, reply.status().as_u16(), reply.json().await.unwrap_or_default())
+        });
+    }
+    let mut replies = sent.join_all().await;
+    replies.sort_by_key(|(at, ..)| *at);
+    replies.into_iter().map(|(_, status, reply)| (status, reply)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_requests_with_one_key_have_one_effect() {
+    let gateway = Gateway::durable(&[]);
+    let update = json!({ "topics": ["t"], "data": "x" });
+    let keyed = |path: &str, body: &Value| {
+        gateway.post_to(path, body).header("idempotency-key", format!("of {path}"))
+    };
+    for (path, body, accepted) in
+        [("/events", &update, 200), ("/jobs", &json!({ "type": "a" }), 202)]
+    {
+        let replies = together((0..50).map(|_| keyed(path, body))).await;
+        let mut effects: Vec<&Value> =
+            replies.iter().filter(|it| it.0 == accepted).map(|it| &it.1).collect();
+        // The others have to wait for the first one.
+        assert!(replies.iter().all(|it| [accepted, 409].contains(&it.0)), "{replies:?}");
+        effects
+            .dedup_by_key(|it| if path == "/jobs" { it["id"].clone() } else { it["ids"].clone() });
+        assert_eq!(effects.len(), 1, "{path}: {replies:?}");
+    }
+    let stored = gateway.poll("/poll?topic=t&last=50").await;
+    assert_eq!(stored["events"].as_array().expect("a list").len(), 1);
+
+    let job = json!({ "type": "b", "key": "one at a time" });
+    let replies = together((0..50).map(|_| gateway.post_to("/jobs", &job))).await;
+    let ids: BTreeSet<String> = replies.iter().map(|it| text_at(&it.1, "/id")).collect();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    assert_eq!(gateway.list_length("b").await, 1);
+
+    let long = "k".repeat(257);
+    let reply = gateway.post_to("/events", &update).header("idempotency-key", long).send().await;
+    let refused = problem(reply.expect("a reply"), 400).await;
+    assert!(text_at(&refused, "/detail").contains("limits.idempotency_key_bytes"), "{refused}");
+}
+
+impl Gateway {
+    async fn list_length(&self, kind: &str) -> usize {
+        let list: Value =
+            self.get(&format!("/jobs?type={kind}")).await.json().await.expect("a list");
+        list["jobs"].as_array().expect("jobs").len()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_clients_that_end_one_job_agree_on_its_end() {
+    let gateway = Gateway::durable(&[]);
+    for round in 0..20 {
+        let id = gateway.create(json!({ "type": "t" })).await;
+        let (_, lease) = gateway.claim("t", 5).await.expect("a job");
+        let replies = together((0..20).map(|at| {
+            let (what, body) = match at % 4 {
+                0 => ("cancel", json!({})),
+                1 => ("retry", json!({})),
+                2 => ("complete", json!({ "result": at })),
+                _ => ("fail", json!({ "problem": { "title": at.to_string() } })),
+            };
+            let path = format!("/jobs/{id}/{what}");
+            gateway.post_to(&path, &body).header("tidegate-lease", &lease)
+        }))
+        .await;
+        assert!(replies.iter().all(|it| [200, 202, 409].contains(&it.0)), "{replies:?}");
+        let completed: Vec<usize> = (2..20).step_by(4).filter(|at| replies[*at].0 == 200).collect();
+        let state = text_at(&gateway.status(&id).await, "/state");
+        match completed[..] {
+            [] => assert!(["failed", "cancelled", "queued"].contains(&&*state), "{state}"),
+            [at] => {
+                assert_eq!(state, "succeeded", "round {round}");
+                let result = gateway.get(&format!("/jobs/{id}/result")).await;
+                assert_eq!(result.text().await.expect("text"), at.to_string());
+            }
+            _ => panic!("{completed:?} completed one job"),
+        }
+        if state == "queued" {
+            assert_eq!(gateway.ask(&id, "cancel").await.status(), 200);
+        }
+    }
+    let log = gateway.log();
+    assert!(!log.contains("panicked") && !log.contains(" ERROR "), "{log}");
 }

@@ -5,12 +5,13 @@ use proptest::prelude::*;
 use tidegate_core::{
     clock::Clock,
     delivery::{Feed, Item, Seats, Shard, Subscription, Terms},
-    event::{Draft, Limits, Position, Update},
+    event::Position,
     history::{Memory, Retention, Start},
     hub::Hub,
     matching::{Interest, Matcher, Matchers, Rights},
     transport::{Gap, Transport},
 };
+use tidegate_testkit::library::update;
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
 
@@ -31,20 +32,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (0..4_usize).prop_map(Step::Leave),
     ];
     prop::collection::vec(step, 1..80)
-}
-
-fn update(topic: &str, data: String) -> Update {
-    let limits = Limits {
-        topics: 9,
-        topic_bytes: 9,
-        id_bytes: 99,
-        type_bytes: 9,
-        except: 9,
-        client_key_bytes: 9,
-    };
-    let hub = url::Url::parse("http://localhost/.well-known/mercure").expect("a valid address");
-    let draft = Draft { topics: vec![topic.to_owned()], data, ..Draft::default() };
-    draft.validate(&limits, &hub).expect("valid")
 }
 
 /// A subscriber of the model: its interest, its position, and what it should have received.

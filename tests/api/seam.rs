@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use tidegate_core::{
     clock::Clock,
-    event::{Draft, Event, Limits, Position, Update},
+    event::{Event, Position},
     history::{Batch, Budget, Committed, KeyedReply, Missing, Start, locate_current},
     hub::{Hub, PublishError},
     jobs::{
@@ -19,24 +19,11 @@ use tidegate_core::{
     matching::{Interest, Matcher, Matchers, Rights},
 };
 use tidegate_testkit::deadline::eventually;
+use tidegate_testkit::library::update;
 
 use crate::support::fickle::{Faults, Shared};
 
 const FAULTS: Faults = Faults { conflicts: 10, forgotten: 5 };
-
-fn update(topic: &str, data: String) -> Update {
-    let limits = Limits {
-        topics: 9,
-        topic_bytes: 99,
-        id_bytes: 99,
-        type_bytes: 9,
-        except: 9,
-        client_key_bytes: 9,
-    };
-    let hub = url::Url::parse("http://localhost/.well-known/mercure").expect("a valid address");
-    let draft = Draft { topics: vec![topic.to_owned()], data, ..Draft::default() };
-    draft.validate(&limits, &hub).expect("valid")
-}
 
 fn options() -> JobOptions {
     let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));

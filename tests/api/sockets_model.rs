@@ -15,12 +15,13 @@ use socket2::SockRef;
 use tidegate_core::{
     clock::Clock,
     delivery::{Seats, Shard, Subscription, Terms},
-    event::{Draft, EventId, Limits, Position, Update},
+    event::{EventId, Position, Update},
     history::{History, Memory, Retention, Start},
     hub::Hub,
     matching::{Interest, Matcher, Matchers, Rights},
     transport::{Ending, Gap, StreamWriter, Style, Transport},
 };
+use tidegate_testkit::library::update;
 
 use crate::support::{
     DEADLINE,
@@ -51,19 +52,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-fn update(topic: &str, number: usize, n_bytes: usize) -> Update {
-    let limits = Limits {
-        topics: 9,
-        topic_bytes: 9,
-        id_bytes: 99,
-        type_bytes: 9,
-        except: 9,
-        client_key_bytes: 9,
-    };
-    let hub = url::Url::parse("http://localhost/.well-known/mercure").expect("a valid address");
-    let data = format!("{number} {}", "x".repeat(n_bytes));
-    let draft = Draft { topics: vec![topic.to_owned()], data, ..Draft::default() };
-    draft.validate(&limits, &hub).expect("valid")
+fn numbered(topic: &str, number: usize, n_bytes: usize) -> Update {
+    update(topic, format!("{number} {}", "x".repeat(n_bytes)))
 }
 
 fn style(is_chunked: bool) -> Style {
@@ -225,7 +215,7 @@ async fn run(steps: Vec<Step>, kept: usize, tail_bytes: usize, is_late: bool) {
         match step {
             Step::Publish(topic, count, n_bytes) => {
                 let (topic, first) = (TOPICS[topic], world.published.len());
-                let updates = (first..first + count).map(|it| update(topic, it, n_bytes));
+                let updates = (first..first + count).map(|it| numbered(topic, it, n_bytes));
                 world.hub.publish(updates.collect()).await.expect("published");
                 world.published.extend(std::iter::repeat_n(topic, count));
             }

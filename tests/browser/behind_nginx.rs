@@ -79,7 +79,7 @@ async fn what_the_guide_says_a_default_proxy_pass_breaks_is_so() {
         let reply = gateway.client.get(format!("{}{path}", nginx.base)).send().await;
         reply.expect("an answer").status().as_u16()
     };
-    assert_eq!(get("/named/health/live").await, 421, "a name that nobody listed");
+    assert_eq!(get("/named/health/live").await, 421, "a name that is not listed");
     let frame = "/iframe?topic=x&origin=https://push.example.com";
     assert_eq!(get(frame).await, 400, "the gateway takes another origin for its own");
     let post = gateway.client.post(format!("{}/events", nginx.base)).header("origin", &nginx.base);

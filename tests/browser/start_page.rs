@@ -69,7 +69,7 @@ async fn what_the_start_page_publishes_arrives_over_every_transport() {
 }
 
 #[tokio::test]
-async fn rows_show_what_an_event_is_whoever_published_it() {
+async fn rows_show_what_an_event_is_with_any_publisher() {
     in_browser(|page| async move {
         let gateway = Gateway::start(&[]).await;
         page.open(&format!("{}/#topic=*", gateway.origin())).await;
@@ -120,6 +120,39 @@ async fn the_newest_event_is_in_sight_after_a_publish() {
             assert_eq!(page.run(fits).await, json!(true), "{name}");
             page.save_picture(&format!("start-{name}.png")).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn counts_agree_with_what_the_page_shows() {
+    in_browser(|page| async move {
+        let gateway = Gateway::start(&[]).await;
+        page.open(&format!("{}/", gateway.origin())).await;
+        state_is(&page, "sse", "open", "").await;
+        let count = "return document.querySelector('#sse .count').textContent";
+        assert_eq!(page.run(count).await, json!("0 events"));
+        // Without the rounds of five seconds: the page reads again when a pane opens or ends.
+        page.run("for (let id = 1; id < 1000; id += 1) clearInterval(id);").await;
+        for count in ["0", "1"] {
+            page.run("document.getElementById('pause').click()").await;
+            let fact = "return document.querySelector('[data-fact=subscribers]').textContent";
+            let script = format!("{fact}.startsWith('{count} (')");
+            page.until(&format!("{count} subscribers"), &script).await;
+        }
+        publish(&page, json!({ "data": "x" })).await;
+        page.until("one event", &format!("{} === '1 event'", count)).await;
+        newest_has(&page, "sse", &["demo"]).await;
+        let accepted = "return document.querySelector('#sse time').title.startsWith('accepted')";
+        page.until("the time of the event", accepted).await;
+        publish(&page, json!({ "data": "y" })).await;
+        page.until("two events", &format!("{} === '2 events'", count)).await;
+        // Each button is between the command above it and its own.
+        let apart = "const boxes = [...document.querySelectorAll('.command > :is(pre, button)')];
+            const edges = boxes.map((it) => it.getBoundingClientRect());
+            return edges.length === 8 &&
+                edges.every(({ top }, at) => at === 0 || edges[at - 1].bottom + 4 <= top)";
+        assert_eq!(page.run(apart).await, json!(true), "buttons do not touch the commands");
     })
     .await;
 }

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asked_for_is_told_apart() {
+    fn unexpected_messages_are_counted_apart() {
         let mut ledger = Ledger::new(7, 2);
         assert_eq!(ledger.enter(8, 0, 0), Arrival::Stray);
         assert_eq!(ledger.enter(7, 2, 0), Arrival::Stray);

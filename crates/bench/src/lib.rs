@@ -67,7 +67,7 @@ pub(crate) enum BenchError {
     #[error("process {pid} cannot be watched: {reason}")]
     Process { pid: u32, reason: String },
     #[error("no subscriber got in: {reason}")]
-    NobodyIn { reason: String },
+    NoneConnected { reason: String },
     #[error("{0}")]
     Io(#[from] io::Error),
 }

@@ -149,7 +149,7 @@ async fn gather(
     }
     if tally.connected.get() == 0 {
         let reason = tally.refusal.borrow().clone();
-        return Err(BenchError::NobodyIn {
+        return Err(BenchError::NoneConnected {
             reason: reason.unwrap_or_else(|| "interrupted".to_owned()),
         });
     }

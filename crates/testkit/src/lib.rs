@@ -5,6 +5,7 @@ pub mod environment;
 pub mod gateway;
 mod greeting;
 pub mod launch;
+pub mod library;
 mod metrics;
 pub mod network;
 pub mod nginx;

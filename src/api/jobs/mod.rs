@@ -120,11 +120,11 @@ async fn create_job(request: HttpRequest, payload: web::Payload) -> Result<HttpR
         let fingerprint = Fingerprint::of("/jobs", "application/json", &body);
         (publisher.identity().scope(&key), fingerprint)
     });
+    let says_json = request::says_json(&request);
     let create = {
         let gateway = gateway.clone();
         async move |keeper: Option<Keeper>| {
-            let create: Create = serde_json::from_slice(&body)
-                .map_err(|error| Problem::malformed(format!("the body: {error}")))?;
+            let create: Create = request::parse(&body, says_json)?;
             let new = create.check(&gateway.settings().jobs)?;
             let keep = keeper
                 .map(|keeper| -> Keep { Box::new(move |id| keeper(&Reply::text(id.to_owned()))) });

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpRequest, http::header::CONTENT_TYPE, web};
+use mime::Mime;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use tidegate_core::jobs::{JobError, NewJob, Outcome, Refusal};
@@ -73,7 +74,27 @@ pub(super) async fn read<T: DeserializeOwned>(
 ) -> Result<T, Problem> {
     let body = body::receive(request, payload, content_bytes + ENVELOPE).await?;
     let text = if body.trim_ascii().is_empty() { b"{}" } else { &*body };
-    serde_json::from_slice(text).map_err(|error| Problem::malformed(format!("the body: {error}")))
+    parse(text, says_json(request))
+}
+
+/// Whether a request says that its body is JSON.
+pub(super) fn says_json(request: &HttpRequest) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    let mime: Option<Mime> = kind.and_then(|it| it.parse().ok());
+    mime.is_some_and(|it| it.essence_str() == mime::APPLICATION_JSON.essence_str())
+}
+
+/// Parses a body. A request need not say that its body is JSON, but one that is none is refused by
+/// what it says.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8], says_json: bool) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        if error.is_data() || says_json {
+            return Problem::malformed(format!("the body: {error}"));
+        }
+        Problem::media_type(
+            "the body is not JSON; send a JSON object, with `Content-Type: application/json`",
+        )
+    })
 }
 
 /// Returns the lease in a worker's request.

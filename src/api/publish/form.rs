@@ -2,9 +2,27 @@
 
 use tidegate_core::event::Draft;
 
-use crate::http::{form, problem::Problem};
+use crate::http::{
+    form::{self, Misspelled},
+    problem::Problem,
+};
+
+/// Names of fields, each with names that no dialect and no known library uses. An update without
+/// the field that is meant would be published, and be of no use.
+const FIELDS: [Misspelled; 7] = [
+    ("topic", &["topics", "Topic", "Topics", "TOPIC", "topic[]", "topics[]", "tpoic", "topik"]),
+    ("data", &["dat", "Data", "DATA", "daat", "dta", "datas", "data[]"]),
+    ("id", &["ID", "Id", "event_id", "eventid", "eventId"]),
+    ("type", &["typ", "Type", "TYPE", "tpye", "event_type", "eventType"]),
+    ("retry", &["Retry", "RETRY", "rety"]),
+    ("private", &["Private", "PRIVATE", "privat", "privte", "is_private"]),
+    ("except", &["Except", "EXCEPT", "exept", "excepts", "except[]"]),
+];
 
 /// Parses the fields of an update. Unknown fields are ignored, as the protocol demands.
+///
+/// # Errors
+/// If a field is misspelled or given too often, or if the body is JSON.
 pub(crate) fn parse(body: &[u8]) -> Result<Draft, Problem> {
     let mut draft = Draft::default();
     let (mut data, mut retry) = (None, None);
@@ -19,8 +37,18 @@ pub(crate) fn parse(body: &[u8]) -> Result<Draft, Problem> {
             "id" => set(&mut draft.id, &name, value)?,
             "type" => set(&mut draft.kind, &name, value)?,
             "retry" => set(&mut retry, &name, value)?,
-            _ => {}
+            other => {
+                if let Some(right) = form::meant(&FIELDS, other) {
+                    let detail = format!("`{name}` is no field of an update; `{right}` is meant");
+                    return Err(Problem::field(&name, detail));
+                }
+            }
         }
+    }
+    if draft.topics.is_empty() && matches!(body.trim_ascii_start(), [b'{' | b'[', ..]) {
+        let detail = "the body looks like JSON, but `Content-Type` says that it is a form; send \
+                      JSON to /events, with `Content-Type: application/json`";
+        return Err(Problem::field("Content-Type", detail));
     }
     draft.data = data.unwrap_or_default();
     draft.retry = retry.filter(|it| !it.is_empty()).map(|it| parse_retry(&it)).transpose()?;

@@ -1,7 +1,10 @@
 //! Names of parameters, and names that are refused instead of ignored, because a parameter is
 //! meant. Its subscriber would wait in vain, or not resume where it left off.
 
-use crate::http::problem::Problem;
+use crate::http::{
+    form::{Misspelled, meant},
+    problem::Problem,
+};
 
 /// The name of a parameter that may be given at most once.
 #[derive(Debug)]
@@ -15,7 +18,7 @@ pub(super) struct Parameter {
 
 /// Names of Mercure's parameters, each with names that no dialect and no known library uses. They
 /// are refused at every address.
-const OF_MERCURE: [(&str, &[&str]); 4] = [
+const OF_MERCURE: [Misspelled; 4] = [
     ("topic", &["Topic", "TOPIC", "topics", "Topics", "topic[]", "topics[]"]),
     ("match", &["Match", "MATCH", "matches", "matcher", "matchers", "match[]"]),
     (
@@ -45,7 +48,7 @@ const OF_MERCURE: [(&str, &[&str]); 4] = [
 ];
 
 /// The same for addresses of the gateway alone. A reply of a poll has the fields `cursor` and `id`.
-const OF_THE_GATEWAY: [(&str, &[&str]); 1] =
+const OF_THE_GATEWAY: [Misspelled; 1] =
     [("last_event_id", &["cursor", "event_id", "eventid", "eventId"])];
 
 /// Checks an unknown name. `known` are the parameters of a transport.
@@ -58,12 +61,9 @@ pub(super) fn check<'a>(
     is_hub: bool,
     mut known: impl Iterator<Item = &'a Parameter>,
 ) -> Result<(), Problem> {
-    let meant = |lists: &[(&'static str, &[&str])]| {
-        lists.iter().find(|(_, wrong)| wrong.contains(&name)).map(|(right, _)| *right)
-    };
-    let mut right = meant(&OF_MERCURE);
+    let mut right = meant(&OF_MERCURE, name);
     if !is_hub {
-        right = right.or_else(|| meant(&OF_THE_GATEWAY));
+        right = right.or_else(|| meant(&OF_THE_GATEWAY, name));
         right = right.or_else(|| known.find(|it| it.misspelled.contains(&name)).map(|it| it.name));
     }
     if let Some(right) = right {

@@ -110,7 +110,8 @@ pub(crate) async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Pr
     let mut session_poll = gateway.sessions().begin(admitted.own.session.as_deref());
     let (mut feed, params, own) = admitted.feed(Transport::Poll, session_poll.number(), wait)?;
     let peer = Peer::of(&request);
-    let batch = collect(hello, &mut feed, &mut session_poll, &peer, wait, &params, settings).await;
+    let mut batch =
+        collect(hello, &mut feed, &mut session_poll, &peer, wait, &params, settings).await;
 
     if preferred {
         let applied = format!("wait={}", wait.as_secs());
@@ -127,12 +128,17 @@ pub(crate) async fn poll_events(request: HttpRequest) -> Result<HttpResponse, Pr
     let cursor = feed.token();
     let next = next(&gateway, &params, &session_poll, &cursor);
     response.insert_header((ETAG, format!("\"{cursor}\"")));
-    let mut pieces = batch.into_json(&cursor, &next);
+    let mut pieces = batch.take_pieces();
+    let end = serde_json::json!({ "cursor": cursor, "next": next, "more": batch.more });
     match &own.callback {
         None => {
             response.content_type("application/json");
+            // No `&` is escaped, so that the address can be copied out of the reply. A browser
+            // takes the reply for nothing but JSON, because of `nosniff`.
+            pieces.push_back(after_events(&end.to_string()));
         }
         Some(callback) => {
+            pieces.push_back(after_events(&json::script_safe(&end)));
             response.content_type("application/javascript; charset=utf-8");
             response.insert_header((CONTENT_DISPOSITION, "attachment; filename=\"poll.js\""));
             pieces.push_front(format!("/**/{callback}(").into());
@@ -271,19 +277,23 @@ impl MessageBody for Reply {
 }
 
 impl Batch {
-    fn into_json(self, cursor: &str, next: &str) -> VecDeque<Bytes> {
+    /// Takes the events, as the begin of a reply.
+    fn take_pieces(&mut self) -> VecDeque<Bytes> {
         let mut pieces = VecDeque::with_capacity(2 * self.events.len() + 4);
         pieces.push_back(Bytes::from_static(b"{\"events\":["));
-        for (at, event) in self.events.into_iter().enumerate() {
+        for (at, event) in std::mem::take(&mut self.events).into_iter().enumerate() {
             if 0 < at {
                 pieces.push_back(Bytes::from_static(b","));
             }
             pieces.push_back(event);
         }
-        let rest = serde_json::json!({ "cursor": cursor, "next": next, "more": self.more });
-        pieces.push_back(format!("],{}", json::script_safe(&rest).trim_start_matches('{')).into());
         pieces
     }
+}
+
+/// Continues a reply behind its events with the fields of an object.
+fn after_events(object: &str) -> Bytes {
+    format!("],{}", object.trim_start_matches('{')).into()
 }
 
 /// The address of the next poll: the same parameters and session, from the new cursor on. It is

@@ -108,6 +108,10 @@ impl Query {
                 let field = "topic";
                 return Err(Problem::parameter(&Invalid::TooMany { field, limit }));
             }
+            if value.is_empty() {
+                let detail = format!("`{name}` is empty, and no update has an empty topic");
+                return Err(Problem::field(name, detail));
+            }
             self.keep(name, &value);
             self.matchers.push((kind, value));
         } else if let Some(at) = CURSORS.iter().position(|cursor| *cursor == name) {

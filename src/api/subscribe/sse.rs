@@ -120,7 +120,10 @@ async fn admit(
     query: Option<web::Payload>,
 ) -> Result<Admitted<'_, SseParams>, Problem> {
     if !accept::accepts(request, "text/event-stream") {
-        return Err(Problem::not_acceptable("this is text/event-stream"));
+        return Err(Problem::not_acceptable(
+            "this is text/event-stream; replies of application/json are at /poll, with the same \
+             parameters",
+        ));
     }
     let subscriber = access::subscriber(request).await?;
     let body = match query {

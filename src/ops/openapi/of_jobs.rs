@@ -3,9 +3,9 @@
 use utoipa::openapi::path::ParameterIn::{Header, Query};
 
 use super::operations::{
-    Answer, BAD, CROWDED, FORM, GONE, HTML, JOB, JSON, KEY, KNOWN, LARGE, LEASE, NO_TOKEN,
-    NOT_ACCEPTABLE, NOT_FOUND, Operation, Parameter, SLOW, STREAM, TEXT, UNCHANGED, WAIT, answer,
-    parameter, refusal,
+    Answer, BAD, CROWDED, FORM, GONE, HTML, JOB, JSON, KEY, KNOWN, LARGE, LEASE, MEDIA_TYPE,
+    NO_TOKEN, NOT_ACCEPTABLE, NOT_FOUND, Operation, Parameter, SLOW, STREAM, TEXT, UNCHANGED, WAIT,
+    answer, parameter, refusal,
 };
 
 const TYPE: Parameter = parameter("type", Query, "string", "Only jobs of this type.");
@@ -32,6 +32,7 @@ const REPORTED: &[Answer] = &[
     REFUSED_STATE,
     GONE,
     LARGE,
+    MEDIA_TYPE,
     CROWDED,
 ];
 
@@ -82,6 +83,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             REFUSED_STATE,
             GONE,
             LARGE,
+            MEDIA_TYPE,
             REUSED_KEY,
             CROWDED,
         ],
@@ -103,6 +105,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             NO_TOKEN,
             SLOW,
             LARGE,
+            MEDIA_TYPE,
             CROWDED,
         ],
     },

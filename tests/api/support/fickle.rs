@@ -17,6 +17,7 @@ use tidegate_core::{
     },
     matching::Interest,
 };
+use tidegate_testkit::library::at_once;
 use tokio::sync::watch;
 
 /// What may go wrong, in percent of the submissions.
@@ -84,7 +85,7 @@ impl Shared {
         let outcome = {
             let mut stored = self.stored();
             // It commits at once, so this is the order of the log.
-            let outcome = now(self.0.decides.submit(batch.clone()))?;
+            let outcome = at_once(self.0.decides.submit(batch.clone()))?;
             if matches!(outcome, Committed::Stored(_)) {
                 stored.push(batch);
                 self.0.n_stored.send_replace(stored.len());
@@ -96,15 +97,6 @@ impl Shared {
             return Err(HistoryError::Unknown("the answer was lost".to_owned()));
         }
         Ok(outcome)
-    }
-}
-
-/// The value of a future that does not wait.
-fn now<T>(mut answer: Answer<T>) -> Result<T, HistoryError> {
-    use std::task::{Context, Poll, Waker};
-    match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("a history in memory does not wait"),
     }
 }
 
@@ -129,7 +121,7 @@ async fn apply(shared: Shared, view: Arc<Memory>, n_applied: watch::Sender<usize
         for mut batch in burst {
             // The log has checked the conditions.
             batch.records.iter_mut().for_each(|it| it.expect = Expect::Any);
-            now(view.submit(batch)).expect("memory takes it");
+            at_once(view.submit(batch)).expect("memory takes it");
             n_applied.send_modify(|it| *it += 1);
         }
     }

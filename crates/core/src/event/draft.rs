@@ -203,6 +203,9 @@ fn present(value: Option<&str>) -> Option<&str> {
 }
 
 fn publishable(topic: &str, limits: &Limits, hub: &Url) -> Result<Topic, Invalid> {
+    if topic.is_empty() {
+        return Err(Invalid::Rule { field: "topic", rule: "is empty" });
+    }
     let topic = not_wildcard(Topic::parse(topic, limits.topic_bytes)?)?;
     if topic.is_reserved(hub) {
         return Err(Invalid::Rule {

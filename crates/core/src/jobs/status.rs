@@ -1,11 +1,12 @@
 //! The status document: everything that a page needs to draw a job.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, value::RawValue};
 use tidegate_client::Field;
 
 use super::{Asked, Job, JobState, Outcome, Progress};
+use crate::transport::json;
 
 /// A job as clients see it.
 #[derive(Debug, Serialize)]
@@ -22,12 +23,16 @@ pub struct Status<'a> {
     attempt: u32,
     max_attempts: u32,
     /// When it was created.
+    #[serde(serialize_with = "in_milliseconds")]
     pub created_at: Timestamp,
     /// When its current attempt began.
+    #[serde(serialize_with = "maybe_in_milliseconds")]
     pub started_at: Option<Timestamp>,
     /// When it ended.
+    #[serde(serialize_with = "maybe_in_milliseconds")]
     pub ended_at: Option<Timestamp>,
     /// The gateway's time, so that clients with a different clock show correct ages.
+    #[serde(serialize_with = "in_milliseconds")]
     now: Timestamp,
     /// Its progress.
     pub progress: &'a Progress,
@@ -66,6 +71,19 @@ struct AnsweredQuestion<'a> {
     by: Option<&'a str>,
     at: Timestamp,
     otherwise: bool,
+}
+
+/// Writes a time like those of events.
+fn in_milliseconds<S: Serializer>(at: &Timestamp, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(&json::time(*at))
+}
+
+#[expect(clippy::ref_option, reason = "serde passes fields by reference")]
+fn maybe_in_milliseconds<S>(at: &Option<Timestamp>, out: S) -> Result<S::Ok, S::Error>
+where
+    S: Serializer,
+{
+    at.map(json::time).serialize(out)
 }
 
 #[derive(Debug, Serialize)]

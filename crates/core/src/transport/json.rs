@@ -69,7 +69,7 @@ struct EventObject<'a> {
 }
 
 /// A time as RFC 3339 in UTC, with milliseconds.
-fn time(time: Timestamp) -> String {
+pub(crate) fn time(time: Timestamp) -> String {
     format!("{time:.3}")
 }
 

@@ -253,7 +253,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_kept_and_found_is_what_anybody_would_keep_and_find(
+    fn what_is_kept_and_found_is_what_the_model_keeps_and_finds(
         steps in steps(), after in any::<prop::sample::Index>(), events in 1..8_usize,
     ) {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -392,7 +392,7 @@ fn what_was_lost_between_two_syncs_is_told_and_its_places_are_not_used_again() {
 }
 
 #[test]
-fn what_nobody_was_told_is_taken_back_when_the_store_opens_again() {
+fn what_was_never_announced_is_taken_back_when_the_store_opens_again() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let disk = Disk::open(options(directory.path()), Clock::system()).expect("a store");
     let record = |value: &str| Record {
@@ -434,7 +434,7 @@ fn what_nobody_was_told_is_taken_back_when_the_store_opens_again() {
     let page = answer(disk.read_after(Position::START, &interest, budget));
     let ids: Vec<&str> = page.events.iter().map(|it| it.update.id.as_str()).collect();
     assert_eq!(ids, ["id-1", "id-3"]);
-    assert!(page.torn.is_none(), "nothing that anybody was told of is gone");
+    assert!(page.torn.is_none(), "nothing that was announced is gone");
 }
 
 #[test]

@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_to_a_file_without_its_name_is_seen_by_nobody_and_taken_back() {
+    fn a_commit_to_a_file_without_its_name_is_never_seen_and_taken_back() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let disk = Disk::open(options(directory.path()), Clock::system()).expect("opened");
         commit(&disk, vec![update(&[0], 1, 1)].into()).expect("stored");

@@ -114,7 +114,7 @@ fn malformed_url_patterns_are_refused() {
 }
 
 #[test]
-fn equal_patterns_are_one_until_nobody_uses_them() {
+fn equal_patterns_are_one_until_none_is_used() {
     let first = url("/equal/:id").expect("valid");
     let second = url("/equal/:id").expect("valid");
     assert!(Arc::ptr_eq(&first, &second));
