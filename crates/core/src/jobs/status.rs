@@ -57,7 +57,9 @@ struct OpenQuestion<'a> {
     ask: &'a str,
     title: &'a str,
     fields: &'a [Field],
+    #[serde(serialize_with = "in_milliseconds")]
     asked_at: Timestamp,
+    #[serde(serialize_with = "in_milliseconds")]
     until: Timestamp,
     otherwise: Option<&'a Map<String, Value>>,
 }
@@ -69,6 +71,7 @@ struct AnsweredQuestion<'a> {
     title: &'a str,
     values: &'a Map<String, Value>,
     by: Option<&'a str>,
+    #[serde(serialize_with = "in_milliseconds")]
     at: Timestamp,
     otherwise: bool,
 }
