@@ -99,7 +99,7 @@ pub(crate) async fn subscriber(request: &HttpRequest) -> Result<Subscriber, Prob
     let user = bearer.claims.all().get("sub").and_then(Value::as_str).map(Into::into);
     Ok(Subscriber {
         user,
-        tag: tag(request, &gateway),
+        tag: bearer.tag,
         rights: Rights::Of(bearer.granted),
         gateway,
         profile,
@@ -155,7 +155,8 @@ pub(crate) async fn visitor(request: &HttpRequest) -> Result<Visitor, Problem> {
         (Err(problem), Err(_)) => return Err(problem),
         (subscribe, publish) => (subscribe.ok().flatten(), publish.ok().flatten()),
     };
-    let claims = subscribe.as_ref().or(publish.as_ref()).map(|it| &it.claims);
+    let valid = subscribe.as_ref().or(publish.as_ref());
+    let (claims, tag) = (valid.map(|it| &it.claims), valid.map_or(0, |it| it.tag));
     let user = claims.and_then(|it| it.all().get("sub")).and_then(Value::as_str).map(Into::into);
     let remaining = claims.and_then(|it| it.remaining(Timestamp::now()));
     Ok(Visitor {
@@ -163,7 +164,7 @@ pub(crate) async fn visitor(request: &HttpRequest) -> Result<Visitor, Problem> {
         expires: remaining.and_then(|it| Instant::now().checked_add(it)),
         rights: Rights::Of(subscribe.map(|it| it.granted).unwrap_or_default()),
         publish: Some(publish.map(|it| it.granted).unwrap_or_default()),
-        tag: tag(request, &gateway),
+        tag,
         metadata_url,
     })
 }
@@ -290,10 +291,9 @@ impl Subscriber {
     }
 }
 
-/// A hash of the access token of a request; 0 without one.
-fn tag(request: &HttpRequest, gateway: &Gateway) -> u64 {
-    let access_token = presentation::access_token(request, gateway).ok().flatten();
-    access_token.map_or(0, |it| foldhash::fast::FixedState::default().hash_one(it).max(1))
+/// A hash of an access token, which is not 0.
+fn tag(access_token: &str) -> u64 {
+    foldhash::fast::FixedState::default().hash_one(access_token).max(1)
 }
 
 /// Returns the problem that an access token is needed. The metadata's URL has the scheme with which
@@ -320,6 +320,8 @@ fn warn_of_wildcard(granted: &Matchers, topic: &Topic, gateway: &Gateway) {
 struct Bearer {
     claims: Claims,
     granted: Matchers,
+    /// A hash of the access token.
+    tag: u64,
 }
 
 async fn bearer(
@@ -364,5 +366,5 @@ async fn bearer(
         WildcardGrants::Warn => granted,
         WildcardGrants::Refuse => granted.naming_jobs(),
     };
-    Ok(Some(Bearer { claims, granted }))
+    Ok(Some(Bearer { claims, granted, tag: tag(&access_token) }))
 }

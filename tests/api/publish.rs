@@ -85,6 +85,7 @@ async fn one_json_object_is_one_update() {
     let polled = gateway.poll("/poll?topic=u&last=1").await;
     let expected = json!({
         "id": "i", "type": "k", "data": "x", "topics": ["t", "u"], "retry": 5, "private": true,
+        "except": ["J0TM0Qx1M71zatiQ-d1cqw"],
     });
     assert_eq!(untimed(&polled["events"][0]), expected);
 }
