@@ -234,8 +234,12 @@ async fn bad_matchers_are_refused_in_words_that_show_nothing_of_the_inside() {
             }
         }
     }
-    // No update has an empty topic. As a pattern it is the address of the hub.
+    // An empty pattern is the address of the hub, and at that address an empty matcher is a topic
+    // like any other.
     drop(gateway.open("/events?match_urlpattern=&match=x").await);
+    for name in ["topic", "match", "match_exact", "match_urlpattern"] {
+        drop(gateway.open(&format!("/.well-known/mercure?{name}=&match=x")).await);
+    }
 }
 
 #[tokio::test]

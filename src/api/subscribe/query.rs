@@ -73,6 +73,10 @@ impl Query {
         let pairs = form::pairs(request.query_string().as_bytes()).chain(form::pairs(body));
         for pair in pairs {
             let (name, value) = pair?;
+            if !is_hub && value.is_empty() && ["topic", "match", "match_exact"].contains(&&*name) {
+                let detail = format!("`{name}` is empty, and no update has an empty topic");
+                return Err(Problem::field(name, detail));
+            }
             let is_ignored = is_hub && check_dialect(gateway, &name)?;
             if !is_ignored && !query.take(gateway, own, &name, value)? {
                 names::check(&name, is_hub, COMMON.iter().chain(own))?;
@@ -107,10 +111,6 @@ impl Query {
             if limit <= self.matchers.len() {
                 let field = "topic";
                 return Err(Problem::parameter(&Invalid::TooMany { field, limit }));
-            }
-            if value.is_empty() {
-                let detail = format!("`{name}` is empty, and no update has an empty topic");
-                return Err(Problem::field(name, detail));
             }
             self.keep(name, &value);
             self.matchers.push((kind, value));
