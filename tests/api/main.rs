@@ -6,7 +6,9 @@ mod support;
 
 mod actions; // clients: their streams, and what they do with `POST /client`
 mod admission; // rights and room are checked before anything is read or held
+mod app; // the application behind a gateway: handlers, guards, visits
 mod auth; // access tokens: which are valid, and for how long
+mod backends; // backends and clients: lists, orders, calls
 mod bench; // `tidegate bench`: what it counts, what it refuses
 mod budgets; // costs of patterns and matchers, in total and per address
 mod clients; // requests of frameworks' libraries, and what they need from the reply
