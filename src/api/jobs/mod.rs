@@ -277,8 +277,8 @@ fn asked(request: &HttpRequest, gateway: &Gateway, job: &Job) -> HttpResponse {
     status(request, &mut response, gateway, job)
 }
 
-/// `GET /jobs/{id}/place`: how many jobs are ahead, and whether a worker is there; `null` if the job
-/// is not in the queue.
+/// `GET /jobs/{id}/place`: how many jobs are ahead, and whether a worker is there; `null` if the
+/// job is not in the queue.
 async fn read_place(request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let place = Gateway::of(&request).tracker().place(&id).await?;
     Ok(HttpResponse::Ok()

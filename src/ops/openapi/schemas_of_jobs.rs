@@ -81,7 +81,7 @@ pub(super) fn job(name: &str) -> Value {
                 ] },
                 "attempt": number("The current attempt, from 1 on; 0 before the first."),
                 "max_attempts": number("After how many the job is lost or failed."),
-                "created_at": text("RFC 3339."),
+                "created_at": text("RFC 3339, in UTC, with milliseconds, like all times."),
                 "started_at": optional("string", "When the current attempt began."),
                 "ended_at": optional("string", "When the job ended."),
                 "now": text("The gateway's time."),
