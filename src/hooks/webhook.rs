@@ -1,4 +1,5 @@
-//! Webhooks: when a job ends or asks a question, a signed request goes to the operator's address for the job's type.
+//! Webhooks: when a job ends or asks a question, a signed request goes to the operator's address
+//! for the job's type.
 //!
 //! Pending notifications are kept in memory only. A service that must not miss one also queries
 //! the job.
@@ -107,7 +108,8 @@ impl Webhooks {
         let status = Status::of(job, now);
         let notice = Notice { kind: &job.kind, id: &job.id, state: job.state, status };
         let Ok(body) = serde_json::to_string(&notice) else { return };
-        // The version distinguishes two questions, and two ends of a job that was retried in between.
+        // The version distinguishes two questions, and two ends of a job that was retried in
+        // between.
         let key = format!("{}-{}", job.id, job.version);
         let clock = self.clock.clone();
         tokio::spawn(async move {

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tidegate_client::{Answer, Field, FieldKind, Question};
 
+use super::times::in_milliseconds;
+
 /// The limit of the names of a question and of a field, and of what people see of a field, in
 /// bytes.
 const LONGEST_NAME: usize = 64;
@@ -51,6 +53,7 @@ pub struct Answered {
     /// The subject of the answerer's access token.
     pub by: Option<String>,
     /// When it came.
+    #[serde(serialize_with = "in_milliseconds")]
     pub at: Timestamp,
     /// Whether it is the question's own, because no answer came in time.
     pub otherwise: bool,

@@ -31,6 +31,7 @@ mod spawn;
 mod state;
 mod status;
 mod table;
+mod times;
 mod tracker;
 
 pub use tidegate_client::{Answer, Field, FieldKind, JobResult, Question};

@@ -1,12 +1,14 @@
 //! The status document: everything that a page needs to draw a job.
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 use tidegate_client::Field;
 
-use super::{Asked, Job, JobState, Outcome, Progress};
-use crate::transport::json;
+use super::{
+    Asked, Job, JobState, Outcome, Progress,
+    times::{in_milliseconds, maybe_in_milliseconds},
+};
 
 /// A job as clients see it.
 #[derive(Debug, Serialize)]
@@ -74,19 +76,6 @@ struct AnsweredQuestion<'a> {
     #[serde(serialize_with = "in_milliseconds")]
     at: Timestamp,
     otherwise: bool,
-}
-
-/// Writes a time like those of events.
-fn in_milliseconds<S: Serializer>(at: &Timestamp, out: S) -> Result<S::Ok, S::Error> {
-    out.serialize_str(&json::time(*at))
-}
-
-#[expect(clippy::ref_option, reason = "serde passes fields by reference")]
-fn maybe_in_milliseconds<S>(at: &Option<Timestamp>, out: S) -> Result<S::Ok, S::Error>
-where
-    S: Serializer,
-{
-    at.map(json::time).serialize(out)
 }
 
 #[derive(Debug, Serialize)]
