@@ -142,6 +142,20 @@ impl Lost {
         }
     }
 
+    /// Creates a memory in which everything up to `dropped` is gone, whatever its topics were. Its
+    /// count goes on, so that subscribers that know of earlier gaps learn of this one.
+    pub(super) fn restarted(&self, dropped: Dropped) -> Self {
+        let mut restarted = Self::new(self.capacity);
+        if dropped.position != Position::START {
+            restarted.n_dropped = self.n_dropped + 1;
+            restarted.last = dropped;
+            let newest = Newest { dropped, count: restarted.n_dropped };
+            restarted.newest = [newest; Reach::COUNT];
+            restarted.forgotten = [dropped; Reach::COUNT];
+        }
+        restarted
+    }
+
     /// A number that grows with each dropped event.
     pub(super) fn n_dropped(&self) -> u64 {
         self.n_dropped
