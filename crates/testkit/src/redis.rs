@@ -34,6 +34,14 @@ impl Redis {
     /// # Panics
     /// If Redis is required and missing, or if it does not start.
     pub fn start(arguments: &[&str]) -> Option<Self> {
+        Self::start_at(free_port(), arguments)
+    }
+
+    /// Starts Redis like [`Redis::start`], at a port of 127.0.0.1.
+    ///
+    /// # Panics
+    /// As [`Redis::start`].
+    pub fn start_at(port: u16, arguments: &[&str]) -> Option<Self> {
         let runs = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
         if runs.is_err() {
             let is_required = env::var_os("REQUIRE_ALL_TESTS").is_some_and(|it| it == "1");
@@ -42,7 +50,7 @@ impl Redis {
             return None;
         }
         let arguments: Vec<String> = arguments.iter().map(|&it| it.to_owned()).collect();
-        let (directory, port) = (directory(), free_port());
+        let directory = directory();
         let process = spawn(&arguments, &directory, port);
         let redis = Self { process, arguments, directory, port };
         redis.wait_until_ready();
@@ -106,7 +114,8 @@ impl Redis {
 
     fn wait_until_ready(&self) {
         let begun = Instant::now();
-        let is_ready = || self.try_run(&["PING"]).is_ok_and(|it| it == "+PONG\r\n" || it.contains("NOAUTH"));
+        let is_ready =
+            || self.try_run(&["PING"]).is_ok_and(|it| it == "+PONG\r\n" || it.contains("NOAUTH"));
         while !is_ready() {
             assert!(begun.elapsed() < DEADLINE, "Redis does not start");
             thread::park_timeout(Duration::from_millis(10));

@@ -142,18 +142,13 @@ impl Lost {
         }
     }
 
-    /// Creates a memory in which everything up to `dropped` is gone, whatever its topics were. Its
-    /// count goes on, so that subscribers that know of earlier gaps learn of this one.
+    /// Creates a memory in which everything up to `dropped` is gone. Its count goes on, so that
+    /// subscribers that know of earlier gaps learn of this one.
     pub(super) fn restarted(&self, dropped: Dropped) -> Self {
-        let mut restarted = Self::new(self.capacity);
-        if dropped.position != Position::START {
-            restarted.n_dropped = self.n_dropped + 1;
-            restarted.last = dropped;
-            let newest = Newest { dropped, count: restarted.n_dropped };
-            restarted.newest = [newest; Reach::COUNT];
-            restarted.forgotten = [dropped; Reach::COUNT];
-        }
-        restarted
+        let count = self.n_dropped + 1;
+        let (newest, forgotten) =
+            ([Newest { dropped, count }; Reach::COUNT], [dropped; Reach::COUNT]);
+        Self { last: dropped, newest, forgotten, n_dropped: count, ..Self::new(self.capacity) }
     }
 
     /// A number that grows with each dropped event.

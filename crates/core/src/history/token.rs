@@ -61,12 +61,12 @@ impl Seal {
     /// The name of `number`, the same each time.
     pub(crate) fn name(&self, number: u64) -> String {
         let mut name = String::with_capacity(Self::LENGTH);
-        self.append(&mut name, &self.epoch, number, 0);
+        self.append(&mut name, self.epoch, number, 0);
         name
     }
 
     /// Appends a sealed number to `text`.
-    fn append(&self, text: &mut String, epoch: &[u8; 8], number: u64, salt: u16) {
+    fn append(&self, text: &mut String, epoch: [u8; 8], number: u64, salt: u16) {
         let mut block = [0; 16];
         block[..Self::SALT].copy_from_slice(&epoch[..Self::SALT]);
         block[Self::SALT..8].copy_from_slice(&salt.to_be_bytes());
@@ -164,7 +164,12 @@ impl CursorKey {
     #[must_use]
     pub fn epoch(&self) -> String {
         const LENGTH: usize = 12;
-        let mut name = self.0.name(u64::MAX);
+        let mut name = match &self.0 {
+            Epochs::One(seal) => seal.name(u64::MAX),
+            Epochs::Terms(terms) => {
+                terms.read().unwrap_or_else(PoisonError::into_inner).seal.name(u64::MAX)
+            }
+        };
         name.truncate(LENGTH);
         name
     }
@@ -224,11 +229,11 @@ impl CursorKey {
         let mut token = String::with_capacity(MARK.len_utf8() + Seal::LENGTH);
         token.push(MARK);
         match &self.0 {
-            Epochs::One(seal) => seal.append(&mut token, &seal.epoch, position.0, salt),
+            Epochs::One(seal) => seal.append(&mut token, seal.epoch, position.0, salt),
             Epochs::Terms(terms) => {
                 let terms = terms.read().unwrap_or_else(PoisonError::into_inner);
-                let epoch = terms.epochs.get(&(position.0 >> NUMBER_BITS));
-                let epoch = epoch.unwrap_or(&terms.seal.epoch);
+                let epoch = terms.epochs.get(&(position.0 >> NUMBER_BITS)).copied();
+                let epoch = epoch.unwrap_or(terms.seal.epoch);
                 terms.seal.append(&mut token, epoch, position.0, salt);
             }
         }

@@ -44,9 +44,9 @@ impl Node {
             if answered.word != "OK" {
                 return Err(answered.refusal());
             }
-            let newest = self.hear(&answered).ok_or_else(|| {
-                Trouble::Away("a script has answered nonsense".to_owned())
-            })?;
+            let newest = self
+                .hear(&answered)
+                .ok_or_else(|| Trouble::Away("a script has answered nonsense".to_owned()))?;
             let read = self.log.borrow().newest;
             stuck = match stuck {
                 _ if newest <= read => None,

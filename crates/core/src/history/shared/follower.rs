@@ -167,7 +167,8 @@ impl Node {
                     let mut log = self.log.borrow_mut();
                     log.nonces.insert(frame.id.term, nonce.to_string());
                     log.known_term = log.known_term.max(frame.id.term);
-                    orphans.extend(self.ring.borrow_mut().take_between(frame.predecessor, frame.id));
+                    orphans
+                        .extend(self.ring.borrow_mut().take_between(frame.predecessor, frame.id));
                 }
                 Content::Pieces { origin, .. } if origin.node == self.id => {
                     let found: Vec<_> = submissions.iter().map(|it| (it.1.number, it.0)).collect();
@@ -223,11 +224,8 @@ impl Node {
             log.known_term = log.newest.term.max(end.term).max(Id::of(before).term) + 1;
             return Err(Trouble::Again("the log needs a term that this node does not know"));
         }
-        let mut ends: BTreeMap<u64, u64> = entered
-            .terms
-            .iter()
-            .filter_map(|(term, (_, end))| Some((*term, (*end)?)))
-            .collect();
+        let mut ends: BTreeMap<u64, u64> =
+            entered.terms.iter().filter_map(|(term, (_, end))| Some((*term, (*end)?))).collect();
         if entered.newest.term < end.term {
             ends.insert(entered.newest.term, entered.newest.number);
         }
@@ -301,13 +299,12 @@ impl Node {
     fn after_reload(&self, why: Reload) {
         let origins = std::mem::take(&mut *self.origins.borrow_mut());
         match why {
-            Reload::Start => {}
+            Reload::Start | Reload::Replaced => {}
             Reload::Trimmed => {
                 info!("the log was trimmed beyond what this node had read");
                 // Their frames may be among those that were trimmed.
                 self.queue.borrow_mut().give_up("the log was trimmed meanwhile");
             }
-            Reload::Replaced => {}
             Reload::Lost | Reload::Forked => {
                 if why == Reload::Lost {
                     error!("Redis has lost a part of the log that was not put back");
@@ -348,6 +345,8 @@ fn base(why: Reload, entered: &Entered, first: &Frame, before: Position, end: Id
         }
         // The log begins here, behind everything that subscribers have received.
         Reload::Replaced if is_whole && before < first.id.position() => (first.id, first.time),
-        Reload::Replaced | Reload::Lost | Reload::Forked => (end, first.time.max(entered.floor_time)),
+        Reload::Replaced | Reload::Lost | Reload::Forked => {
+            (end, first.time.max(entered.floor_time))
+        }
     }
 }

@@ -185,9 +185,7 @@ impl Frame {
         let mut submissions = Vec::new();
         for piece in pieces {
             let read = read_piece(piece).map_err(|error| match error {
-                Unreadable::Version(version) => {
-                    Unintelligible::Newer(self.id.to_string(), version)
-                }
+                Unreadable::Version(version) => Unintelligible::Newer(self.id.to_string(), version),
                 Unreadable::Damaged | Unreadable::Checksum { .. } => {
                     Unintelligible::Damaged(self.id.to_string())
                 }

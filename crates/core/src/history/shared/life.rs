@@ -77,6 +77,9 @@ pub(super) struct Entered {
     pub(super) terms: BTreeMap<u64, (String, Option<u64>)>,
 }
 
+/// The newest change of each record.
+pub(super) type Changes = HashMap<(Shelf, Box<[u8]>), Revised>;
+
 /// A node: what its thread keeps from one connection to the next.
 pub(super) struct Node {
     pub(super) core: Arc<Core>,
@@ -90,7 +93,7 @@ pub(super) struct Node {
     pub(super) queue: RefCell<Queue>,
     pub(super) requests: RefCell<mpsc::Receiver<Request>>,
     /// The changes of records since a reader has begun to read all records.
-    pub(super) changes: RefCell<Option<HashMap<(Shelf, Box<[u8]>), Revised>>>,
+    pub(super) changes: RefCell<Option<Changes>>,
     /// The origins of the frames that were read last, while the log is read from its beginning.
     pub(super) origins: RefCell<HashSet<Origin>>,
     started: i64,
@@ -195,12 +198,18 @@ impl Node {
                 }
                 Trouble::Unsuitable(why) => {
                     let opened = self.opened.borrow_mut().take();
-                    if let Some(opened) = opened {
-                        let _ = opened.try_send(Err(why));
+                    // Fails if the start did not wait so long.
+                    if opened.is_some_and(|it| it.try_send(Err(why.clone())).is_ok()) {
                         return;
                     }
-                    error!(why, "the log in Redis (cluster.redis) cannot be used");
-                    self.core.status().set(Phase::Unsuitable(why));
+                    let phase = Phase::Unsuitable(why);
+                    let mut status = self.core.status();
+                    if !status.is(&phase)
+                        && let Phase::Unsuitable(why) = &phase
+                    {
+                        error!(why, "the log in Redis (cluster.redis) cannot be used");
+                    }
+                    status.set(phase);
                 }
             }
             pause = if was_open { PAUSES.0 } else { longest.min(2 * pause) };
@@ -217,7 +226,8 @@ impl Node {
         if !self.core.status().is_open() {
             self.core.status().set(Phase::Recovering);
         }
-        let newest = if entered.is_open { entered.newest } else { self.recover(&link, &entered).await? };
+        let newest =
+            if entered.is_open { entered.newest } else { self.recover(&link, &entered).await? };
         self.catch_up(&link, &entered, newest).await?;
         self.queue.borrow_mut().settle(&self.core.counters);
         self.welcome(&link);
@@ -263,6 +273,7 @@ impl Node {
         if answered.word != "OK" {
             return Err(answered.refusal());
         }
+        self.core.set_time(answered.number(8));
         Entered::read(&answered)
             .ok_or_else(|| Trouble::Unsuitable("the log in Redis is damaged".to_owned()))
     }
@@ -286,9 +297,10 @@ impl Node {
             log.reload = Some(Reload::Replaced);
         }
         log.name.clone_from(&entered.log);
-        let fork = log.nonces.iter().find(|(term, nonce)| {
-            entered.terms.get(term).is_some_and(|it| it.0 != **nonce)
-        });
+        let fork = log
+            .nonces
+            .iter()
+            .find(|(term, nonce)| entered.terms.get(term).is_some_and(|it| it.0 != **nonce));
         if fork.is_some() {
             error!("this node has read another branch of the log, which is cut off");
             self.core.counters.forks.add(1);

@@ -169,11 +169,7 @@ impl Link {
 }
 
 /// Finds the place of the server that runs the log.
-async fn find(
-    address: &Address,
-    credentials: &Credentials,
-    keys: &Keys,
-) -> Result<Place, Trouble> {
+async fn find(address: &Address, credentials: &Credentials, keys: &Keys) -> Result<Place, Trouble> {
     let mut reasons = Vec::new();
     match &address.kind {
         Kind::One(place) => return Ok(place.clone()),
@@ -204,7 +200,8 @@ async fn ask_sentinel(
     name: &str,
 ) -> Result<Place, Trouble> {
     // Sentinels have users and passwords of their own, mostly none.
-    let strangers = Credentials { authorities: credentials.authorities.clone(), ..Credentials::default() };
+    let strangers =
+        Credentials { authorities: credentials.authorities.clone(), ..Credentials::default() };
     let address = Address { database: 0, ..address.clone() };
     let mut sentinel = open(&address, &strangers, place, Some(ANSWER)).await?;
     let question = ["GET-MASTER-ADDR-BY-NAME", name];
@@ -319,7 +316,9 @@ fn judge(info: &str, place: &Place) -> Result<Option<String>, Trouble> {
     }
     match value("role") {
         "master" => {}
-        role => return Err(Trouble::Away(format!("Redis at {place} is a {role}, not the primary"))),
+        role => {
+            return Err(Trouble::Away(format!("Redis at {place} is a {role}, not the primary")));
+        }
     }
     if value("loading") == "1" {
         return Err(Trouble::Away(format!("Redis at {place} is loading its data")));

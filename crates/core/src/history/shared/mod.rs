@@ -10,6 +10,7 @@
 //! and answers until it breaks.
 
 mod address;
+mod answers;
 mod beat;
 mod follower;
 mod frame;
@@ -42,6 +43,11 @@ use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+pub use self::{
+    address::{Address, AddressError, Credentials},
+    metrics::SharedMetrics,
+    status::{ClusterNode, ClusterStatus},
+};
 use self::{
     frame::{Encoded, FORMAT},
     life::Node,
@@ -50,11 +56,6 @@ use self::{
     requests::Request,
     status::Status,
     view::View,
-};
-pub use self::{
-    address::{Address, AddressError, Credentials},
-    metrics::SharedMetrics,
-    status::{ClusterNode, ClusterStatus},
 };
 use super::{
     Answer, Batch, Budget, Committed, CursorKey, Follower, History, HistoryError, Located, Page,
@@ -281,7 +282,9 @@ impl Core {
 
     /// Why nothing can be stored.
     fn why(&self) -> String {
-        self.status().trouble().unwrap_or_else(|| "Redis (cluster.redis) does not answer".to_owned())
+        self.status()
+            .trouble()
+            .unwrap_or_else(|| "Redis (cluster.redis) does not answer".to_owned())
     }
 
     /// Why nothing can be stored, if that has been so for a time.
@@ -414,6 +417,8 @@ impl Drop for Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("address", &self.core.options.address).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("address", &self.core.options.address)
+            .finish_non_exhaustive()
     }
 }

@@ -21,6 +21,10 @@ use crate::history::{Committed, Expect, HistoryError, Shelf};
 const FRAME_SUBMISSIONS: usize = 256;
 const FRAME_BYTES: usize = 512 << 10;
 
+/// The time after its deadline that a frame on its way has for an answer. It may be one that says
+/// for certain that nothing was stored.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// Frames without an answer.
 pub(super) const FRAMES: usize = 4;
 
@@ -135,7 +139,13 @@ impl Queue {
 
     /// Makes the next frame. No two submissions of a frame touch the same key or record, so the
     /// conditions of each can be checked before anything is written.
-    pub(super) fn next(&mut self, session: u64, number: u64, keys: &Keys, ttl: Duration) -> Option<Order> {
+    pub(super) fn next(
+        &mut self,
+        session: u64,
+        number: u64,
+        keys: &Keys,
+        ttl: Duration,
+    ) -> Option<Order> {
         self.receive();
         let mut touched: HashSet<(Option<Shelf>, Vec<u8>)> = HashSet::new();
         let (mut submissions, mut size) = (Vec::new(), 0);
@@ -206,19 +216,19 @@ impl Queue {
         self.put_back(again.into_iter());
     }
 
-    /// Answers the frames whose fate is not to be found out any more.
+    /// Answers the senders of frames whose fate is not to be found out any more.
     pub(super) fn give_up(&mut self, why: &str) {
-        for mut frame in std::mem::take(&mut self.unanswered) {
-            for submission in &mut frame.submissions {
-                submission.answer(Err(HistoryError::Unknown(why.to_owned())));
-            }
+        let lost = self.unanswered.iter_mut().filter(|it| it.found.is_none());
+        for submission in lost.flat_map(|it| &mut it.submissions) {
+            submission.answer(Err(HistoryError::Unknown(why.to_owned())));
         }
     }
 
     /// Answers those whose time is over.
     pub(super) fn expire(&mut self, now: Instant, why: &str) {
         self.receive();
-        let is_due = |it: &Submission| it.deadline <= now && !it.is_persistent;
+        let is_late = |it: &Submission, grace| it.deadline + grace <= now && !it.is_persistent;
+        let is_due = |it: &Submission| is_late(it, Duration::ZERO);
         self.waiting.retain_mut(|submission| {
             let is_due = is_due(submission);
             if is_due {
@@ -233,7 +243,7 @@ impl Queue {
         }
         let sent = self.in_flight.iter_mut().chain(&mut self.unanswered);
         for submission in sent.flat_map(|it| &mut it.submissions) {
-            if is_due(submission) {
+            if is_late(submission, GRACE) {
                 submission.answer(Err(HistoryError::Unknown(why.to_owned())));
             }
         }
@@ -311,7 +321,8 @@ fn order(
                 Expect::Absent => Vec::new(),
                 Expect::At(revision) => Id::of(*revision).to_string().into_bytes(),
             });
-            let (from, to) = value.as_ref().map_or((0, 0), |it| (body + it.start + 1, body + it.end));
+            let (from, to) =
+                value.as_ref().map_or((0, 0), |it| (body + it.start + 1, body + it.end));
             conditions.extend([text(from), text(to)]);
         }
         finish((piece, vec![at]), conditions);
@@ -328,11 +339,11 @@ fn order(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{
-        Batch, KeyedReply, Record, Write, disk::tests as on_disk,
-    };
+    use crate::history::{Batch, KeyedReply, Record, Write, disk::tests as on_disk};
 
-    fn submission(batch: &Batch) -> (Submission, oneshot::Receiver<Result<Committed, HistoryError>>) {
+    fn submission(
+        batch: &Batch,
+    ) -> (Submission, oneshot::Receiver<Result<Committed, HistoryError>>) {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + Duration::from_secs(60);
         let encoded = Encoded::new(batch);
@@ -395,7 +406,10 @@ mod tests {
         let id = Id { term: 1, number: 9 };
         queue.find(1, 2, &[(0, id)]);
         queue.settle(&Counters::default());
-        assert_eq!(answers[1].try_recv().expect("answered").expect("stored"), Committed::Stored(id.position()));
+        assert_eq!(
+            answers[1].try_recv().expect("answered").expect("stored"),
+            Committed::Stored(id.position())
+        );
         let again = queue.next(2, 1, &keys, Duration::from_secs(1)).expect("a frame");
         assert_eq!(again.frame.submissions.len(), 3);
         queue.in_flight.push_back(again.frame);

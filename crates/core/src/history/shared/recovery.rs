@@ -66,13 +66,10 @@ impl Node {
             };
             let count = rest.iter().take_while(fits).count().max(1);
             let (chunk, more) = rest.split_at(count);
-            let healed = match self.put_back(link, &nonce, chunk).await? {
-                Some(healed) => healed,
-                None => {
-                    self.log.borrow_mut().reload = Some(Reload::Forked);
-                    self.core.counters.forks.add(1);
-                    return Ok(());
-                }
+            let Some(healed) = self.put_back(link, &nonce, chunk).await? else {
+                self.log.borrow_mut().reload = Some(Reload::Forked);
+                self.core.counters.forks.add(1);
+                return Ok(());
             };
             if 0 < healed {
                 info!(healed, "frames that Redis had lost are back in the log");
@@ -107,8 +104,12 @@ impl Node {
         };
         let text = |number: usize| number.to_string().into_bytes();
         let log = self.log.borrow().name.clone();
-        let mut arguments =
-            vec![log.into_bytes(), nonce.as_bytes().to_vec(), text(super::beat::MARK), text(frames.len())];
+        let mut arguments = vec![
+            log.into_bytes(),
+            nonce.as_bytes().to_vec(),
+            text(super::beat::MARK),
+            text(frames.len()),
+        ];
         let now = self.core.now().as_microsecond();
         for frame in frames {
             let opened = match &frame.content {
@@ -133,12 +134,15 @@ impl Node {
             arguments.push(text(replies.clone().count()));
             for KeyedReply { key: name, value } in replies {
                 let age = u64::try_from(now.saturating_sub(frame.time) / 1000).unwrap_or(0);
-                let all = u64::try_from(self.core.options.reply_age.as_millis()).unwrap_or(u64::MAX);
+                let all =
+                    u64::try_from(self.core.options.reply_age.as_millis()).unwrap_or(u64::MAX);
                 let left = all.saturating_sub(age).max(1);
                 let left = left.to_string().into_bytes();
                 arguments.extend([key(self.keys.reply(name)), value.to_vec(), left]);
             }
-            let records = submissions.iter().flat_map(|(id, it)| it.records.iter().map(move |record| (id, record)));
+            let records = submissions
+                .iter()
+                .flat_map(|(id, it)| it.records.iter().map(move |record| (id, record)));
             arguments.push(text(records.clone().count()));
             for (revision, record) in records {
                 let value = record.value.as_ref();

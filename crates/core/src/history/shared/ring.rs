@@ -84,7 +84,7 @@ mod tests {
         Frame { id: Id { term, number }, predecessor, time: 0, content }
     }
 
-    fn numbers(frames: Vec<&Frame>) -> Vec<u64> {
+    fn numbers(frames: &[&Frame]) -> Vec<u64> {
         frames.iter().map(|it| it.id.number).collect()
     }
 
@@ -96,12 +96,12 @@ mod tests {
             ring.insert(frame(1, number, id(number - 1)));
             ring.insert(frame(1, number, id(number - 1)));
         }
-        assert_eq!(numbers(ring.chain_after(id(3))), [4, 5]);
+        assert_eq!(numbers(&ring.chain_after(id(3))), [4, 5]);
         assert!(ring.chain_after(id(0)).is_empty(), "the first one made room");
-        assert_eq!(numbers(ring.chain_after(id(1))), [2, 3, 4, 5]);
+        assert_eq!(numbers(&ring.chain_after(id(1))), [2, 3, 4, 5]);
         let orphans = ring.take_between(id(3), Id { term: 2, number: 3 });
         assert_eq!(orphans.iter().map(|it| it.id.number).collect::<Vec<_>>(), [4, 5]);
-        assert_eq!(numbers(ring.chain_after(id(1))), [2, 3]);
+        assert_eq!(numbers(&ring.chain_after(id(1))), [2, 3]);
         assert_eq!(ring.retain(|it| it.id.number == 3).len(), 1);
         assert_eq!(ring.bytes, 100 + Ring::FIXED);
     }

@@ -14,15 +14,8 @@ pub(super) enum Script {
 
 impl Script {
     /// All scripts, in the order of their discriminants.
-    pub(super) const ALL: [Self; 7] = [
-        Self::Commit,
-        Self::Enter,
-        Self::Heal,
-        Self::Open,
-        Self::Beat,
-        Self::Newest,
-        Self::Leave,
-    ];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Commit, Self::Enter, Self::Heal, Self::Open, Self::Beat, Self::Newest, Self::Leave];
 
     /// The flags tell Redis what to check before the script starts. So a script that is refused
     /// has done nothing. Those that bring the log into order work while memory is full.

@@ -137,6 +137,10 @@ impl Status {
         self.phase = phase;
     }
 
+    pub(super) fn is(&self, phase: &Phase) -> bool {
+        self.phase == *phase
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
@@ -162,9 +166,8 @@ impl Status {
         let is_patient = self.away_since.is_none_or(|since| since.elapsed() < patience);
         match &self.phase {
             Phase::Open => None,
-            Phase::Unsuitable(_) => self.trouble(),
             Phase::Away(_) | Phase::Recovering if self.has_read && is_patient => None,
-            Phase::Away(_) | Phase::Recovering => self.trouble(),
+            Phase::Away(_) | Phase::Recovering | Phase::Unsuitable(_) => self.trouble(),
         }
     }
 }

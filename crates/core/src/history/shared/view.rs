@@ -7,9 +7,7 @@ use jiff::Timestamp;
 use super::frame::Id;
 use crate::{
     event::{Event, Position, Update},
-    history::{
-        Located, Missing, Retention, Rules, Start, disk::codec::time, parts::Parts,
-    },
+    history::{Located, Missing, Retention, Rules, Start, disk::codec::time, parts::Parts},
     matching::Interest,
 };
 

@@ -34,8 +34,16 @@ const REPLICATION: u64 = 1000;
 /// still good.
 const REFUSED_FOR_NOW: [&str; 4] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY"];
 const REFUSED: [&str; 10] = [
-    "NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN",
-    "NOAUTH", "NOPERM",
+    "NOSCRIPT",
+    "READONLY",
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "MOVED",
+    "ASK",
+    "TRYAGAIN",
+    "NOAUTH",
+    "NOPERM",
 ];
 
 /// The answer to a frame, and how many replicas have it.
@@ -175,11 +183,7 @@ impl Node {
     }
 
     /// Handles the answer to the oldest frame on its way.
-    fn answered(
-        &self,
-        term: u64,
-        answer: Answer,
-    ) -> Result<Next, Trouble> {
+    fn answered(&self, term: u64, answer: Answer) -> Result<Next, Trouble> {
         let counters = &self.core.counters;
         let refused = |node: &Self| {
             let mut queue = node.queue.borrow_mut();
