@@ -210,7 +210,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::{Draft, Limits},
+        event::{Draft, Limits, Position},
         matching::{Matcher, MatcherKind, MatcherLimits, Matchers, Rights},
     };
 
