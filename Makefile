@@ -28,8 +28,8 @@ licences: needed
 interleavings:
 	RUSTFLAGS="--cfg loom" cargo test --locked --package tidegate-interleavings --lib --target-dir $(TARGET)/loom
 
-# Installs what the tests need besides Rust: a browser, its driver, nginx, the client libraries
-# under test, and the programs that check the sources.
+# Installs what the tests need besides Rust: a browser, its driver, nginx, Redis, the client
+# libraries under test, and the programs that check the sources.
 needed:
 	@./tests/install-needed
 	@./tests/clients/install

@@ -20,7 +20,7 @@ use crate::{
     auth::{self, Dialect, Order},
     gateway::{self, Gateway},
     server::{Listeners, Server},
-    settings::{Compat, DurabilityKind, HistorySettings, Settings, Source, StoreKind, load},
+    settings::{Compat, DurabilityKind, Settings, Source, StoreKind, load},
     telemetry,
 };
 
@@ -331,18 +331,26 @@ fn greet(gateway: &Gateway, server: &Server) {
         };
         text += "           pages of other origins may not, unless cors.origins names them\n";
     }
-    text += &format!("  history  {}\n", kept(&settings.history));
+    text += &format!("  history  {}\n", kept(settings));
     print(&text);
 }
 
 /// Describes where events and jobs are kept, and how safe they are there.
-fn kept(history: &HistorySettings) -> String {
+fn kept(settings: &Settings) -> String {
+    let history = &settings.history;
     let iec = |bytes: usize| bytesize::ByteSize::b(bytes as u64).display().iec();
-    if history.store == StoreKind::Memory {
-        return format!(
-            "in memory, up to {}; gone with this process, jobs as well",
-            iec(history.memory_bytes)
-        );
+    match history.store {
+        StoreKind::Memory => {
+            return format!(
+                "in memory, up to {}; gone with this process, jobs as well",
+                iec(history.memory_bytes)
+            );
+        }
+        StoreKind::Redis => {
+            let (address, bytes) = (&settings.cluster.redis, iec(history.memory_bytes));
+            return format!("in {address}, up to {bytes}, and read by each node into its memory");
+        }
+        StoreKind::Disk => {}
     }
     let path = std::path::absolute(&history.path).unwrap_or_else(|_| history.path.clone());
     let safety = match history.durability {

@@ -16,6 +16,7 @@ use tidegate_core::{
     clock::Clock,
     delivery::{Seats, Sessions},
     event::{Draft, EventId, Invalid, Limits, Update},
+    history::Shared,
     hub::{Hub, PublishError},
     jobs::{OnEnd, Tracker},
     ledger::Ledger,
@@ -28,8 +29,10 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 use url::Url;
 
+use self::parts::{
+    hub_of_one_node, open_history, start_clients, start_states, start_subscriptions, user,
+};
 pub(crate) use self::parts::{member, unusable};
-use self::parts::{open_history, start_clients, start_states, start_subscriptions, user};
 use crate::{
     auth::Keyring,
     hooks::Webhooks,
@@ -90,6 +93,8 @@ struct GatewayParts {
     rates: ActionRates,
     subscriptions: Option<Registry>,
     tracker: Tracker,
+    /// The log that it shares with other gateways, if there is one.
+    cluster: Option<Arc<Shared>>,
     metrics: Metrics,
     refusal_lines: LinePace,
     job_grant_lines: LinePace,
@@ -140,9 +145,13 @@ impl Gateway {
     pub fn start(settings: Settings) -> io::Result<Self> {
         let keyring = Keyring::new(&settings.auth)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let history = open_history(&settings)?;
+        let (history, cluster) = open_history(&settings)?;
         let tail_bytes = settings.delivery.tail_bytes;
         let hub = Hub::start(history, tail_bytes, settings.publish.refuse_when_behind)?;
+        if let Some(cluster) = &cluster {
+            let hub = hub.clone();
+            cluster.count_subscribers(move || hub.totals().open.iter().sum());
+        }
         if hub.trouble().is_some() && settings.history.store == StoreKind::Disk {
             warn!("the store is history.path, and the gateway runs as {}", user());
         }
@@ -151,16 +160,16 @@ impl Gateway {
         let limits = &settings.limits;
         let sessions = Sessions::new(settings.poll.session_lease, limits.subscribers);
         let rules = Arc::new(TopicRules::new(&settings).map_err(io::Error::other)?);
-        let states = start_states(&hub, &settings, rules.clone())?;
+        let own_hub = hub_of_one_node(&hub, &settings)?;
+        let states = start_states(&own_hub, &settings, rules.clone())?;
         let (calls, departures) = (Calls::default(), Departures::default());
-        let clients = start_clients(&hub, &settings, &states, &calls, departures.clone())?;
+        let clients = start_clients(&own_hub, &settings, &states, &calls, departures.clone())?;
         let webhooks = Webhooks::new(&settings.jobs, Clock::system())?;
         let webhooks = Arc::new(webhooks);
         let on_ask = webhooks.clone();
         let on_end = OnEnd::new(move |job, now| webhooks.ended(job, now))
             .and_asked(move |job, now| on_ask.asked(job, now));
-        let tracker =
-            Tracker::start(hub.clone(), settings.jobs.options(), Clock::system(), on_end)?;
+        let tracker = Tracker::start(own_hub, settings.jobs.options(), Clock::system(), on_end)?;
         Ok(Self(Arc::new(GatewayParts {
             keyring,
             limits: Limits {
@@ -174,7 +183,13 @@ impl Gateway {
             matcher_limits: limits.matcher_limits(),
             hub_url: settings.server.hub_url(),
             ledger: Ledger::default(),
-            metrics: Metrics::new(hub.clone(), sessions.clone(), &tracker, states.clone()),
+            metrics: Metrics::new(
+                hub.clone(),
+                sessions.clone(),
+                &tracker,
+                states.clone(),
+                cluster.as_ref(),
+            ),
             refusal_lines: LinePace::new(settings.log.refusals_per_second),
             job_grant_lines: LinePace::new(1),
             refused_origins: Sightings::new(LOGGED_ORIGINS),
@@ -197,6 +212,7 @@ impl Gateway {
             rates: ActionRates::new(&settings.clients),
             subscriptions,
             tracker,
+            cluster,
             nonce: random_text().into(),
             hub,
             settings,
@@ -397,6 +413,12 @@ impl Gateway {
     /// Returns the registry of subscriptions, if they are announced.
     pub(crate) fn subscriptions(&self) -> Option<&Registry> {
         self.0.subscriptions.as_ref()
+    }
+
+    /// Returns the log that it shares with other gateways, if there is one.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Shared> {
+        self.0.cluster.as_deref()
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

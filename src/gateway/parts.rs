@@ -7,7 +7,7 @@ use tidegate_core::{
     clients::{Cell, ClientOptions, Clients, Membership},
     clock::Clock,
     event::{Invalid, Topic},
-    history::{Disk, DiskError, History, Memory},
+    history::{Disk, DiskError, History, Memory, Shared},
     hub::Hub,
     state::{Member, StateOptions, States, TopicTerms},
     subscriptions::{self, Names, Registry},
@@ -106,20 +106,43 @@ pub(super) fn start_subscriptions(
     subscriptions::start(hub, names, capacity, grace).map(Some)
 }
 
+/// The hub of what does not span several nodes yet: jobs, states and clients. With a shared log they
+/// have no routes, and this hub has nothing.
+pub(super) fn hub_of_one_node(hub: &Hub, settings: &Settings) -> io::Result<Hub> {
+    if settings.history.store != StoreKind::Redis {
+        return Ok(hub.clone());
+    }
+    let memory = Memory::new(settings.history.retention(), Clock::system());
+    Hub::start(Arc::new(memory), settings.delivery.tail_bytes, false)
+}
+
+/// A history, and the log that it shares with other gateways, if there is one.
+type Opened = (Arc<dyn History>, Option<Arc<Shared>>);
+
 /// Opens the history that the settings select.
-pub(super) fn open_history(settings: &Settings) -> io::Result<Arc<dyn History>> {
+pub(super) fn open_history(settings: &Settings) -> io::Result<Opened> {
     let (history, clock) = (&settings.history, Clock::system());
     let refused = |invalid: Invalid| io::Error::new(io::ErrorKind::InvalidInput, invalid);
-    if history.store == StoreKind::Memory {
-        let rules = history.rules(history.memory_bytes, settings).map_err(refused)?;
-        let memory = Memory::with_rules(history.retention(), rules, clock);
-        return Ok(Arc::new(memory.with_reply_limits(settings.publish.reply_limits())));
+    match history.store {
+        StoreKind::Memory => {
+            let rules = history.rules(history.memory_bytes, settings).map_err(refused)?;
+            let memory = Memory::with_rules(history.retention(), rules, clock);
+            let memory = memory.with_reply_limits(settings.publish.reply_limits());
+            return Ok((Arc::new(memory), None));
+        }
+        StoreKind::Redis => {
+            let options = history.shared(settings).map_err(io::Error::other)?;
+            let shared = Arc::new(Shared::open(options).map_err(io::Error::other)?);
+            return Ok((shared.clone(), Some(shared)));
+        }
+        StoreKind::Disk => {}
     }
     let mut options = history.disk(settings).map_err(refused)?;
     // A stopping gateway keeps the store until its last request has ended.
     options.patience += CLOSING;
     let opened = Disk::open(options, clock);
-    Ok(Arc::new(opened.map_err(|error| io::Error::other(unusable(&error)))?))
+    let disk = opened.map_err(|error| io::Error::other(unusable(&error)))?;
+    Ok((Arc::new(disk), None))
 }
 
 /// Says why a store cannot be opened, with the setting, and the user if that is the reason.

@@ -289,6 +289,24 @@ impl Subscriber {
         let detail = format!("the token does not grant to subscribe to `{}`", topic.as_str());
         Err(Problem::not_granted(&self.metadata_url, detail))
     }
+
+    /// Checks that an operating right is granted by its exact name. Neither `*` nor a pattern
+    /// grants it.
+    ///
+    /// # Errors
+    /// If it is not granted.
+    pub(crate) fn check_operator(&self, right: &'static str) -> Result<(), Problem> {
+        match &self.rights {
+            Rights::Everything => Ok(()),
+            Rights::PublicOnly => Err(missing(&self.gateway, &self.metadata_url)),
+            Rights::Of(granted) if granted.names(&Topic::kept(right)) => Ok(()),
+            Rights::Of(_) => {
+                let detail =
+                    format!("the token does not grant to subscribe to `{right}` by this name");
+                Err(Problem::not_granted(&self.metadata_url, detail))
+            }
+        }
+    }
 }
 
 /// A hash of an access token, which is not 0.

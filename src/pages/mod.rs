@@ -68,6 +68,7 @@ pub(crate) async fn start(request: HttpRequest) -> Result<HttpResponse, Problem>
         history: match settings.history.store {
             StoreKind::Disk => "on disk",
             StoreKind::Memory => "in memory",
+            StoreKind::Redis => "in Redis, shared by several nodes",
         },
         has_metrics: settings.ops.listen.is_empty(),
     })

@@ -2,7 +2,7 @@
 
 use actix_cors::Cors;
 use actix_web::{
-    HttpResponse, Resource, Route, Scope, guard,
+    HttpRequest, HttpResponse, Resource, Route, Scope, guard,
     middleware::{Condition, from_fn},
     web::{self, ServiceConfig},
 };
@@ -11,7 +11,7 @@ use tidegate_core::delivery::Shard;
 
 use crate::{
     api::{
-        clients, jobs,
+        clients, cluster, jobs,
         publish::{publish_event, publish_form},
         state,
         subscribe::{
@@ -67,8 +67,14 @@ impl Gateway {
                     subscriptions::configure(config);
                 }
             })
-            .configure(jobs::configure)
-            .configure(state::configure)
+            .configure(|config| {
+                if self.cluster().is_none() {
+                    jobs::configure(config);
+                    state::configure(config);
+                    add_clients(config);
+                }
+            })
+            .configure(cluster::configure)
             .default_service(web::to(not_found))
             .wrap(from_fn(keep_out))
             .wrap(from_fn(note_refusals))
@@ -114,17 +120,21 @@ fn add_subscribe_and_publish(config: &mut ServiceConfig) {
                 .route(web::get().to(open_iframe))
                 .route(web::head().to(probe_iframe)),
         )
-        .service(readable("/clients", clients::list_clients))
-        .service(
-            resource("/clients/{id}", "POST, OPTIONS").route(web::post().to(clients::order_client)),
-        )
-        .service(resource("/calls", "POST, OPTIONS").route(web::post().to(clients::call_clients)))
-        .service(resource("/client", "POST, OPTIONS").route(web::post().to(clients::act)))
         .service(
             resource("/poll", "GET, HEAD, OPTIONS")
                 .route(web::get().to(poll_events))
                 .route(web::head().to(probe_poll)),
         );
+}
+
+fn add_clients(config: &mut ServiceConfig) {
+    config
+        .service(readable("/clients", clients::list_clients))
+        .service(
+            resource("/clients/{id}", "POST, OPTIONS").route(web::post().to(clients::order_client)),
+        )
+        .service(resource("/calls", "POST, OPTIONS").route(web::post().to(clients::call_clients)))
+        .service(resource("/client", "POST, OPTIONS").route(web::post().to(clients::act)));
 }
 
 fn add_health(config: &mut ServiceConfig) {
@@ -195,6 +205,15 @@ fn shared(gateway: &Gateway) -> Cors {
     })
 }
 
-async fn not_found() -> Result<HttpResponse, Problem> {
+async fn not_found(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let is_of_one_node = ["/jobs", "/state", "/client", "/calls"]
+        .into_iter()
+        .find(|it| request.path().starts_with(it));
+    if let Some(path) = is_of_one_node
+        && Gateway::of(&request).cluster().is_some()
+    {
+        let detail = format!("{path} does not span several nodes yet (history.store = \"redis\")");
+        return Err(Problem::not_found(detail));
+    }
     Err(Problem::not_found("there is nothing at this address; / has links to everything"))
 }

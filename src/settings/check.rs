@@ -27,6 +27,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
         .and_then(|()| check_sizes(settings))
         .and_then(|()| check_durations(settings))
         .and_then(|()| settings.history.check(settings))
+        .and_then(|()| settings.cluster.check(settings))
         .and_then(|()| settings.jobs.check())
         .and_then(|()| settings.state.check())
         .and_then(|()| check_clients(settings))

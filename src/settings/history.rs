@@ -5,7 +5,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use tidegate_core::{
     event::Invalid,
-    history::{DiskOptions, Durability, LaneLimits, PartLimits, Retention, Rule, Rules},
+    history::{
+        DiskOptions, Durability, LaneLimits, PartLimits, Retention, Rule, Rules, SharedOptions,
+    },
     matching::{Interest, Matcher, MatcherKind, Matchers, Rights},
 };
 
@@ -61,6 +63,8 @@ pub enum StoreKind {
     Disk,
     /// In memory, where they are lost with the process.
     Memory,
+    /// In a log in Redis that several gateways share.
+    Redis,
 }
 
 /// When an acknowledged update is safe.
@@ -173,6 +177,32 @@ impl HistorySettings {
             rules: self.rules(self.max_bytes, settings)?,
             remembered: self.remembered as u64,
             replies: settings.publish.reply_limits(),
+        })
+    }
+
+    /// Converts the settings to the options of a log in Redis.
+    ///
+    /// # Errors
+    /// If a matcher of a rule is malformed, or a file of `[cluster]` cannot be read.
+    pub(crate) fn shared(&self, settings: &Settings) -> Result<SharedOptions, String> {
+        let cluster = &settings.cluster;
+        let rules = self.rules(self.memory_bytes, settings).map_err(|it| it.to_string())?;
+        Ok(SharedOptions {
+            address: cluster.address().map_err(|error| format!("cluster.redis {error}"))?,
+            credentials: cluster.credentials()?,
+            hub: cluster.hub.clone(),
+            name: cluster.node_name(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            log: cluster.log.clone(),
+            replicas_acked: cluster.replicas_acked,
+            commit_timeout: cluster.commit_timeout,
+            recovery_wait: cluster.recovery_wait,
+            lease: cluster.lease,
+            ring_bytes: cluster.ring_bytes,
+            unready_after: cluster.unready_after,
+            retention: self.retention(),
+            rules,
+            reply_age: settings.publish.idempotency_retention,
         })
     }
 

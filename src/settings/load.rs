@@ -30,11 +30,17 @@ const LISTS: [&str; 7] = [
 ];
 
 /// Suffixes of variables whose values are not converted: a secret of digits is not a number.
-const SECRETS: [&str; 4] =
-    ["__WEBHOOK_SECRET", "__WEBHOOK_PREVIOUS_SECRET", "__PUBLISHER_KEY", "__SUBSCRIBER_KEY"];
+const SECRETS: [&str; 5] = [
+    "__WEBHOOK_SECRET",
+    "__WEBHOOK_PREVIOUS_SECRET",
+    "__PUBLISHER_KEY",
+    "__SUBSCRIBER_KEY",
+    "_CLUSTER__PASSWORD",
+];
 
 /// Suffixes of variables that name files with secrets.
-const SECRET_FILES: [&str; 2] = ["__PUBLISHER_KEY_FILE", "__SUBSCRIBER_KEY_FILE"];
+const SECRET_FILES: [&str; 3] =
+    ["__PUBLISHER_KEY_FILE", "__SUBSCRIBER_KEY_FILE", "_CLUSTER__PASSWORD_FILE"];
 
 /// The sources of settings. Later ones override earlier ones.
 #[derive(Debug, Default)]

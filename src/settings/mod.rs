@@ -7,6 +7,7 @@ mod aliases;
 mod auth;
 mod check;
 mod clients;
+mod cluster;
 mod error;
 mod history;
 mod jobs;
@@ -35,6 +36,7 @@ pub use self::auth::{
     UnknownIds,
 };
 pub use self::clients::{ClientSettings, TopicSettings, Who};
+pub use self::cluster::ClusterSettings;
 pub use self::error::SettingsError;
 pub use self::history::{DurabilityKind, HistorySettings, RuleSettings, StoreKind};
 pub use self::jobs::{Answers, JobSettings, JobTypeSettings, WildcardGrants};
@@ -73,6 +75,8 @@ pub struct Settings {
     pub publish: PublishSettings,
     /// What is kept, and for how long.
     pub history: HistorySettings,
+    /// The log in Redis that several gateways share.
+    pub cluster: ClusterSettings,
     /// How events are delivered.
     pub delivery: DeliverySettings,
     /// The forever iframe.

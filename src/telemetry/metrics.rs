@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use prometheus_client::{
 };
 use tidegate_core::{
     delivery::Sessions,
+    history::Shared,
     hub::Hub,
     jobs::{JobState, Tracker},
     matching::pattern_stats,
@@ -72,7 +73,13 @@ impl OldFeature {
 impl Metrics {
     /// Creates the metrics of a gateway.
     #[must_use]
-    pub(crate) fn new(hub: Hub, sessions: Sessions, tracker: &Tracker, states: States) -> Self {
+    pub(crate) fn new(
+        hub: Hub,
+        sessions: Sessions,
+        tracker: &Tracker,
+        states: States,
+        cluster: Option<&Arc<Shared>>,
+    ) -> Self {
         let mut registry = Registry::with_prefix("tidegate");
         let refused = Family::default();
         registry.register("requests_refused", "Requests refused, by reason", refused.clone());
@@ -82,6 +89,14 @@ impl Metrics {
         if let Some(times) = hub.history().commit_times() {
             let help = "Time that a commit to the store on disk took";
             registry.register_with_unit("history_commit", help, Unit::Seconds, times);
+        }
+        if let Some(cluster) = cluster {
+            let help = "Time from sending a frame to Redis until its answer";
+            let times = cluster.commit_seconds();
+            registry.register_with_unit("cluster_commit", help, Unit::Seconds, times);
+            let help = "Submissions that share a frame";
+            registry.register("cluster_frame_submissions", help, cluster.frame_submissions());
+            registry.register_collector(Box::new(ClusterCollector(cluster.clone())));
         }
         registry.register_collector(Box::new(GatewayCollector { hub, sessions }));
         registry.register_collector(Box::new(PatternCollector));
@@ -177,6 +192,46 @@ impl Collector for GatewayCollector {
         let metric =
             encoder.encode_descriptor("delivery_lag", help, Some(&unit), MetricType::Gauge)?;
         ConstGauge::new(hub.lag()).encode(metric)
+    }
+}
+
+/// Reads the counters of the log that several gateways share.
+#[derive(Debug)]
+struct ClusterCollector(Arc<Shared>);
+
+impl Collector for ClusterCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (status, metrics) = (self.0.status(), self.0.metrics());
+        for (name, help, value) in [
+            ("cluster_connected", "Whether the log can be used", u64::from(status.connected)),
+            ("cluster_term", "The term of the log", status.term),
+            ("cluster_behind_events", "Positions that this node has not read", status.behind),
+            ("cluster_nodes", "Nodes with a lease", status.nodes.len() as u64),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)?;
+        }
+        let help = "Time since this node had read everything";
+        let unit = Unit::Seconds;
+        let metric =
+            encoder.encode_descriptor("cluster_behind", help, Some(&unit), MetricType::Gauge)?;
+        ConstGauge::new(status.behind_seconds).encode(metric)?;
+        let help = "Submissions stored, repeated or in conflict; frames refused or unanswered";
+        let kind = MetricType::Counter;
+        let mut family = encoder.encode_descriptor("cluster_commits", help, None, kind)?;
+        for (outcome, value) in metrics.commits {
+            let labels = [("outcome", outcome)];
+            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        for (name, help, value) in metrics.counters {
+            let name = format!("cluster_{name}");
+            let metric = encoder.encode_descriptor(&name, help, None, kind)?;
+            ConstCounter::new(value).encode(metric)?;
+        }
+        let help = "The log that this node follows";
+        let mut family = encoder.encode_descriptor("cluster_log", help, None, MetricType::Info)?;
+        let labels = [("id", status.log.as_str())];
+        ConstGauge::new(1_u64).encode(family.encode_family(&labels)?)
     }
 }
 

@@ -12,6 +12,7 @@ pub mod nginx;
 pub mod ports;
 pub mod programs;
 pub mod raw;
+pub mod redis;
 mod requests;
 pub mod sse;
 pub mod tls;

@@ -49,6 +49,10 @@ pub(super) async fn meet(
     if request.method() == Method::HEAD {
         return Ok(None);
     }
+    if gateway.cluster().is_some() {
+        let detail = "clients do not span several nodes yet (history.store = \"redis\")";
+        return Err(Problem::field("hello", detail));
+    }
     let address = client_address(request, gateway.settings());
     let user = subscriber.user.as_deref();
     let mut cells = Vec::with_capacity(clients.len());

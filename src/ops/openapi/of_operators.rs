@@ -1,10 +1,19 @@
 //! Pages, health, metrics and descriptions.
 
 use super::operations::{
-    Answer, HTML, JSON, KNOWN, NOT_FOUND, Operation, Parameter, UNCHANGED, answer, segment,
+    Answer, BAD, HTML, JSON, KNOWN, NO_TOKEN, NOT_FOUND, Operation, Parameter, UNCHANGED, answer,
+    parameter, segment,
 };
 
+use utoipa::openapi::path::ParameterIn::Query;
+
 const PATH: Parameter = segment("path", "The name of the file.");
+const PUBLISH: Parameter = parameter(
+    "publish",
+    Query,
+    "string",
+    "Whether nothing but publishing counts; its value does not matter.",
+);
 const RESOURCE: Parameter = segment("resource", "The path of the hub.");
 
 /// The gateway answers 503 to what is not healthy, as to every operation.
@@ -59,8 +68,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "ready",
         tag: "operations",
         summary: "Whether the gateway takes requests",
-        description: "503 while it stops, or while nothing can be published.",
-        parameters: &[],
+        description: "503 while it stops, or while nothing can be published. Of several nodes with \
+                      one log, one is ready during a short absence of Redis, unless `publish` is \
+                      given.",
+        parameters: &[&[PUBLISH]],
         bodies: &[],
         answers: HEALTHY,
     },
@@ -72,9 +83,21 @@ pub(super) const OPERATIONS: &[Operation] = &[
         tag: "operations",
         summary: "The same as /health/ready",
         description: "For Mercure's container images.",
-        parameters: &[],
+        parameters: &[&[PUBLISH]],
         bodies: &[],
         answers: HEALTHY,
+    },
+    Operation {
+        method: "GET",
+        path: "/cluster",
+        pattern: "/cluster",
+        id: "cluster",
+        tag: "operations",
+        summary: "List the nodes that share a log",
+        description: "With history.store = \"redis\". Needs a grant on `urn:tidegate:cluster`.",
+        parameters: &[],
+        bodies: &[],
+        answers: &[answer(200, "The nodes.", &[(JSON, "text")]), BAD, NO_TOKEN, NOT_FOUND],
     },
     Operation {
         method: "GET",

@@ -142,6 +142,15 @@ impl Lost {
         }
     }
 
+    /// Creates a memory in which everything up to `dropped` is gone. Its count goes on, so that
+    /// subscribers that know of earlier gaps learn of this one.
+    pub(super) fn restarted(&self, dropped: Dropped) -> Self {
+        let count = self.n_dropped + 1;
+        let (newest, forgotten) =
+            ([Newest { dropped, count }; Reach::COUNT], [dropped; Reach::COUNT]);
+        Self { last: dropped, newest, forgotten, n_dropped: count, ..Self::new(self.capacity) }
+    }
+
     /// A number that grows with each dropped event.
     pub(super) fn n_dropped(&self) -> u64 {
         self.n_dropped

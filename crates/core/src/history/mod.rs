@@ -22,6 +22,7 @@ mod rules;
 #[cfg(test)]
 mod rules_tests;
 mod sequencer;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -40,6 +41,10 @@ pub use self::{
     part::Retention,
     replies::ReplyLimits,
     rules::{LaneLimits, PartLimits, Rule, Rules},
+    shared::{
+        Address, AddressError, ClusterNode, ClusterStatus, Credentials, Shared, SharedMetrics,
+        SharedOptions, Unsuitable,
+    },
     token::CursorKey,
 };
 use crate::{
@@ -146,6 +151,10 @@ pub struct Applied<'a> {
     pub events: &'a [Arc<Event>],
     /// The written and removed records, in the order of their revisions.
     pub records: &'a [Revised],
+    /// Set if the log was replaced or has lost events, to a position before everything that is
+    /// announced from now on. What was announced before may no longer be in the history: readers
+    /// begin anew, and [`History::records`] has the records.
+    pub restarted: Option<Position>,
 }
 
 /// The function that learns of everything a history stores.
@@ -415,6 +424,12 @@ pub trait History: Send + Sync + std::fmt::Debug {
 
     /// The reason why updates cannot be stored now, if there is one.
     fn trouble(&self) -> Option<String>;
+
+    /// The reason why this process should get no requests, if there is one. A history that others
+    /// serve as well is ready during a short trouble that concerns all of them.
+    fn unready(&self) -> Option<String> {
+        self.trouble()
+    }
 
     /// The durations of commits, for a history where they matter.
     fn commit_times(&self) -> Option<Histogram> {

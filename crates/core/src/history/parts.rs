@@ -84,9 +84,36 @@ impl Parts {
         self.last = Position(self.last.0 + 1);
     }
 
+    /// Creates parts with the same limits and nothing in them. Everything up to `base` counts as
+    /// dropped, with topics that are not known.
+    pub(super) fn restarted(&self, base: Position, accepted_at: Timestamp) -> Self {
+        let mut restarted = Self::new(self.retention.clone(), self.rules.clone());
+        let dropped = Dropped { position: base, accepted_at };
+        restarted.last = base;
+        restarted.accepted = accepted_at;
+        restarted.published.lost = self.published.lost.restarted(dropped);
+        restarted.subscriptions.lost = self.subscriptions.lost.restarted(dropped);
+        restarted
+    }
+
+    /// Uses up all positions up to `position`.
+    pub(super) fn skip_to(&mut self, position: Position) {
+        self.last = self.last.max(position);
+    }
+
+    /// Appends an event at the next position.
     pub(super) fn append(&mut self, update: Arc<Update>, now: Timestamp) -> Arc<Event> {
-        self.skip();
-        let position = self.last;
+        self.append_at(Position(self.last.0 + 1), update, now)
+    }
+
+    /// Appends an event at a position after all others.
+    pub(super) fn append_at(
+        &mut self,
+        position: Position,
+        update: Arc<Update>,
+        now: Timestamp,
+    ) -> Arc<Event> {
+        self.last = position;
         let part = self.rules.part_of(&update);
         let weight = update.weight();
         // A clock that was set back must not make `since` unordered.
@@ -115,6 +142,17 @@ impl Parts {
             let oldest = oldest.filter_map(|(part, it)| Some((it.records.first()?.0, part))).min();
             let Some((position, part)) = oldest else { break };
             self.drop_event(part, position);
+        }
+    }
+
+    /// Drops the events up to `floor`.
+    pub(super) fn drop_to(&mut self, floor: Position) {
+        for part in 0..self.parts.len() {
+            while let Some((oldest, _)) = self.parts[part].records.first()
+                && oldest <= floor
+            {
+                self.drop_event(part, oldest);
+            }
         }
     }
 
@@ -260,6 +298,13 @@ impl Parts {
             }
         }
         remembered
+    }
+
+    /// Whether there is, or was, an event with this id.
+    pub(super) fn knows(&self, id: &EventId) -> bool {
+        let hash = hash(id.as_str());
+        let mut all = self.ids.range((hash, Position::START)..=(hash, Position(u64::MAX)));
+        all.next().is_some()
     }
 
     fn record(&self, position: Position) -> Option<&Record> {

@@ -153,6 +153,12 @@ impl Rules {
         }
     }
 
+    /// The longest time that an event of any part is kept in a history that keeps events for `age`.
+    pub(super) fn longest_age(&self, age: Duration) -> Duration {
+        let ages = (0..self.n_parts()).map(|part| self.limits(part).age.unwrap_or(age));
+        ages.max().unwrap_or(age)
+    }
+
     /// A fingerprint that differs between rules that sort events differently.
     pub(super) fn fingerprint(&self) -> Vec<u8> {
         let of_rule = |rule: &Rule| format!("{:?} {:?}\n", rule.name, rule.limits.events_per_topic);

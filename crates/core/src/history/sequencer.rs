@@ -67,7 +67,7 @@ impl<L: Local> Writer<L> {
                 if let Some(follower) = &mut self.follower
                     && (!events.is_empty() || !records.is_empty())
                 {
-                    follower(Applied { events: &events, records: &records });
+                    follower(Applied { events: &events, records: &records, restarted: None });
                 }
                 Ok(outcomes)
             }

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 
 /// The condition of a step: nothing, no record, the newest revision, or one that never was.
 #[derive(Debug, Clone, Copy)]
-enum Condition {
+pub(super) enum Condition {
     Any,
     Absent,
     Newest,
@@ -24,9 +24,9 @@ enum Condition {
 
 /// A submission: so many updates, records with key, condition and whether they are removed, and
 /// the keys of replies.
-type Step = (usize, Vec<(u8, Condition, bool)>, Vec<u8>);
+pub(super) type Step = (usize, Vec<(u8, Condition, bool)>, Vec<u8>);
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let condition = prop_oneof![
         1 => Just(Condition::Any),
         1 => Just(Condition::Absent),
@@ -43,7 +43,11 @@ type Change = (u64, u8, Option<u64>);
 
 /// What a history has stored and announced.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Model {
+pub(super) struct Model {
+    /// Whether a submission of replies alone has a position, too.
+    replies_have_positions: bool,
+    /// The position before all others.
+    first: u64,
     last: u64,
     records: BTreeMap<u8, (u64, u64)>,
     replies: BTreeMap<u8, u64>,
@@ -52,6 +56,11 @@ struct Model {
 }
 
 impl Model {
+    /// A history whose positions begin after `first`, and that gives replies alone a position.
+    pub(super) fn after(first: u64) -> Self {
+        Self { replies_have_positions: true, first, ..Self::default() }
+    }
+
     fn submit(&mut self, number: u64, (n_updates, records, keys): &Step) -> Committed {
         if let Some(reply) = keys.iter().find_map(|key| self.replies.get(key)) {
             return Committed::Already(reply.to_be_bytes().into());
@@ -65,13 +74,14 @@ impl Model {
                 Condition::Stale => false,
             };
             if !holds {
-                return Committed::Conflict(Position(found.unwrap_or(0)));
+                return Committed::Conflict(found.map_or(Position::START, |it| self.position(it)));
             }
         }
         let first = self.last + 1;
         self.last += *n_updates as u64;
         self.announced.0.extend(first..=self.last);
-        if *n_updates == 0 && !records.is_empty() {
+        let is_more = !records.is_empty() || self.replies_have_positions && !keys.is_empty();
+        if *n_updates == 0 && is_more {
             self.last += 1;
         }
         for (key, _, is_removed) in records {
@@ -83,17 +93,22 @@ impl Model {
             self.announced.1.push((self.last, *key, value));
         }
         self.replies.extend(keys.iter().map(|key| (*key, number)));
-        Committed::Stored(Position(self.last))
+        Committed::Stored(self.position(self.last))
+    }
+
+    /// The position with this number.
+    fn position(&self, number: u64) -> Position {
+        Position(self.first + number)
     }
 
     fn batch(&self, number: u64, (n_updates, records, keys): &Step) -> Batch {
         let write = |(key, condition, is_removed): &(u8, Condition, bool)| {
-            let newest = self.records.get(key).map_or(u64::MAX, |it| it.0);
+            let newest = self.records.get(key).map_or(1 << 40, |it| it.0);
             let expect = match condition {
                 Condition::Any => Expect::Any,
                 Condition::Absent => Expect::Absent,
-                Condition::Newest => Expect::At(Position(newest)),
-                Condition::Stale => Expect::At(Position(u64::MAX - 1)),
+                Condition::Newest => Expect::At(self.position(newest)),
+                Condition::Stale => Expect::At(self.position((1 << 40) + 1)),
             };
             let value = (!is_removed).then(|| number.to_be_bytes().into());
             Write { record: Record { shelf: Shelf::Jobs, key: [*key].into(), value }, expect }
@@ -114,26 +129,33 @@ fn number(value: &[u8]) -> u64 {
 
 /// Runs the steps, and compares each outcome, the announcements, and what is there at the end.
 fn check(history: &dyn History, steps: &[Step]) {
+    check_against(history, Model::default(), steps);
+}
+
+/// Runs the steps on a history that begins like the model.
+pub(super) fn check_against(history: &dyn History, mut model: Model, steps: &[Step]) {
+    let first = model.first;
     let announced = Arc::new(Mutex::new((Vec::new(), Vec::new())));
     let follower = {
         let announced = announced.clone();
         move |applied: Applied<'_>| {
             let mut announced = announced.lock().expect("no panic");
-            announced.0.extend(applied.events.iter().map(|it| it.position.0));
+            announced.0.extend(applied.events.iter().map(|it| it.position.0 - first));
             announced.1.extend(applied.records.iter().map(|it| {
                 let value = it.record.value.as_deref().map(number);
-                (it.revision.0, it.record.key[0], value)
+                (it.revision.0 - first, it.record.key[0], value)
             }));
         }
     };
     history.follow(Box::new(follower)).expect("a thread");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let mut model = Model::default();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().build().expect("a runtime");
     for (number, step) in (0..).zip(steps) {
         let batch = model.batch(number, step);
         let outcome = runtime.block_on(history.submit(batch)).expect("stored or refused");
         assert_eq!(outcome, model.submit(number, step), "{step:?}");
-        assert_eq!(runtime.block_on(history.current()).expect("known"), Position(model.last));
+        let current = runtime.block_on(history.current()).expect("known");
+        assert_eq!(current, model.position(model.last));
     }
     assert_eq!(*announced.lock().expect("no panic"), model.announced);
     for (key, value) in &model.replies {
@@ -144,7 +166,7 @@ fn check(history: &dyn History, steps: &[Step]) {
         let kept = history.records(Shelf::Jobs).expect("readable");
         let kept = kept.iter().map(|it| {
             let value = it.record.value.as_deref().map(number).expect("a value");
-            (it.record.key[0], (it.revision.0, value))
+            (it.record.key[0], (it.revision.0 - first, value))
         });
         assert_eq!(kept.collect::<BTreeMap<_, _>>(), model.records);
     }

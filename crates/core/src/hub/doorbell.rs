@@ -81,6 +81,11 @@ impl Doorbell {
             let _ = self.rings.send(newest.position);
         }
     }
+
+    /// Rings whatever the shard's subscribers want.
+    pub(super) fn ring_for(&self, newest: Position) {
+        let _ = self.rings.send(newest);
+    }
 }
 
 /// The counters of an interest.

@@ -104,7 +104,12 @@ impl Hub {
         let follower = {
             let (tail, doorbells) = (tail.clone(), doorbells.clone());
             let (n_events, tables) = (n_events.clone(), tables.clone());
-            move |Applied { events, records }: Applied<'_>| {
+            move |Applied { events, records, restarted }: Applied<'_>| {
+                if let Some(position) = restarted {
+                    // Shards find that the tail has overtaken them, and read the history.
+                    tail.restart(position);
+                    doorbells.all().iter().for_each(|it| it.ring_for(position));
+                }
                 // First, so that no subscriber learns of a change that a table does not have.
                 if !records.is_empty() {
                     tables.learn(records);
@@ -261,6 +266,12 @@ impl Hub {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.0.history.trouble()
+    }
+
+    /// The reason why this gateway should get no requests, if there is one.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        self.0.history.unready()
     }
 
     /// Closes the history, permanently. Afterwards nothing can be published or read.

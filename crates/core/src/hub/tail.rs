@@ -87,6 +87,13 @@ impl Tail {
         events.passed
     }
 
+    /// Forgets all events: readers of anything up to `position` have to ask the history.
+    pub(super) fn restart(&self, position: Position) {
+        let mut events = self.events.write().unwrap_or_else(PoisonError::into_inner);
+        events.queue.clear();
+        (events.floor, events.newest) = (position, position);
+    }
+
     /// The position of the newest event.
     #[must_use]
     pub fn newest(&self) -> Position {

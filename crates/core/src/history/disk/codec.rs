@@ -52,17 +52,23 @@ fn lane(flags: u8, kind: Option<&EventType>) -> Result<Lane, Unreadable> {
 }
 
 /// The stored form of a time: microseconds since 1970.
-pub(super) fn micros(time: Timestamp) -> i64 {
+pub(in crate::history) fn micros(time: Timestamp) -> i64 {
     time.as_microsecond()
 }
 
 /// Restores a stored time.
-pub(super) fn time(micros: i64) -> Timestamp {
+pub(in crate::history) fn time(micros: i64) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MIN)
 }
 
 /// Encodes an event.
 pub(super) fn encode(position: Position, accepted: i64, update: &Update) -> Vec<u8> {
+    let record = encode_update(accepted, update);
+    Place::new("events", &position.0.to_be_bytes()).seal(record)
+}
+
+/// Encodes an event without its position and a checksum.
+pub(in crate::history) fn encode_update(accepted: i64, update: &Update) -> Vec<u8> {
     let mut record = Vec::with_capacity(update.weight());
     record.push(VERSION);
     let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
@@ -93,16 +99,18 @@ pub(super) fn encode(position: Position, accepted: i64, update: &Update) -> Vec<
         record.extend_from_slice(client.as_bytes());
     }
     record.extend_from_slice(update.data.as_bytes());
-    Place::new("events", &position.0.to_be_bytes()).seal(record)
+    record
 }
 
-fn put_length(record: &mut Vec<u8>, length: usize) {
+/// Appends a length or a count.
+pub(in crate::history) fn put_length(record: &mut Vec<u8>, length: usize) {
     let length =
         u32::try_from(length).expect("the settings limit each text to 1 GiB (limits.body_bytes)");
     record.extend_from_slice(&length.to_le_bytes());
 }
 
-fn put(record: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends bytes after their length.
+pub(in crate::history) fn put(record: &mut Vec<u8>, bytes: &[u8]) {
     put_length(record, bytes.len());
     record.extend_from_slice(bytes);
 }
@@ -115,7 +123,14 @@ pub(super) fn accepted(position: Position, sealed: &[u8]) -> Result<i64, Unreada
 
 /// Decodes an event.
 pub(super) fn decode(position: Position, sealed: &[u8]) -> Result<Event, Unreadable> {
-    let mut input = Input(Place::new("events", &position.0.to_be_bytes()).unseal(sealed)?);
+    let record = Place::new("events", &position.0.to_be_bytes()).unseal(sealed)?;
+    let (accepted, update) = decode_update(record)?;
+    Ok(Event::new(position, time(accepted), Arc::new(update)))
+}
+
+/// Decodes what [`encode_update`] has encoded. Returns the time of acceptance as well.
+pub(in crate::history) fn decode_update(record: &[u8]) -> Result<(i64, Update), Unreadable> {
+    let mut input = Input(record);
     let (flags, accepted) = head(&mut input)?;
     let id = EventId::kept(input.text()?);
     let count = input.length()?;
@@ -139,7 +154,7 @@ pub(super) fn decode(position: Position, sealed: &[u8]) -> Result<Event, Unreada
     let private = flags & PRIVATE != 0;
     let lane = lane(flags, kind.as_ref())?;
     let update = Update { topics, data, id, kind, retry, private, except, lane, from };
-    Ok(Event::new(position, time(accepted), Arc::new(update)))
+    Ok((accepted, update))
 }
 
 fn head(input: &mut Input<'_>) -> Result<(u8, i64), Unreadable> {
@@ -150,26 +165,27 @@ fn head(input: &mut Input<'_>) -> Result<(u8, i64), Unreadable> {
     Ok((flags, i64::from_le_bytes(input.array()?)))
 }
 
-struct Input<'a>(&'a [u8]);
+/// Bytes that are still to be decoded.
+pub(in crate::history) struct Input<'a>(pub(in crate::history) &'a [u8]);
 
 impl<'a> Input<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Unreadable> {
+    pub(in crate::history) fn take(&mut self, length: usize) -> Result<&'a [u8], Unreadable> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or(Unreadable::Damaged)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
+    pub(in crate::history) fn array<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
         self.take(N)?.try_into().map_err(|_| Unreadable::Damaged)
     }
 
-    fn length(&mut self) -> Result<usize, Unreadable> {
+    pub(in crate::history) fn length(&mut self) -> Result<usize, Unreadable> {
         let length = u32::from_le_bytes(self.array()?) as usize;
         // A damaged count must not reserve much memory.
         if self.0.len() < length { Err(Unreadable::Damaged) } else { Ok(length) }
     }
 
-    fn text(&mut self) -> Result<&'a str, Unreadable> {
+    pub(in crate::history) fn text(&mut self) -> Result<&'a str, Unreadable> {
         let length = self.length()?;
         std::str::from_utf8(self.take(length)?).map_err(|_| Unreadable::Damaged)
     }

@@ -9,7 +9,7 @@ use redb::Error;
 
 /// An error for a record that this program would not have written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unreadable {
+pub(in crate::history) enum Unreadable {
     /// A newer program wrote it.
     #[error("a record has version {0}, which is newer than this program")]
     Version(u8),

@@ -7,7 +7,7 @@
 
 pub(super) mod codec;
 mod create;
-mod damage;
+pub(super) mod damage;
 #[cfg(test)]
 mod damage_tests;
 mod error;
@@ -26,7 +26,7 @@ mod recent;
 mod records;
 mod seal;
 pub mod store;
-mod tables;
+pub(super) mod tables;
 #[cfg(test)]
 pub(super) mod tests;
 mod trim;

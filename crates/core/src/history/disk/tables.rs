@@ -78,7 +78,7 @@ pub(super) fn shelf(shelf: Shelf) -> TableDefinition<'static, &'static [u8], &'s
 }
 
 /// The name of a shelf's table.
-pub(super) fn shelf_name(shelf: Shelf) -> &'static str {
+pub(in crate::history) fn shelf_name(shelf: Shelf) -> &'static str {
     match shelf {
         Shelf::Jobs => "jobs",
         Shelf::JobPayloads => "job_payloads",
