@@ -141,12 +141,12 @@ async fn counts_agree_with_what_the_page_shows() {
             page.until(&format!("{count} subscribers"), &script).await;
         }
         publish(&page, json!({ "data": "x" })).await;
-        page.until("one event", &format!("{} === '1 event'", count)).await;
+        page.until("one event", &format!("{count} === '1 event'")).await;
         newest_has(&page, "sse", &["demo"]).await;
         let accepted = "return document.querySelector('#sse time').title.startsWith('accepted')";
         page.until("the time of the event", accepted).await;
         publish(&page, json!({ "data": "y" })).await;
-        page.until("two events", &format!("{} === '2 events'", count)).await;
+        page.until("two events", &format!("{count} === '2 events'")).await;
         // Each button is between the command above it and its own.
         let apart = "const boxes = [...document.querySelectorAll('.command > :is(pre, button)')];
             const edges = boxes.map((it) => it.getBoundingClientRect());

@@ -15,6 +15,7 @@ use super::check_json;
 use crate::{
     gateway::Gateway,
     http::{access, access::Visitor, body, form, headers, problem::Problem},
+    listen::Peer,
     realtime::{
         call::{self, Called},
         client::{self, Removed},
@@ -218,7 +219,12 @@ pub(crate) async fn call_clients(
         Receiver::Topic(topic) => Called::Topic(free_topic(&gateway, topic)?, None),
     };
     let wait = Duration::from_secs(wait);
-    let gathered = call::call(&gateway, called, &asked.call, &asked.data, wait).await?;
+    let peer = Peer::of(&request);
+    let gathered = tokio::select! {
+        gathered = call::call(&gateway, called, &asked.call, &asked.data, wait) => gathered?,
+        // Dropping the call tells the clients that no reply is needed any more.
+        () = peer.ended() => return Err(Problem::cancelled("the caller has gone")),
+    };
     let reply = call::document(&gathered);
     Ok(HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(reply))
 }

@@ -240,11 +240,11 @@ impl<P> Admitted<'_, P> {
     pub(super) fn stream(
         self,
         mut response: HttpResponseBuilder,
-        head: Bytes,
+        head: &[u8],
         writer: StreamWriter,
     ) -> Result<HttpResponse, Problem> {
         self.add_headers(&mut response);
-        let mut head = BytesMut::from(&*head);
+        let mut head = BytesMut::from(head);
         if let Some(data) = self.hello() {
             let retry = Some(stream::retry_later(&self.gateway));
             let token = self.resume_point();

@@ -102,7 +102,7 @@ pub(crate) async fn open_iframe(request: HttpRequest) -> Result<HttpResponse, Pr
         let (query, cursor) = (&admitted.params.lasting_query, admitted.resume_point());
         let head = head(&gateway, &target, admitted.own.heartbeats, query, &cursor);
         let writer = StreamWriter::Iframe { nonce: gateway.nonce().clone() };
-        admitted.stream(response(&gateway, &target), head, writer)
+        admitted.stream(response(&gateway, &target), &head, writer)
     });
     match opened {
         Err(problem) if is_passing(&problem) => Ok(later(&request, &gateway, &target, problem)),

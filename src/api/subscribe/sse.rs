@@ -150,7 +150,7 @@ fn open(gateway: &Gateway, admitted: Admitted<'_, SseParams>) -> Result<HttpResp
     if let (true, Some(cursor_token)) = (visible_heartbeats, admitted.beginning()) {
         head.extend_from_slice(&writer.heartbeat(&cursor_token));
     }
-    admitted.stream(response(), head.freeze(), writer)
+    admitted.stream(response(), &head, writer)
 }
 
 /// A stream that ends at once, with a reconnection delay.

@@ -28,6 +28,7 @@ const CALLED: &[Answer] = &[
     NO_TOKEN,
     NOT_FOUND,
     SLOW,
+    refusal(409, "The caller has ended its side of the connection."),
     LARGE,
     MEDIA_TYPE,
     CROWDED,
