@@ -106,8 +106,8 @@ pub(super) fn start_subscriptions(
     subscriptions::start(hub, names, capacity, grace).map(Some)
 }
 
-/// The hub of what does not span several nodes yet: jobs, states and clients. With a shared log they
-/// have no routes, and this hub has nothing.
+/// The hub of what does not span several nodes yet: jobs, states and clients. With a shared log
+/// they have no routes, and this hub has nothing.
 pub(super) fn hub_of_one_node(hub: &Hub, settings: &Settings) -> io::Result<Hub> {
     if settings.history.store != StoreKind::Redis {
         return Ok(hub.clone());
