@@ -12,8 +12,8 @@ pub(crate) async fn live() -> HttpResponse {
 }
 
 /// Reports whether the gateway should get requests, or, with the parameter `publish`, whether it
-/// can publish. It is not ready once it begins to stop. On several nodes, a short trouble of the log
-/// concerns all alike, and only publishing.
+/// can publish. It is not ready once it begins to stop. On several nodes, a short trouble of the
+/// log concerns all alike, and only publishing.
 ///
 /// # Errors
 /// If the gateway is not ready.
