@@ -35,6 +35,7 @@ mod half_closed; // peers that have ended their side, and peers that are gone
 mod handing_on; // restarts on a listener that stays open
 mod handover; // requirements of handing a socket from actix to its shard
 mod hostile; // clients that stall, vanish, or take their time
+mod hostile_clients; // clients that want too much, or what belongs to others
 mod http2; // what one connection may hold, and responses that are not taken
 mod iframe; // the forever iframe: bytes, head, escapes, ends
 mod job_model; // the state machine of a job against a naive one

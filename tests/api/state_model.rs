@@ -168,7 +168,7 @@ async fn write(nodes: Arc<[(Hub, States); 2]>, writer: u32, acknowledged: Acknow
             Step::Set { topic, change: random_change(unique), at, from }
         });
         let steps: Vec<Step> = steps.collect();
-        let froms: Vec<(String, bool)> = steps
+        let senders: Vec<(String, bool)> = steps
             .iter()
             .map(|it| match it {
                 Step::Set { from, change, .. } => {
@@ -179,7 +179,7 @@ async fn write(nodes: Arc<[(Hub, States); 2]>, writer: u32, acknowledged: Acknow
             .collect();
         match states.submit(Work { steps, beside: None }).await {
             Ok(dids) => {
-                for ((from, is_delete), did) in froms.into_iter().zip(dids) {
+                for ((from, is_delete), did) in senders.into_iter().zip(dids) {
                     match did {
                         // One that finds nothing to delete changes nothing.
                         Did::Set { rev } if !is_delete => {
