@@ -90,8 +90,8 @@ fn a_wrong_setting_is_told_with_its_place_and_what_is_allowed() {
             ..PLAIN
         },
         Start {
-            file: Some("[history]\nstore = 'redis'"),
-            said: &["line 2: history.store: ", "expected `disk` or `memory`"],
+            file: Some("[history]\nstore = 'tape'"),
+            said: &["line 2: history.store: ", "expected one of `disk`, `memory`, `redis`"],
             ..PLAIN
         },
         Start {
